@@ -18,12 +18,16 @@ is_usable_python() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
 
-# Prints the first interpreter that is new enough; prints nothing if there is none.
+# Prints the path of the first interpreter that is new enough; prints nothing if there is none.
 find_python() {
-    local name
+    local name path
     for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
-        if is_usable_python "$name"; then
-            command -v "$name"
+        path=$(command -v "$name") || continue
+        case "$path" in
+        "$environment"/*) continue ;; # An activated .venv cannot be made anew by itself.
+        esac
+        if is_usable_python "$path"; then
+            echo "$path"
             return
         fi
     done
