@@ -409,7 +409,7 @@ class VoiceStreamingServer:
     def _on_peer_gone(self, client: Client, peer: SenderPeer | ReceiverPeer, reason: str) -> None:
         if client.pc is peer:
             logger.debug("Connection %s: media lost: %s", client.id, reason)
-            if client.role is Role.RECEIVER:
+            if client.role is Role.RECEIVER and reason != "left":
                 client.ws.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}").text)
             self._drop(client, f"sender {reason}")
 
