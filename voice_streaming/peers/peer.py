@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import pylibsrtp
-from aioice import Candidate
 from aioice.ice import CandidatePair
 from aioice.ice import Connection as IceConnection
 from aiortc import (
@@ -76,7 +75,7 @@ class Peer:
         self._dtls: RTCDtlsTransport = self._transceiver.receiver.transport
         self._dtls._srtp_profiles = SRTP_PROFILES
         self._ice: IceConnection = self._dtls.transport._connection
-        replace(self._ice, "get_component_candidates", self._gather)
+        replace(self._ice, "gather_candidates", self._gather)
         replace(self._ice, "check_complete", self._on_check_complete)
         replace(self._ice, "query_consent", _no_consent_task)
         self._cname = uuid.uuid4().hex
@@ -192,11 +191,15 @@ class Peer:
         if not self._closed:
             self.on_gone(reason)
 
-    async def _gather(self, component: int, addresses: list[str]) -> list[Candidate]:
+    async def _gather(self) -> None:
         """In the place of aioice's, which opens a socket for each address and peer."""
-        ports = [PeerPort(self._ice, shared, self._on_media) for shared in self._peers.sockets()]
-        self._ice._protocols.extend(ports)
-        return [port.local_candidate for port in ports]
+        if not self._ice._local_candidates_start:
+            self._ice._local_candidates_start = True
+            for shared in self._peers.sockets():
+                port = PeerPort(self._ice, shared, self._on_media)
+                self._ice._protocols.append(port)
+                self._ice._local_candidates.append(port.local_candidate)
+            self._ice._local_candidates_end = True
 
     async def _describe(self) -> str:
         """Our description, complete with candidates."""
