@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import pylibsrtp
-from aioice.ice import CandidatePair
+from aioice import Candidate
+from aioice.ice import CandidatePair, server_reflexive_candidate
 from aioice.ice import Connection as IceConnection
 from aiortc import (
     RTCBundlePolicy,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from .hub import Peers
 
 MAX_TRICKLED_CANDIDATES = 64
+STUN_TIMEOUT_S = 2.0
+"""A description waits no longer than this for a configured STUN server."""
 
 _OPUS = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
 SRTP_PROFILES = [
@@ -199,7 +202,16 @@ class Peer:
                 port = PeerPort(self._ice, shared, self._on_media)
                 self._ice._protocols.append(port)
                 self._ice._local_candidates.append(port.local_candidate)
+            if self._ice.stun_server is not None:
+                self._ice._local_candidates += await self._ask_stun(self._ice.stun_server)
             self._ice._local_candidates_end = True
+
+    async def _ask_stun(self, server: Address) -> list[Candidate]:
+        """The addresses that a configured STUN server sees us at; those that it does not tell in time are left out."""
+        ports = [port for port in self._ice._protocols if ":" not in port.local_candidate.host]
+        queries = [asyncio.wait_for(server_reflexive_candidate(port, server), STUN_TIMEOUT_S) for port in ports]
+        answers = await asyncio.gather(*queries, return_exceptions=True)
+        return [answer[0] for answer in answers if not isinstance(answer, BaseException)]
 
     async def _describe(self) -> str:
         """Our description, complete with candidates."""
