@@ -154,7 +154,8 @@ class LocalCertificates:
                 logger.info("New server certificate, because %s; it is good for %s", reason, ", ".join(names))
         except OSError as error:
             self._trouble.warn(
-                f"The server certificate cannot be renewed: {error}; make {self._folder} writable for this user"
+                f"The server certificate cannot be renewed: {self._folder}: {error.strerror or error}; "
+                "make the folder writable for this user"
             )
             return False
         self._trouble.all_is_well()
@@ -267,7 +268,7 @@ class CertificateFiles:
     def context(self) -> ssl.SSLContext:
         return self._context
 
-    def authority_pem(self) -> None:
+    def authority_pem(self) -> bytes | None:
         return None
 
     def renew_if_needed(self) -> bool:
