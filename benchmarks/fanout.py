@@ -22,7 +22,7 @@ import machine
 from fleet import Cores
 from load_process import LoadError, pin, raise_open_files_limit
 from report import Report, print_table
-from rounds import PLAIN_RELAY, SERVER, Figures, Plan, Round, search_capacity
+from rounds import PLAIN_RELAY, SERVER, CapacitySearch, Figures, Plan, Round
 
 
 def main() -> int:
@@ -39,8 +39,9 @@ def main() -> int:
     report = Report(date=datetime.date.today().isoformat(), machine=machine.describe())
     try:
         if options.max_receivers:
-            figures, report.doubts = search_capacity(options.server, options.max_receivers, cores, say)
-            report.server = figures
+            search = CapacitySearch(options.server, cores, say)
+            search.run(options.max_receivers)
+            report.server, report.doubts = search.figures, search.doubts
         else:
             _run_rounds(options, cores, say, report)
     except LoadError as error:
@@ -127,9 +128,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--receivers", type=_positive, default=400)
-    parser.add_argument(
-        "--streams", type=_positive, default=1, help="streams that the receivers share out (at most 20)"
-    )
+    parser.add_argument("--streams", type=_positive, default=1, help="streams for the receivers to share")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measured window")
     parser.add_argument("--joiners", type=_positive, default=200, help="receivers that join within 3 s")
     parser.add_argument("--baseline", action="store_true", help="measure the plain aiortc relay too, by turns")

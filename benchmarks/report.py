@@ -21,9 +21,9 @@ class Report:
     doubts: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        fields = dict(vars(self))
         ratios = {_RATIO_NAME.get(name, name): ratio for name, ratio in _ratios(self).items()}
-        return {**fields, "ratios": ratios}
+        without_nan: dict[str, Any] = _without_nan({**vars(self), "ratios": ratios})
+        return without_nan
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Row:
 _ROWS = (
     _Row("receivers", "receivers", "{:.0f}"),
     _Row("server CPU per forwarded packet, us", "cpu_us", "{:.1f}", "<= 11"),
-    _Row("  the same, with the plain relay's number of receivers", "compared_cpu_us", "{:.1f}", "", "cpu_us"),
+    _Row("  the same, with the plain relay's receivers", "compared_cpu_us", "{:.1f}", "", "cpu_us"),
     _Row("server CPU, sender silent, us per receiver and second", "idle_us_per_receiver_s", "{:.0f}"),
     _Row("server's share of its core", "server_share", "{:.0%}"),
     _Row("latency added, 1 receiver, p50, ms", "latency_1_p50_ms", "{:.2f}", "<= 0.5"),
@@ -46,7 +46,7 @@ _ROWS = (
     _Row("latency added, all receivers, p50, ms", "latency_p50_ms"),
     _Row("latency added, all receivers, p99, ms", "latency_p99_ms", "{:.2f}", "<= 12"),
     _Row(
-        "  the same, with the plain relay's number of receivers",
+        "  the same, with the plain relay's receivers",
         "compared_latency_p99_ms",
         "{:.2f}",
         "",
@@ -104,6 +104,18 @@ def _ratios(report: Report) -> Figures:
         if row.figure not in _NO_RATIO and ours and theirs is not None and ours > 0 and not math.isnan(theirs):
             ratios[row.figure] = theirs / ours
     return ratios
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: a figure that could not be measured is null."""
+    match value:
+        case dict():
+            return {key: _without_nan(item) for key, item in value.items()}
+        case list():
+            return [_without_nan(item) for item in value]
+        case float() if math.isnan(value):
+            return None
+    return value
 
 
 def _cell(row: _Row, value: float | None) -> str:

@@ -1,7 +1,8 @@
 """One round: every figure of a server, from its start to its end."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
@@ -164,55 +165,61 @@ class Round:
         self._say(f"  note: {text}")
 
 
+class CapacitySearch:
+    """Looks for the largest number of receivers on one stream of which none loses a packet in five seconds."""
+
+    def __init__(self, script: str, cores: Cores, say: Say) -> None:
+        self.figures: Figures = {"capacity": 0}
+        self.doubts: list[str] = []
+        self._script = script
+        self._cores = cores
+        self._say = say
+
+    def run(self, most: int) -> None:
+        """Up in steps to `most` or the first loss; from there by halves, each on a fresh server."""
+        good, bad = 0, most + 1
+        step = max(most // _SEARCH_STEPS, 1)
+        with self._fleet() as fleet:
+            while bad > most and good < most:
+                wanted = min(good + step, most)
+                good, bad = (wanted, bad) if self._carries(fleet, wanted - good, wanted) else (good, wanted)
+        for _ in range(_SEARCH_REFINEMENTS):
+            wanted = (good + bad) // 2
+            if bad > most or wanted == good:
+                return
+            with self._fleet() as fleet:
+                good, bad = (wanted, bad) if self._carries(fleet, wanted, wanted) else (good, wanted)
+
+    @contextlib.contextmanager
+    def _fleet(self) -> Iterator[Fleet]:
+        with Fleet.running(self._script, self._cores) as fleet:
+            fleet.start_streams(1)
+            yield fleet
+
+    def _carries(self, fleet: Fleet, more: int, wanted: int) -> bool:
+        """Add receivers, measure, and tell whether every one of them joined and got every packet."""
+        failures = fleet.join(more).failures
+        time.sleep(_SETTLE_S)
+        with fleet.window() as window:
+            time.sleep(_SEARCH_SECONDS)
+        seen = window.measurement
+        self._say(f"{wanted} receivers: {in_short(seen)}")
+        self.doubts += [f"{wanted} receivers: {doubt}" for doubt in [*seen.doubts(), *failures[:1]]]
+        if failures or seen.lost:
+            return False
+        self.figures = {
+            "capacity": wanted,
+            "capacity_server_share": seen.server_share,
+            "capacity_cpu_us": seen.cpu_us_per_packet,
+            "capacity_latency_p99_ms": seen.latency_ms(99),
+        }
+        return True
+
+
 def in_short(seen: Measurement) -> str:
     """A measurement in one line."""
     return (
         f"{seen.cpu_us_per_packet:.1f} us a packet, latency {seen.latency_ms(50):.2f} ms p50 "
-        f"{seen.latency_ms(99):.2f} ms p99, {seen.lost} of {seen.expected} lost, longest gap {seen.longest_gap_ms:.0f} ms, "
-        f"server at {seen.server_share:.0%} of its core, clients at {seen.client_share:.0%}"
+        f"{seen.latency_ms(99):.2f} ms p99, {seen.lost} of {seen.expected} lost, "
+        f"longest gap {seen.longest_gap_ms:.0f} ms, server at {seen.server_share:.0%} of its core, clients at {seen.client_share:.0%}"
     )
-
-
-def search_capacity(script: str, most: int, cores: Cores, say: Say) -> tuple[Figures, list[str]]:
-    """The largest number of receivers on one stream, up to `most`, of which none loses a packet in five seconds."""
-    figures: Figures = {"capacity": 0}
-    doubts: list[str] = []
-    with Fleet.running(script, cores) as fleet:
-        fleet.start_streams(1)
-        present, good, bad = 0, 0, most + 1
-        step = max(most // _SEARCH_STEPS, 1)
-        refinements = 0
-        wanted = min(step, most)
-        while wanted > good and refinements <= _SEARCH_REFINEMENTS:
-            seen, failures = _measure_at(fleet, present, wanted)
-            present = wanted
-            say(f"{wanted} receivers: {in_short(seen)}")
-            doubts += [f"{wanted} receivers: {doubt}" for doubt in [*seen.doubts(), *failures[:1]]]
-            if seen.lost or failures:
-                bad = wanted
-            else:
-                good = wanted
-                figures = {
-                    "capacity": wanted,
-                    "capacity_server_share": seen.server_share,
-                    "capacity_cpu_us": seen.cpu_us_per_packet,
-                    "capacity_latency_p99_ms": seen.latency_ms(99),
-                }
-            if bad <= most:
-                refinements += 1
-                wanted = (good + bad) // 2
-            else:
-                wanted = min(good + step, most)
-    return figures, doubts
-
-
-def _measure_at(fleet: Fleet, present: int, wanted: int) -> tuple[Measurement, list[str]]:
-    failures: list[str] = []
-    if wanted > present:
-        failures = fleet.join(wanted - present).failures
-    else:
-        fleet.leave(keep=wanted)
-    time.sleep(_SETTLE_S)
-    with fleet.window() as window:
-        time.sleep(_SEARCH_SECONDS)
-    return window.measurement, failures
