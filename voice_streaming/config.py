@@ -1,0 +1,200 @@
+"""Settings: one frozen, typed object, read once at the start.
+
+Order, later wins: the defaults below, the configuration file, the add-on's options, the environment, the command line.
+Every key is checked in the layer that names it, so that an error can say where it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+ADDON_OPTIONS_PATH = Path("/data/options.json")
+"""Where Home Assistant's Supervisor writes an add-on's options."""
+
+ENVIRONMENT_KEYS = {
+    "HOST": "server.host",
+    "PORT": "server.port",
+    "AUDIO_PORT": "audio.port",
+    "LOG_LEVEL": "server.log_level",
+}
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class ConfigError(Exception):
+    """A setting is wrong; the message is one line that names the key, the value and what is allowed."""
+
+
+class IceServer(Struct, frozen=True, forbid_unknown_fields=True):
+    """An ICE server, as W3C's `RTCIceServer` has it; STUN only, as nothing is relayed outside of the network."""
+
+    urls: Annotated[str, Meta(pattern="^stun:")]
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"
+    port: Port = 8080
+    log_level: LogLevel = "INFO"
+    max_connections: Count = 1000
+    queue_size: Annotated[int, Meta(ge=4, le=10_000)] = 64
+    """Unsent messages that a WebSocket may have before it is closed as too slow."""
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=16 * 2**20)] = 256 * 1024
+    heartbeat_s: Seconds = 20.0
+    """How often a WebSocket is pinged; it is closed when it does not answer within half of that."""
+    cleanup_interval_s: Seconds = 300.0
+    idle_stream_timeout_s: Seconds = 600.0
+    """How long a stream that nobody receives or listens to is kept."""
+    shutdown_timeout_s: Seconds = 2.0
+
+
+class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    ice_servers: tuple[IceServer, ...] = ()
+    connection_timeout: Seconds = 30.0
+    """Seconds that ICE and DTLS may take before a peer is given up (the name is the original's)."""
+    host_addresses: tuple[str, ...] = ()
+    """Addresses to gather ICE candidates on; none given: every address of the machine but loopback."""
+    opus_bitrate_bps: Annotated[int, Meta(ge=6000, le=510_000)] = 48_000
+    opus_fec: bool = True
+    opus_dtx: bool = False
+    opus_stereo: bool = False
+
+
+class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    port: Port = 8081
+    bitrate_bps: Literal[32_000, 48_000, 64_000, 96_000, 128_000, 160_000, 192_000, 256_000, 320_000] = 128_000
+    sample_rate_hz: Literal[32_000, 44_100, 48_000] = 44_100
+    channels: Literal[1, 2] = 2
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings. Keys in files have the same nesting: `{"server": {"port": 8080}}`."""
+
+    server: ServerSettings = ServerSettings()
+    webrtc: WebrtcSettings = WebrtcSettings()
+    audio: AudioSettings = AudioSettings()
+
+
+class Layer(Struct):
+    """One source of settings: `values` is nested as `Settings` is; `strict` is off where every value is text."""
+
+    source: str
+    values: dict[str, Any]
+    strict: bool = True
+
+
+def load(
+    config_path: Path | None,
+    environment: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    *,
+    default_path: Path = Path("config.json"),
+    options_path: Path = ADDON_OPTIONS_PATH,
+) -> Settings:
+    """Reads every layer and returns the settings that result.
+
+    `config_path` must exist when given; `default_path` and `options_path` may be absent. `overrides` maps dotted keys
+    to values (the command line); None means not given. Raises ConfigError.
+    """
+    layers = []
+    if config_path is not None:
+        layers.append(_file_layer(config_path))
+    elif default_path.exists():
+        layers.append(_file_layer(default_path))
+    if options_path.exists():
+        layers.append(_file_layer(options_path))
+    layers += [
+        Layer(f"environment variable {name}", _nest(key, environment[name]), strict=False)
+        for name, key in ENVIRONMENT_KEYS.items()
+        if environment.get(name)
+    ]
+    layers += [Layer("command line", _nest(key, value)) for key, value in overrides.items() if value is not None]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        checked = msgspec.to_builtins(_convert(layer))
+        _merge(merged, _picked(checked, layer.values))
+    return _convert(Layer("settings", merged))
+
+
+def _file_layer(path: Path) -> Layer:
+    try:
+        values = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a JSON object, such as {{}}, and is {_shown(values)}")
+    return Layer(str(path), values)
+
+
+def _convert(layer: Layer) -> Settings:
+    try:
+        return msgspec.convert(layer.values, Settings, strict=layer.strict)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{layer.source}: {_explained(str(error), layer.values)}") from error
+
+
+def _explained(message: str, values: dict[str, Any]) -> str:
+    """Turns msgspec's "Expected `int` >= 1 - at `$.server.port`" into key, value and what is allowed."""
+    reason, _, path = message.partition(" - at `$")
+    keys = re.findall(r"[^.\[\]`]+", path)
+    if unknown := re.search(r"unknown field `(.*)`", reason):
+        return f"{'.'.join([*keys, unknown[1]])}: there is no such setting"
+    value: Any = values
+    for key in keys:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isdigit():
+            value = value[int(key)]
+    return f"{'.'.join(keys) or 'settings'} is {_shown(value)}: {_allowed(keys, reason)}"
+
+
+def _allowed(keys: list[str], reason: str) -> str:
+    """The choices of a setting with few, else msgspec's reason."""
+    if reason.startswith("Invalid enum value"):
+        choices = _choices(keys)
+        if choices:
+            return f"allowed are {', '.join(str(choice) for choice in choices)}"
+    return reason[:1].lower() + reason[1:]
+
+
+def _choices(keys: list[str]) -> tuple[Any, ...]:
+    kind: Any = msgspec.inspect.type_info(Settings)
+    for key in keys:
+        fields = {field.name: field.type for field in getattr(kind, "fields", ())}
+        kind = fields.get(key)
+    return tuple(getattr(kind, "values", ()))
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _nest(dotted_key: str, value: Any) -> dict[str, Any]:
+    section, key = dotted_key.split(".")
+    return {section: {key: value}}
+
+
+def _picked(checked: Any, given: Any) -> Any:
+    """Of the checked values only those whose keys were given, so that defaults do not hide an earlier layer."""
+    if isinstance(checked, dict) and isinstance(given, dict):
+        return {key: _picked(checked[key], given[key]) for key in given}
+    return checked
+
+
+def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
