@@ -221,5 +221,6 @@ def in_short(seen: Measurement) -> str:
     return (
         f"{seen.cpu_us_per_packet:.1f} us a packet, latency {seen.latency_ms(50):.2f} ms p50 "
         f"{seen.latency_ms(99):.2f} ms p99, {seen.lost} of {seen.expected} lost, "
-        f"longest gap {seen.longest_gap_ms:.0f} ms, server at {seen.server_share:.0%} of its core, clients at {seen.client_share:.0%}"
+        f"longest gap {seen.longest_gap_ms:.0f} ms, "
+        f"server at {seen.server_share:.0%} of its core, clients at {seen.client_share:.0%}"
     )
