@@ -1,4 +1,4 @@
-"""What all peers share: sockets, the certificate, fan-outs and the clock of their reports."""
+"""What all peers share: sockets, the certificate, fan-outs and the round of reports and consent checks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..config import WebrtcSettings
 from ..fanout import Fanout
 from ..relay import OpusTrack, VoiceRelay
 from ..udp import SharedSocket
+from .peer import SRTP_PROFILES, replace
 from .receiver import ReceiverPeer
 from .sender import SenderPeer
 
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-REPORT_INTERVAL_S = 2.5
-"""How often each peer is sent an RTCP report: within RFC 3550 section 6.2's bounds at any bit rate of a voice."""
-REPORT_SLOTS = 10
-"""Peers are spread over this many moments of an interval, so that their reports do not come in one burst."""
+ATTENTION_INTERVAL_S = 2.5
+"""How often each peer is attended to: an RTCP report (RFC 3550 section 6.2) each time, consent every other time."""
+ROUND_SLOTS = 25
+"""Peers are spread over this many moments of an interval, so that a thousand do not come in one burst."""
 CERTIFICATE_AGE_S = 86_400.0
 """All peers share a certificate; it is made anew once a day, long before its 30 days are over."""
 
 
 class Peers:
-    """Makes peers, and owns what they share: sockets, certificate, fan-outs and the clock of their reports."""
+    """Makes peers, and owns what they share."""
 
     def __init__(self, settings: WebrtcSettings, relay: VoiceRelay) -> None:
         self.settings = settings
@@ -43,7 +44,7 @@ class Peers:
         self._relay = relay
         self._sockets: dict[str, SharedSocket] = {}
         self._fanouts: weakref.WeakKeyDictionary[OpusTrack, Fanout] = weakref.WeakKeyDictionary()
-        self._slots: list[set[Peer]] = [set() for _ in range(REPORT_SLOTS)]
+        self._slots: list[set[Peer]] = [set() for _ in range(ROUND_SLOTS)]
         self._clock: asyncio.TimerHandle | None = None
         self._certificate: RTCCertificate | None = None
         self._certificate_made_s = 0.0
@@ -91,27 +92,31 @@ class Peers:
     def certificate(self) -> RTCCertificate:
         now_s = time.monotonic()
         if self._certificate is None or now_s - self._certificate_made_s > CERTIFICATE_AGE_S:
-            self._certificate, self._certificate_made_s = RTCCertificate.generateCertificate(), now_s
+            certificate = RTCCertificate.generateCertificate()
+            # One for all handshakes: each context costs milliseconds and memory of its own.
+            context = certificate._create_ssl_context(SRTP_PROFILES)
+            replace(certificate, "_create_ssl_context", lambda srtp_profiles: context)
+            self._certificate, self._certificate_made_s = certificate, now_s
         return self._certificate
 
-    def start_reports(self, peer: Peer) -> None:
+    def join_round(self, peer: Peer) -> None:
         min(self._slots, key=len).add(peer)
         if self._clock is None:
-            self._report(0)
+            self._attend(0)
 
-    def stop_reports(self, peer: Peer) -> None:
+    def leave_round(self, peer: Peer) -> None:
         for slot in self._slots:
             slot.discard(peer)
 
-    def _report(self, slot: int) -> None:
+    def _attend(self, slot: int) -> None:
         if not any(self._slots):
             self._clock = None
             return
         loop = asyncio.get_running_loop()
-        self._clock = loop.call_later(REPORT_INTERVAL_S / REPORT_SLOTS, self._report, (slot + 1) % REPORT_SLOTS)
+        self._clock = loop.call_later(ATTENTION_INTERVAL_S / ROUND_SLOTS, self._attend, (slot + 1) % ROUND_SLOTS)
         now_s = loop.time()
-        for peer in self._slots[slot]:
+        for peer in list(self._slots[slot]):
             try:
-                peer.report(now_s)
+                peer.attend(now_s)
             except Exception:
-                logger.exception("%s: no report", peer)
+                logger.exception("A %s could not be attended to", type(peer).__name__)

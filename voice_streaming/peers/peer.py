@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -18,13 +19,13 @@ from aiortc import (
     RTCRtpSender,
     RTCRtpTransceiver,
     RTCSessionDescription,
+    rtcdtlstransport,
 )
 from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
 from aiortc.rtcdtlstransport import (
     SRTP_AEAD_AES_128_GCM,
     SRTP_AEAD_AES_256_GCM,
     SRTP_AES128_CM_SHA1_80,
-    SRTP_PROFILES,
     RTCDtlsTransport,
 )
 
@@ -32,6 +33,7 @@ from .. import rtp, sdp
 from ..messages import CandidateInit
 from ..refusal import Refused
 from ..udp import Address, SharedSocket
+from .consent import Consent
 from .port import PeerPort
 
 if TYPE_CHECKING:
@@ -40,7 +42,11 @@ if TYPE_CHECKING:
 MAX_TRICKLED_CANDIDATES = 64
 
 _OPUS = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
-_PROFILES = [p for p in (SRTP_AEAD_AES_128_GCM, SRTP_AEAD_AES_256_GCM, SRTP_AES128_CM_SHA1_80) if p in SRTP_PROFILES]
+SRTP_PROFILES = [
+    p
+    for p in (SRTP_AEAD_AES_128_GCM, SRTP_AEAD_AES_256_GCM, SRTP_AES128_CM_SHA1_80)
+    if p in rtcdtlstransport.SRTP_PROFILES
+]
 """Cheapest first: with AES in the CPU, GCM costs about 0.6 us a packet and SHA-1 0.4 us more."""
 
 
@@ -57,19 +63,22 @@ class Peer:
         self._peers = peers
         self._closed = False
         self._candidates = 0
+        self._consent: Consent | None = None
+        self._checks_consent = False
         servers = [RTCIceServer(urls=server.urls) for server in peers.settings.ice_servers]
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
-        _replace(self._pc, "_RTCPeerConnection__certificates", [peers.certificate()])
+        replace(self._pc, "_RTCPeerConnection__certificates", [peers.certificate()])
         self._transceiver: RTCRtpTransceiver = self._pc.addTransceiver("audio", direction=direction)
         self._transceiver.setCodecPreferences(_OPUS)
         # Called by aiortc when keys are there; its own implementations start a queue, tasks and a decoder thread.
-        _replace(self._transceiver.sender, "send", self._on_keys)
-        _replace(self._transceiver.receiver, "receive", self._on_keys)
+        replace(self._transceiver.sender, "send", self._on_keys)
+        replace(self._transceiver.receiver, "receive", self._on_keys)
         self._dtls: RTCDtlsTransport = self._transceiver.receiver.transport
-        self._dtls._srtp_profiles = _PROFILES
+        self._dtls._srtp_profiles = SRTP_PROFILES
         self._ice: IceConnection = self._dtls.transport._connection
-        _replace(self._ice, "get_component_candidates", self._gather)
-        _replace(self._ice, "check_complete", self._on_check_complete)
+        replace(self._ice, "get_component_candidates", self._gather)
+        replace(self._ice, "check_complete", self._on_check_complete)
+        replace(self._ice, "query_consent", _no_consent_task)
         self._cname = uuid.uuid4().hex
         self._pc.add_listener("connectionstatechange", self._on_connection_state)
 
@@ -88,11 +97,24 @@ class Peer:
         """Says goodbye and closes the connection; safe to call twice."""
         if not self._closed:
             self._closed = True
-            self._peers.stop_reports(self)
+            self._peers.leave_round(self)
+            if self._consent is not None:
+                self._consent.forget()
             self._leave()
             await self._pc.close()
 
-    def report(self, now_s: float) -> None:
+    def attend(self, now_s: float) -> None:
+        """What is due every ATTENTION_INTERVAL_S: a report each time, a consent check every other time."""
+        self._report(now_s)
+        if self._consent is None:
+            return
+        if self._consent.has_expired(now_s):
+            self._lose("does not answer any more")
+        elif self._checks_consent and (pair := self._ice._nominated.get(1)) is not None:
+            self._consent.check(cast(PeerPort, pair.protocol), pair.remote_addr, now_s)
+        self._checks_consent = not self._checks_consent
+
+    def _report(self, now_s: float) -> None:
         """Sends the peer its RTCP report."""
         raise NotImplementedError
 
@@ -143,7 +165,8 @@ class Peer:
         """DTLS is done: media may flow."""
         if not self._closed:
             self._start_media()
-            self._peers.start_reports(self)
+            self._consent = Consent(self._ice, asyncio.get_running_loop().time())
+            self._peers.join_round(self)
             self.on_connected()
 
     def _start_media(self) -> None:
@@ -187,8 +210,12 @@ class Peer:
             raise Refused("bad_sdp", f"The {kind} does not fit: {error}") from error
 
 
-def _replace(owner: object, name: str, value: object) -> None:
+def replace(owner: object, name: str, value: object) -> None:
     """Puts something of ours in the place of a library object's own attribute."""
     if not hasattr(owner, name):
         raise AttributeError(f"{type(owner).__name__} has no {name}: see what became of it, then peers.py")
     setattr(owner, name, value)
+
+
+async def _no_consent_task() -> None:
+    """In the place of aioice's endless task: `Peer.attend` does it for all peers."""

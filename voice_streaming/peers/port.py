@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import cast
 
 from aioice import Candidate, stun
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import Connection, StunProtocol
 
 from ..udp import Address, SharedSocket, is_media, is_stun
+from .consent import Consent
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,15 @@ class PeerPort(StunProtocol):
             self.shared.remove_transaction(request.transaction_id)
         self.shared.add_address(addr, self)
         return response
+
+    def open_transaction(self, transaction: bytes, owner: Consent) -> None:
+        """Answers to the transaction go to `owner.response_received`, until it is closed."""
+        self.transactions[transaction] = cast(stun.Transaction, owner)
+        self.shared.add_transaction(transaction, self)
+
+    def close_transaction(self, transaction: bytes) -> None:
+        self.transactions.pop(transaction, None)
+        self.shared.remove_transaction(transaction)
 
     def send_stun(self, message: stun.Message, addr: Address) -> None:
         # aioice answers with success only whoever knew our password.

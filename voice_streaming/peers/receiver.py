@@ -41,7 +41,7 @@ class ReceiverPeer(Peer):
         report = self.lane and self._fanout.sender_report(self.lane, asyncio.get_running_loop().time())
         return report.packets if report else 0
 
-    def report(self, now_s: float) -> None:
+    def _report(self, now_s: float) -> None:
         report = self.lane and self._fanout.sender_report(self.lane, now_s)
         if report:
             self._send_rtcp(rtp.pack_sender_report(report, self._cname))

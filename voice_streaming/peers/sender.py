@@ -36,7 +36,7 @@ class SenderPeer(Peer):
         """What arrived of the client's present SSRC; None before the first packet."""
         return self._reception
 
-    def report(self, now_s: float) -> None:
+    def _report(self, now_s: float) -> None:
         if self._reception is not None:
             self._send_rtcp(rtp.pack_receiver_report(self._ssrc, self._reception.block(now_s)))
 
