@@ -6,7 +6,7 @@ import enum
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from .relay import OpusTrack
@@ -139,3 +139,15 @@ class Stream:
 def newest(streams: dict[str, Stream]) -> Stream | None:
     """The live stream that started last, or None."""
     return max((stream for stream in streams.values() if stream.is_live), key=lambda s: s.started_s, default=None)
+
+
+def details(stream: Stream) -> dict[str, Any]:
+    """What clients are told of a stream: the same in `available_streams` and in `/stream/status`."""
+    return {
+        "stream_id": stream.id,
+        "name": stream.name,
+        "state": stream.state.value,
+        "started_at": stream.started_at,
+        "receivers": len(stream.receivers),
+        "listeners": stream.listeners,
+    }
