@@ -7,6 +7,7 @@ import logging
 from http import HTTPStatus
 from pathlib import Path
 
+import msgspec
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
@@ -15,7 +16,7 @@ from voice_streaming.config import Settings
 from voice_streaming.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printable
 from voice_streaming.listeners import Listener
 from voice_streaming.mp3 import Mp3Counters
-from voice_streaming.registry import Stream, details
+from voice_streaming.registry import Stream
 from voice_streaming.relay import VoiceRelay
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class AudioStreamServer:
         return web.json_response(
             {
                 "active_streams": [stream.id for stream in live],
-                "details": [details(stream) for stream in live],
+                "details": [msgspec.to_builtins(stream.details()) for stream in live],
                 "audio_port": self._settings.audio.port,
             },
             headers=self._headers(request),
@@ -156,7 +157,7 @@ class AudioStreamServer:
             return response
         if self.listeners >= self._settings.audio.max_listeners:
             text = "There are as many listeners as the server takes. Try again later.\n"
-            return web.Response(status=503, text=text, headers=self._headers(request) | {hdrs.RETRY_AFTER: "10"})
+            return web.Response(status=503, text=text, headers={**self._headers(request), hdrs.RETRY_AFTER: "10"})
         response.send_header()
         listener = Listener(transport, follows=follows, chunked=chunked, icy=icy)
         self._broadcast.join(listener, stream)
@@ -174,8 +175,8 @@ class AudioStreamServer:
 
     def _audio_headers(self, name: str) -> dict[str, str]:
         return {
-            hdrs.CONTENT_TYPE: "audio/mpeg",
-            hdrs.ACCEPT_RANGES: "none",
+            "Content-Type": "audio/mpeg",
+            "Accept-Ranges": "none",
             "icy-name": printable(name),
             "icy-br": str(self._settings.audio.bitrate_bps // 1000),
             "icy-pub": "0",

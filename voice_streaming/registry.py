@@ -6,9 +6,12 @@ import enum
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from .messages import StreamDetails
 
 if TYPE_CHECKING:
+    from .outbox import Outbox
     from .relay import OpusTrack
 
 logger = logging.getLogger(__name__)
@@ -72,12 +75,6 @@ class Peer(Protocol):
     async def close(self) -> None: ...
 
 
-class Outbox(Protocol):
-    """What a connection holds of its WebSocket: a bounded queue with one writer."""
-
-    def send(self, text: str) -> None: ...
-
-
 PeerT = TypeVar("PeerT", bound=Peer)
 
 
@@ -91,6 +88,8 @@ class Connection(Generic[PeerT]):
     role: Role | None = None
     stream_id: str | None = None
     state: ConnectionState = ConnectionState.CREATED
+    awaits_answer: bool = False
+    """An offer went out to the receiver, and no answer came yet."""
 
     def advance(self, state: ConnectionState) -> None:
         """The one door for a change of state; a step to the present state is none. Raises InvalidTransition."""
@@ -121,6 +120,8 @@ class Stream:
     """Players of its MP3."""
     last_activity: float = field(default_factory=time.monotonic)
     """Monotonic seconds at which somebody last received or listened."""
+    permanent: bool = False
+    """The server's own: kept when nobody listens."""
 
     def advance(self, state: StreamState) -> None:
         """The one door for a change of state. Raises InvalidTransition."""
@@ -131,6 +132,16 @@ class Stream:
         if state is StreamState.ACTIVE:
             self.started_at, self.started_s = time.time(), time.monotonic()
 
+    def details(self) -> StreamDetails:
+        return StreamDetails(
+            stream_id=self.id,
+            name=self.name,
+            started_at=self.started_at,
+            receivers=len(self.receivers),
+            listeners=self.listeners,
+            state=self.state.value,
+        )
+
     @property
     def is_live(self) -> bool:
         return self.state is StreamState.ACTIVE
@@ -139,15 +150,3 @@ class Stream:
 def newest(streams: dict[str, Stream]) -> Stream | None:
     """The live stream that started last, or None."""
     return max((stream for stream in streams.values() if stream.is_live), key=lambda s: s.started_s, default=None)
-
-
-def details(stream: Stream) -> dict[str, Any]:
-    """What clients are told of a stream: the same in `available_streams` and in `/stream/status`."""
-    return {
-        "stream_id": stream.id,
-        "name": stream.name,
-        "state": stream.state.value,
-        "started_at": stream.started_at,
-        "receivers": len(stream.receivers),
-        "listeners": stream.listeners,
-    }

@@ -21,6 +21,7 @@ from av.frame import Frame
 
 from .opus import CLOCK_RATE_HZ, OpusPacket
 from .pcm import PcmCounters, PcmSource
+from .rtp import Timeline
 from .turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -43,14 +44,16 @@ class PacketSink(Protocol):
 class OpusTrack(MediaStreamTrack):
     """A live track of Opus packets, fed by `publish`.
 
-    It holds no packets: whoever wants them attaches to the relay. `last_packet_s` is the monotonic time of the newest
-    packet, None before the first.
+    It holds no packets: whoever wants them attaches to the relay. `timeline` places a sender's packets on the track's
+    own time, across a change of sender. `last_packet_s` is the monotonic time of the newest packet, None before the
+    first.
     """
 
     kind = "audio"
 
     def __init__(self) -> None:
         super().__init__()
+        self.timeline = Timeline()
         self._sinks: tuple[PacketSink, ...] = ()
         self.last_packet_s: float | None = None
         self.packets = 0

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Checks everything: style, types and tests; the arguments go to pytest (for example: scripts/test.sh -k mp3).
+#
+# The tests drive real browsers and players. What is missing of them is installed first where that is possible without
+# a question (as root or with passwordless sudo on Debian and its relatives; with Homebrew on macOS). Tests whose
+# browser or player is missing are skipped and say so; with CI=true they fail.
+set -eu
+
+# shellcheck source=scripts/python-environment.sh
+. "$(dirname "${BASH_SOURCE[0]}")/python-environment.sh"
+
+debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2"
+homebrew_packages="ffmpeg mpv espeak-ng"
+
+# Runs a command as root, without ever asking for a password; fails if that is not possible.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+# Prints those of the given Debian packages that are not installed.
+missing_debian_packages() {
+    local package
+    for package in "$@"; do
+        if [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+            echo "$package"
+        fi
+    done
+}
+
+install_debian_packages() {
+    local wanted python missing
+    wanted=$debian_packages
+    python=$(find_python)
+    if [ -n "$python" ] && ! "$python" -c 'import ensurepip' >/dev/null 2>&1; then
+        wanted="$wanted $(venv_package "$python")"
+    fi
+    # shellcheck disable=SC2086  # the list is meant to become several words
+    missing=$(missing_debian_packages $wanted | tr '\n' ' ')
+    if [ -z "$missing" ]; then
+        return
+    fi
+    if ! as_root true 2>/dev/null; then
+        echo "Not installed: ${missing}(the tests that need them will say so). To install: sudo apt-get install $missing" >&2
+        return
+    fi
+    echo "Installing $missing" >&2
+    # --no-remove: a desktop's own sound server must never be replaced for the sake of a test.
+    # shellcheck disable=SC2086  # the list is meant to become several words
+    as_root apt-get update --quiet=2 </dev/null >&2 &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-remove --no-install-recommends \
+            $missing </dev/null >&2 ||
+        echo "Could not install $missing(see above); the tests that need them will say so." >&2
+}
+
+install_homebrew_packages() {
+    local package
+    for package in $homebrew_packages; do
+        command -v "$package" >/dev/null ||
+            brew install --quiet "$package" </dev/null >&2 ||
+            echo "Could not install $package (see above); the tests that need it will say so." >&2
+    done
+}
+
+if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
+    install_debian_packages
+elif command -v brew >/dev/null; then
+    install_homebrew_packages
+fi
+
+ensure_environment requirements.txt requirements-dev.txt
+cd "$repository"
+"$environment_python" -m ruff check .
+"$environment_python" -m ruff format --check .
+"$environment_python" -m mypy
+exec "$environment_python" -m pytest "$@"

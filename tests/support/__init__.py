@@ -1,0 +1,1 @@
+"""What the tests need to drive the daemon with real peers, browsers and players, and to judge what comes out."""

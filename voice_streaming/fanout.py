@@ -1,0 +1,170 @@
+"""One track's packets to all of its WebRTC receivers, in one pass that awaits nothing.
+
+All receivers of a track share its header and payload: an SSRC need only be unique within an RTP session, and each
+receiver is a session of its own (RFC 3550 section 3). What differs is the SRTP key, so a packet is copied once for each
+receiver, protected where it lies, and all copies leave in one system call.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+from pylibsrtp import Session
+
+from .opus import CLOCK_RATE_HZ, OpusPacket
+from .relay import OpusTrack, VoiceRelay
+from .rtp import SenderReport, ntp_time, pack_header
+from .srtp import Places
+from .udp import Address, Batch, SharedSocket
+
+_HALF = 0x8000
+"""Half of the sequence numbers."""
+
+
+@dataclass(eq=False)
+class Lane:
+    """Where a receiver's packets go, and what has gone there."""
+
+    shared: SharedSocket
+    address: Address
+    session: Session
+    payload_type: int
+    dropped: int = 0
+    """Packets that were not sent: the socket was full, the address unreachable or the key refused."""
+    packets_before: int = 0
+    """Packets and payload bytes of the track that were sent before this receiver joined."""
+    octets_before: int = 0
+
+
+class _Group:
+    """The lanes that get identical packets from one socket: same payload type, same half of sequence numbers."""
+
+    def __init__(self, shared: SharedSocket, payload_type: int, sequence_offset: int) -> None:
+        self.payload_type = payload_type
+        self.sequence_offset = sequence_offset
+        self.lanes: list[Lane] = []
+        self._batch = Batch(shared)
+        self._places = Places()
+
+    def add(self, lane: Lane) -> None:
+        slots = self._batch.slots
+        index = self._batch.add(lane.address)
+        self._places.add(lane.session, self._batch.slot_address(index), self._batch.length_address(index))
+        if self._batch.slots is not slots:
+            self._places.move([(self._batch.slot_address(i), self._batch.length_address(i)) for i in range(index + 1)])
+        self.lanes.append(lane)
+
+    def remove(self, lane: Lane) -> None:
+        index = self.lanes.index(lane)
+        self._batch.remove(index)
+        self._places.remove(index)
+        last = self.lanes.pop()
+        if last is not lane:
+            self.lanes[index] = last
+
+    def send(self, ssrc: int, packet: OpusPacket) -> int:
+        """Sends the packet to every lane and returns how many it did not reach."""
+        size = self._batch.size
+        sequence = packet.sequence + self.sequence_offset
+        header = pack_header(self.payload_type, packet.marker, sequence, packet.timestamp, ssrc)
+        datagram = np.frombuffer(header + packet.payload, np.uint8)
+        self._batch.slots[:size, : len(datagram)] = datagram
+        self._batch.lengths[:size] = len(datagram)
+        refused = self._places.protect()
+        if refused:
+            # Those rows are in the clear: the others go one by one.
+            clear = set(refused)
+            failed = [row for row in range(size) if row in clear or not self._batch.send_row(row)]
+        else:
+            failed = self._batch.send()
+        for row in failed:
+            self.lanes[row].dropped += 1
+        return len(failed)
+
+
+class Fanout:
+    """The receivers of one track. It is attached to the track while it has any."""
+
+    def __init__(self, relay: VoiceRelay, track: OpusTrack) -> None:
+        self.ssrc = random.randrange(1, 1 << 32)
+        self.packets = 0
+        """Packets that went out, whatever the number of receivers."""
+        self.octets = 0
+        self.forwarded = 0
+        """Packets times receivers."""
+        self.dropped = 0
+        self._relay = relay
+        self._track = track
+        self._groups: dict[tuple[SharedSocket, int, int], _Group] = {}
+        self._group_of: dict[Lane, _Group] = {}
+        self._newest: OpusPacket | None = None
+
+    def __len__(self) -> int:
+        return len(self._group_of)
+
+    def add(self, lane: Lane) -> None:
+        """Sends the lane every packet from the next one on."""
+        # A session that starts near the wrap of sequence numbers and loses the first packets behind it would never
+        # again agree on the rollover counter (RFC 3711 section 3.3.1). So it starts in the lower half, always.
+        offset = self._track.timeline.sequence & _HALF
+        lane.packets_before, lane.octets_before = self.packets, self.octets
+        self._join(lane, offset)
+        if len(self._group_of) == 1:
+            self._relay.attach(self._track, self)
+
+    def remove(self, lane: Lane) -> None:
+        """Sends the lane no more; safe when it is not in."""
+        if lane in self._group_of:
+            self._leave(lane)
+            if not self._group_of:
+                self._relay.detach(self._track, self)
+
+    def redirect(self, lane: Lane, shared: SharedSocket, address: Address) -> None:
+        """ICE nominated another pair: the lane's packets go there from now on, on the same timeline."""
+        group = self._group_of.get(lane)
+        if group is not None:
+            self._leave(lane)
+        lane.shared, lane.address = shared, address
+        if group is not None:
+            self._join(lane, group.sequence_offset)
+
+    def _join(self, lane: Lane, offset: int) -> None:
+        key = (lane.shared, lane.payload_type, offset)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(lane.shared, lane.payload_type, offset)
+        group.add(lane)
+        self._group_of[lane] = group
+
+    def _leave(self, lane: Lane) -> None:
+        group = self._group_of.pop(lane)
+        group.remove(lane)
+        if not group.lanes:
+            self._groups = {key: other for key, other in self._groups.items() if other is not group}
+
+    def on_packet(self, packet: OpusPacket) -> None:
+        for group in self._groups.values():
+            failed = group.send(self.ssrc, packet)
+            self.dropped += failed
+            self.forwarded += len(group.lanes) - failed
+        self.packets += 1
+        self.octets += len(packet.payload)
+        if self._newest is None or packet.sequence > self._newest.sequence:
+            self._newest = packet
+
+    def on_end(self) -> None:
+        """Nothing to do: receivers are closed by whoever opened them."""
+
+    def sender_report(self, lane: Lane, now_s: float) -> SenderReport | None:
+        """What has been sent to the lane (RFC 3550 section 6.4.1); None before its first packet.
+
+        The timestamp is that of `now_s` (monotonic seconds), reckoned from the newest packet's arrival.
+        """
+        packets = self.packets - lane.packets_before - lane.dropped
+        if self._newest is None or packets <= 0:
+            return None
+        ticks = self._newest.timestamp + round((now_s - self._newest.arrived_s) * CLOCK_RATE_HZ)
+        octets = self.octets - lane.octets_before
+        return SenderReport(self.ssrc, ntp_time(), ticks & 0xFFFF_FFFF, packets & 0xFFFF_FFFF, octets & 0xFFFF_FFFF)

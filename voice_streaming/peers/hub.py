@@ -1,0 +1,122 @@
+"""What all peers share: sockets, the certificate, fan-outs and the round of reports and consent checks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from aioice.ice import get_host_addresses
+from aiortc.rtcdtlstransport import RTCCertificate
+
+from ..config import WebrtcSettings
+from ..fanout import Fanout
+from ..relay import OpusTrack, VoiceRelay
+from ..udp import SharedSocket
+from .peer import SRTP_PROFILES, replace
+from .receiver import ReceiverPeer
+from .sender import SenderPeer
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+logger = logging.getLogger(__name__)
+
+ATTENTION_INTERVAL_S = 2.5
+"""How often each peer is attended to: an RTCP report (RFC 3550 section 6.2) each time, consent every other time."""
+ROUND_SLOTS = 25
+"""Peers are spread over this many moments of an interval, so that a thousand do not come in one burst."""
+CERTIFICATE_AGE_S = 86_400.0
+"""All peers share a certificate; it is made anew once a day, long before its 30 days are over."""
+
+
+class Peers:
+    """Makes peers, and owns what they share."""
+
+    def __init__(self, settings: WebrtcSettings, relay: VoiceRelay) -> None:
+        self.settings = settings
+        self.early_media = 0
+        """Media datagrams that came before the keys."""
+        self.refused_media = 0
+        """Media datagrams that failed authentication, were replayed or do not parse."""
+        self._relay = relay
+        self._sockets: dict[str, SharedSocket] = {}
+        self._fanouts: weakref.WeakKeyDictionary[OpusTrack, Fanout] = weakref.WeakKeyDictionary()
+        self._slots: list[set[Peer]] = [set() for _ in range(ROUND_SLOTS)]
+        self._clock: asyncio.TimerHandle | None = None
+        self._certificate: RTCCertificate | None = None
+        self._certificate_made_s = 0.0
+
+    def sender(self, track: OpusTrack) -> SenderPeer:
+        """A peer that will publish what a client sends on `track`."""
+        return SenderPeer(self, track)
+
+    def receiver(self, track: OpusTrack) -> ReceiverPeer:
+        """A peer that will send a client what is published on `track`."""
+        return ReceiverPeer(self, track, self.fanout(track))
+
+    def fanout(self, track: OpusTrack) -> Fanout:
+        fanout = self._fanouts.get(track)
+        if fanout is None:
+            fanout = self._fanouts[track] = Fanout(self._relay, track)
+        return fanout
+
+    @property
+    def fanouts(self) -> list[Fanout]:
+        return list(self._fanouts.values())
+
+    def close(self) -> None:
+        """Closes the sockets; peers must be closed before."""
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        for shared in self._sockets.values():
+            shared.close()
+        self._sockets.clear()
+
+    def sockets(self) -> list[SharedSocket]:
+        """One for each host address that this machine has now; those of addresses that are gone close with use."""
+        hosts = list(self.settings.host_addresses) or get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
+        for host in hosts:
+            if host not in self._sockets:
+                try:
+                    self._sockets[host] = SharedSocket(host)
+                except OSError as error:
+                    logger.warning("No WebRTC on %s: %s", host, error)
+        for host in [host for host, shared in self._sockets.items() if host not in hosts and not shared.is_used]:
+            self._sockets.pop(host).close()
+        return [self._sockets[host] for host in hosts if host in self._sockets]
+
+    def certificate(self) -> RTCCertificate:
+        now_s = time.monotonic()
+        if self._certificate is None or now_s - self._certificate_made_s > CERTIFICATE_AGE_S:
+            certificate = RTCCertificate.generateCertificate()
+            # One for all handshakes: each context costs milliseconds and memory of its own.
+            context = certificate._create_ssl_context(SRTP_PROFILES)
+            replace(certificate, "_create_ssl_context", lambda srtp_profiles: context)
+            self._certificate, self._certificate_made_s = certificate, now_s
+        return self._certificate
+
+    def join_round(self, peer: Peer) -> None:
+        min(self._slots, key=len).add(peer)
+        if self._clock is None:
+            self._attend(0)
+
+    def leave_round(self, peer: Peer) -> None:
+        for slot in self._slots:
+            slot.discard(peer)
+
+    def _attend(self, slot: int) -> None:
+        if not any(self._slots):
+            self._clock = None
+            return
+        loop = asyncio.get_running_loop()
+        self._clock = loop.call_later(ATTENTION_INTERVAL_S / ROUND_SLOTS, self._attend, (slot + 1) % ROUND_SLOTS)
+        now_s = loop.time()
+        for peer in list(self._slots[slot]):
+            try:
+                peer.attend(now_s)
+            except Exception:
+                logger.exception("A %s could not be attended to", type(peer).__name__)

@@ -1,0 +1,221 @@
+"""What senders and receivers have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import pylibsrtp
+from aioice import Candidate
+from aioice.ice import CandidatePair
+from aioice.ice import Connection as IceConnection
+from aiortc import (
+    RTCBundlePolicy,
+    RTCConfiguration,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCRtpTransceiver,
+    RTCSessionDescription,
+    rtcdtlstransport,
+)
+from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
+from aiortc.rtcdtlstransport import (
+    SRTP_AEAD_AES_128_GCM,
+    SRTP_AEAD_AES_256_GCM,
+    SRTP_AES128_CM_SHA1_80,
+    RTCDtlsTransport,
+)
+
+from .. import rtp, sdp
+from ..messages import CandidateInit
+from ..refusal import Refused
+from ..udp import Address, SharedSocket
+from .consent import Consent
+from .port import PeerPort
+
+if TYPE_CHECKING:
+    from .hub import Peers
+
+MAX_TRICKLED_CANDIDATES = 64
+
+_OPUS = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
+SRTP_PROFILES = [
+    p
+    for p in (SRTP_AEAD_AES_128_GCM, SRTP_AEAD_AES_256_GCM, SRTP_AES128_CM_SHA1_80)
+    if p in rtcdtlstransport.SRTP_PROFILES
+]
+"""Cheapest first: with AES in the CPU, GCM costs about 0.6 us a packet and SHA-1 0.4 us more."""
+
+
+class Peer:
+    """What senders and receivers share: one peer connection with one audio section, on shared sockets.
+
+    `on_connected` is called when ICE and DTLS are done, `on_gone` with the reason when the peer is lost: once, and not
+    after `close`.
+    """
+
+    def __init__(self, peers: Peers, direction: str) -> None:
+        self.on_connected: Callable[[], None] = lambda: None
+        self.on_gone: Callable[[str], None] = lambda reason: None
+        self._peers = peers
+        self._closed = False
+        self._candidates = 0
+        self._consent: Consent | None = None
+        self._checks_consent = False
+        servers = [RTCIceServer(urls=server.urls) for server in peers.settings.ice_servers]
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+        replace(self._pc, "_RTCPeerConnection__certificates", [peers.certificate()])
+        self._transceiver: RTCRtpTransceiver = self._pc.addTransceiver("audio", direction=direction)
+        self._transceiver.setCodecPreferences(_OPUS)
+        # Called by aiortc when keys are there; its own implementations start a queue, tasks and a decoder thread.
+        replace(self._transceiver.sender, "send", self._on_keys)
+        replace(self._transceiver.receiver, "receive", self._on_keys)
+        self._dtls: RTCDtlsTransport = self._transceiver.receiver.transport
+        self._dtls._srtp_profiles = SRTP_PROFILES
+        self._ice: IceConnection = self._dtls.transport._connection
+        replace(self._ice, "get_component_candidates", self._gather)
+        replace(self._ice, "check_complete", self._on_check_complete)
+        replace(self._ice, "query_consent", _no_consent_task)
+        self._cname = uuid.uuid4().hex
+        self._pc.add_listener("connectionstatechange", self._on_connection_state)
+
+    async def add_candidate(self, candidate: CandidateInit | None) -> None:
+        """A trickled candidate. Its section does not matter, as all media is bundled. Raises Refused."""
+        self._candidates += 1
+        if self._candidates > MAX_TRICKLED_CANDIDATES:
+            raise Refused("too_many_candidates", f"More than {MAX_TRICKLED_CANDIDATES} candidates are not taken")
+        if candidate is None or not candidate.candidate:
+            return
+        taken = sdp.take_candidate(candidate.candidate)
+        if taken is not None:
+            await self._dtls.transport.addRemoteCandidate(taken)
+
+    async def close(self) -> None:
+        """Says goodbye and closes the connection; safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._peers.leave_round(self)
+            if self._consent is not None:
+                self._consent.forget()
+            self._leave()
+            await self._pc.close()
+
+    def attend(self, now_s: float) -> None:
+        """What is due every ATTENTION_INTERVAL_S: a report each time, a consent check every other time."""
+        self._report(now_s)
+        if self._consent is None:
+            return
+        if self._consent.has_expired(now_s):
+            self._lose("does not answer any more")
+        elif self._checks_consent and (pair := self._ice._nominated.get(1)) is not None:
+            self._consent.check(cast(PeerPort, pair.protocol), pair.remote_addr, now_s)
+        self._checks_consent = not self._checks_consent
+
+    def _report(self, now_s: float) -> None:
+        """Sends the peer its RTCP report."""
+        raise NotImplementedError
+
+    def _leave(self) -> None:
+        """Stops media, while the connection is still open."""
+
+    def _on_media(self, datagram: bytes) -> None:
+        session = self._dtls._rx_srtp
+        if session is None or self._closed:
+            self._peers.early_media += 1
+            return
+        try:
+            if rtp.is_rtcp(datagram):
+                self._on_rtcp(session.unprotect_rtcp(datagram))
+            else:
+                self._on_rtp(session.unprotect(datagram))
+        except (pylibsrtp.Error, ValueError):
+            # Forged, replayed, or longer than pylibsrtp's buffer.
+            self._peers.refused_media += 1
+
+    def _on_rtp(self, datagram: bytes) -> None:
+        self._peers.refused_media += 1
+
+    def _on_rtcp(self, datagram: bytes) -> None:
+        rtcp = rtp.parse_rtcp(datagram)
+        if rtcp is None:
+            self._peers.refused_media += 1
+            return
+        self._read_reports(rtcp)
+        if rtcp.byes:
+            self._lose("left")
+
+    def _read_reports(self, rtcp: rtp.Rtcp) -> None:
+        raise NotImplementedError
+
+    def _send_rtcp(self, datagram: bytes) -> None:
+        route = self._route()
+        if route is not None and self._dtls.state == "connected":
+            shared, address = route
+            shared.send(self._dtls._tx_srtp.protect_rtcp(datagram), address)
+
+    def _route(self) -> tuple[SharedSocket, Address] | None:
+        """Where media goes: what ICE nominated, if it has."""
+        pair = self._ice._nominated.get(1)
+        return None if pair is None else (cast(PeerPort, pair.protocol).shared, pair.remote_addr)
+
+    async def _on_keys(self, parameters: Any) -> None:
+        """DTLS is done: media may flow."""
+        if not self._closed:
+            self._start_media()
+            self._consent = Consent(self._ice, asyncio.get_running_loop().time())
+            self._peers.join_round(self)
+            self.on_connected()
+
+    def _start_media(self) -> None:
+        raise NotImplementedError
+
+    def _on_nominated(self) -> None:
+        """ICE chose where media goes, at first or anew."""
+
+    def _on_check_complete(self, pair: CandidatePair) -> None:
+        before = self._ice._nominated.get(1)
+        IceConnection.check_complete(self._ice, pair)
+        nominated = self._ice._nominated.get(1)
+        if nominated is not None and nominated is not before:
+            self._on_nominated()
+
+    def _on_connection_state(self) -> None:
+        if self._pc.connectionState == "failed":
+            self._lose("connection failed")
+        elif self._pc.connectionState == "closed":
+            self._lose("left")
+
+    def _lose(self, reason: str) -> None:
+        if not self._closed:
+            self.on_gone(reason)
+
+    async def _gather(self, component: int, addresses: list[str]) -> list[Candidate]:
+        """In the place of aioice's, which opens a socket for each address and peer."""
+        ports = [PeerPort(self._ice, shared, self._on_media) for shared in self._peers.sockets()]
+        self._ice._protocols.extend(ports)
+        return [port.local_candidate for port in ports]
+
+    async def _describe(self) -> str:
+        """Our description, complete with candidates."""
+        await self._pc.setLocalDescription()
+        return str(self._pc.localDescription.sdp)
+
+    async def _take(self, text: str, kind: str) -> None:
+        try:
+            await self._pc.setRemoteDescription(RTCSessionDescription(sdp=text, type=kind))
+        except (InternalError, InvalidAccessError, InvalidStateError, OperationError, ValueError) as error:
+            raise Refused("bad_sdp", f"The {kind} does not fit: {error}") from error
+
+
+def replace(owner: object, name: str, value: object) -> None:
+    """Puts something of ours in the place of a library object's own attribute."""
+    if not hasattr(owner, name):
+        raise AttributeError(f"{type(owner).__name__} has no {name}: see what became of it, then peers.py")
+    setattr(owner, name, value)
+
+
+async def _no_consent_task() -> None:
+    """In the place of aioice's endless task: `Peer.attend` does it for all peers."""

@@ -1,0 +1,68 @@
+"""A client that receives."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .. import rtp, sdp
+from ..fanout import Fanout, Lane
+from ..relay import OpusTrack
+from .peer import Peer
+
+if TYPE_CHECKING:
+    from .hub import Peers
+
+
+class ReceiverPeer(Peer):
+    """A client that receives what is published on `track`, from the moment that it is connected."""
+
+    def __init__(self, peers: Peers, track: OpusTrack, fanout: Fanout) -> None:
+        super().__init__(peers, "sendonly")
+        self.track = track
+        self.lane: Lane | None = None
+        self.last_report: rtp.ReportBlock | None = None
+        """What the receiver last said of loss and jitter."""
+        self._fanout = fanout
+        self._payload_type = -1
+        self._transceiver.sender._ssrc = fanout.ssrc
+
+    async def offer(self) -> str:
+        """Our offer to the client."""
+        return sdp.finish_offer(await self._describe(), self._peers.settings)
+
+    async def accept(self, answer: str) -> None:
+        """The client's answer. Raises Refused."""
+        text, self._payload_type = sdp.take_answer(answer)
+        await self._take(text, "answer")
+
+    @property
+    def packets_sent(self) -> int:
+        report = self.lane and self._fanout.sender_report(self.lane, asyncio.get_running_loop().time())
+        return report.packets if report else 0
+
+    def _report(self, now_s: float) -> None:
+        report = self.lane and self._fanout.sender_report(self.lane, now_s)
+        if report:
+            self._send_rtcp(rtp.pack_sender_report(report, self._cname))
+
+    def _start_media(self) -> None:
+        route = self._route()
+        if route is not None:
+            self.lane = Lane(*route, self._dtls._tx_srtp, self._payload_type)
+            self._fanout.add(self.lane)
+
+    def _on_nominated(self) -> None:
+        route = self._route()
+        if self.lane is not None and route is not None:
+            self._fanout.redirect(self.lane, *route)
+
+    def _leave(self) -> None:
+        if self.lane is not None:
+            self._fanout.remove(self.lane)
+            self._send_rtcp(rtp.pack_bye(self._fanout.ssrc))
+
+    def _read_reports(self, rtcp: rtp.Rtcp) -> None:
+        for block in rtcp.blocks:
+            if block.ssrc == self._fanout.ssrc:
+                self.last_report = block

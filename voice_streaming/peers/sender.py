@@ -1,0 +1,61 @@
+"""A client that sends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .. import rtp, sdp
+from ..opus import OpusPacket
+from ..relay import OpusTrack
+from .peer import Peer
+
+if TYPE_CHECKING:
+    from .hub import Peers
+
+
+class SenderPeer(Peer):
+    """A client that sends: what it sends is published on `track`."""
+
+    def __init__(self, peers: Peers, track: OpusTrack) -> None:
+        super().__init__(peers, "recvonly")
+        self.track = track
+        self._payload_type = -1
+        self._reception: rtp.Reception | None = None
+        self._ssrc = self._transceiver.sender._ssrc
+
+    async def answer(self, offer: str) -> str:
+        """Our answer to the client's offer. Raises Refused."""
+        taken = sdp.take_offer(offer)
+        await self._take(taken.sdp, "offer")
+        self._payload_type = sdp.opus_payload_type(self._transceiver._codecs)
+        return sdp.finish_answer(await self._describe(), taken, self._peers.settings)
+
+    @property
+    def reception(self) -> rtp.Reception | None:
+        """What arrived of the client's present SSRC; None before the first packet."""
+        return self._reception
+
+    def _report(self, now_s: float) -> None:
+        if self._reception is not None:
+            self._send_rtcp(rtp.pack_receiver_report(self._ssrc, self._reception.block(now_s)))
+
+    def _start_media(self) -> None:
+        pass
+
+    def _on_rtp(self, datagram: bytes) -> None:
+        packet = rtp.parse_rtp(datagram)
+        if packet is None or packet.payload_type != self._payload_type or not packet.payload:
+            self._peers.refused_media += 1
+            return
+        arrived_s = asyncio.get_running_loop().time()
+        if self._reception is None or self._reception.ssrc != packet.ssrc:
+            self._reception = rtp.Reception(packet.ssrc)
+        self._reception.count(packet.sequence, packet.timestamp, arrived_s)
+        sequence, timestamp = self.track.timeline.place(packet.ssrc, packet.sequence, packet.timestamp, arrived_s)
+        self.track.publish(OpusPacket(packet.payload, sequence, timestamp, packet.marker, arrived_s))
+
+    def _read_reports(self, rtcp: rtp.Rtcp) -> None:
+        for report in rtcp.sender_reports:
+            if self._reception is not None and self._reception.ssrc == report.ssrc:
+                self._reception.note_sender_report(report, asyncio.get_running_loop().time())

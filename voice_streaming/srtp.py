@@ -1,0 +1,68 @@
+"""SRTP protection in place, on memory that is laid out for sending.
+
+pylibsrtp copies every packet into a buffer of its own and out again. Here libsrtp works where the datagram will leave
+from. This is the only module that touches names that pylibsrtp does not promise to keep; `tests/test_srtp.py` holds
+them to what is used here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pylibsrtp import Session
+from pylibsrtp._binding import ffi, lib
+
+MAX_TRAILER_BYTES = 16 + 128
+"""What libsrtp may append to a packet: the longest tag and an MKI (SRTP_MAX_TRAILER_LEN)."""
+
+_LENGTH_OFFSET = 0 if sys.byteorder == "little" else 4
+"""Where the low four bytes of an eight-byte length stand."""
+
+
+class Places:
+    """For each packet of a batch: its session, where it lies, and where its length lies. Indices are the batch's rows.
+
+    The memory is the caller's and must outlive its use here.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: list[Session] = []
+        self._handles: list[Any] = []
+        self._packets: list[Any] = []
+        self._lengths: list[Any] = []
+
+    def add(self, session: Session, packet_address: int, length_address: int) -> None:
+        self._sessions.append(session)
+        self._handles.append(session._srtp[0])
+        self._packets.append(_pointer("void *", packet_address))
+        self._lengths.append(_pointer("int *", length_address + _LENGTH_OFFSET))
+
+    def move(self, addresses: Sequence[tuple[int, int]]) -> None:
+        """The memory moved: new packet and length addresses, one pair for each place."""
+        self._packets = [_pointer("void *", packet) for packet, _ in addresses]
+        self._lengths = [_pointer("int *", length + _LENGTH_OFFSET) for _, length in addresses]
+
+    def remove(self, index: int) -> None:
+        """Takes a session out; the last one takes its place, while the places stay where they are."""
+        for column in (self._sessions, self._handles):
+            last = column.pop()
+            if index < len(column):
+                column[index] = last
+        self._packets.pop()
+        self._lengths.pop()
+
+    def protect(self) -> list[int]:
+        """Protects every packet in place (RFC 3711), lengthening it.
+
+        Returns the indices that failed: those still lie there in the clear and must not be sent.
+        """
+        codes = list(map(lib.srtp_protect, self._handles, self._packets, self._lengths))
+        if not any(codes):
+            return []
+        return [index for index, code in enumerate(codes) if code]
+
+
+def _pointer(kind: str, address: int) -> Any:
+    return ffi.cast(kind, address)

@@ -1,0 +1,303 @@
+"""UDP sockets that all peers share: one for each address of the machine, not one for each peer.
+
+Who a datagram is for is told by its first byte (RFC 7983) and then by the ICE user name (requests), the transaction
+(responses) or the sender's address (DTLS and SRTP). One socket lets a packet leave for hundreds of receivers in one
+system call, costs no descriptor per peer, and is one port to open in a firewall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import ctypes.util
+import logging
+import socket
+import struct
+import sys
+from typing import Any, Protocol
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+Address = tuple[str, int]
+
+SLOT_BYTES = 2048
+"""Room for one outgoing datagram: more than what fits an Ethernet frame, so any packet that came in can leave."""
+MAX_DATAGRAM_BYTES = 2048
+READS_PER_WAKEUP = 64
+"""Datagrams read before other events get their turn."""
+SOCKET_BUFFER_BYTES = 4 * 2**20
+"""Asked for; the kernel grants up to its own limit (net.core.rmem_max)."""
+MAX_MESSAGES_PER_CALL = 1024
+"""What the kernel takes in one sendmmsg (UIO_MAXIOV)."""
+
+_STUN_HEADER_BYTES = 20
+_STUN_CLASS_MASK = 0x0110
+_STUN_USERNAME = 0x0006
+
+
+def is_stun(datagram: bytes) -> bool:
+    """RFC 7983 section 7: the first byte is 0 to 3."""
+    return len(datagram) >= _STUN_HEADER_BYTES and datagram[0] < 4
+
+
+def is_media(datagram: bytes) -> bool:
+    """RTP or RTCP, RFC 7983 section 7: the first byte is 128 to 191."""
+    return len(datagram) > 1 and 128 <= datagram[0] <= 191
+
+
+def is_stun_request(datagram: bytes) -> bool:
+    return int.from_bytes(datagram[:2], "big") & _STUN_CLASS_MASK == 0
+
+
+def stun_transaction(datagram: bytes) -> bytes:
+    return datagram[8:20]
+
+
+def stun_local_username(datagram: bytes) -> str | None:
+    """The part of a request's USERNAME before the colon: the fragment of the side asked (RFC 8445 section 7.2.2)."""
+    position = _STUN_HEADER_BYTES
+    while position + 4 <= len(datagram):
+        kind = int.from_bytes(datagram[position : position + 2], "big")
+        length = int.from_bytes(datagram[position + 2 : position + 4], "big")
+        if kind == _STUN_USERNAME:
+            value = datagram[position + 4 : position + 4 + length]
+            return value.partition(b":")[0].decode("ascii", "replace")
+        position += 4 + length + (-length % 4)
+    return None
+
+
+class Port(Protocol):
+    """One peer's share of a socket."""
+
+    def on_datagram(self, datagram: bytes, address: Address) -> None: ...
+
+
+class SharedSocket:
+    """A bound UDP socket and the ports that share it.
+
+    Datagrams that belong to nobody are counted in `strays` and dropped.
+    """
+
+    def __init__(self, host: str) -> None:
+        """Binds to an ephemeral port of `host`, and reads from then on. Raises OSError."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self.socket.setblocking(False)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                self.socket.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+            self.socket.bind((host, 0))
+        except OSError:
+            self.socket.close()
+            raise
+        self.address: Address = self.socket.getsockname()[:2]
+        self.strays = 0
+        self._users: dict[str, Port] = {}
+        self._transactions: dict[bytes, Port] = {}
+        self._addresses: dict[Address, Port] = {}
+        asyncio.get_running_loop().add_reader(self.socket.fileno(), self._read)
+
+    @property
+    def is_used(self) -> bool:
+        return bool(self._users)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.socket.fileno())
+        self.socket.close()
+
+    def add_user(self, username: str, port: Port) -> None:
+        """STUN requests to this local user name fragment go to the port from now on."""
+        self._users[username] = port
+
+    def add_transaction(self, transaction: bytes, port: Port) -> None:
+        """The response to this STUN transaction goes to the port."""
+        self._transactions[transaction] = port
+
+    def remove_transaction(self, transaction: bytes) -> None:
+        self._transactions.pop(transaction, None)
+
+    def add_address(self, address: Address, port: Port) -> None:
+        """DTLS and media from this address go to the port. Only for an address that proved itself by ICE."""
+        self._addresses[address] = port
+
+    def remove(self, username: str, port: Port) -> None:
+        """Forgets all that was added for the port."""
+        if self._users.get(username) is port:
+            del self._users[username]
+        self._transactions = {key: owner for key, owner in self._transactions.items() if owner is not port}
+        self._addresses = {key: owner for key, owner in self._addresses.items() if owner is not port}
+
+    def send(self, datagram: bytes | memoryview, address: Address) -> bool:
+        """Sends now or not at all; False when the socket is full or the address cannot be reached."""
+        try:
+            self.socket.sendto(datagram, address)
+        except OSError as error:
+            logger.debug("To %s:%d: %s", *address, error)
+            return False
+        return True
+
+    def _read(self) -> None:
+        receive = self.socket.recvfrom
+        for _ in range(READS_PER_WAKEUP):
+            try:
+                datagram, address = receive(MAX_DATAGRAM_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                # What ICMP reported of an earlier datagram; the next read goes on.
+                logger.debug("%s: %s", self.address, error)
+                continue
+            port = self._port(datagram, address[:2])
+            if port is None:
+                self.strays += 1
+                continue
+            try:
+                port.on_datagram(datagram, address[:2])
+            except Exception:
+                logger.exception("A datagram of %d bytes from %s:%d could not be handled", len(datagram), *address[:2])
+
+    def _port(self, datagram: bytes, address: Address) -> Port | None:
+        if not is_stun(datagram):
+            return self._addresses.get(address)
+        if is_stun_request(datagram):
+            return self._users.get(stun_local_username(datagram) or "")
+        return self._transactions.get(stun_transaction(datagram))
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _MsgHdr(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint),
+        ("iov", ctypes.POINTER(_IoVec)),
+        ("iov_length", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _MMsgHdr(ctypes.Structure):
+    """Linux's `struct mmsghdr` (sendmmsg(2))."""
+
+    _fields_ = (("header", _MsgHdr), ("sent", ctypes.c_uint))
+
+
+def _find_sendmmsg() -> Any:
+    """The C library's sendmmsg, or None where there is none (macOS)."""
+    if sys.platform != "linux":
+        return None
+    sendmmsg = getattr(ctypes.CDLL(None, use_errno=True), "sendmmsg", None)
+    if sendmmsg is not None:
+        sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+        sendmmsg.restype = ctypes.c_int
+    return sendmmsg
+
+
+_sendmmsg = _find_sendmmsg()
+
+
+class Batch:
+    """Slots for datagrams that leave one socket together, each with an address of its own.
+
+    Rows of `slots` (uint8, shape (capacity, SLOT_BYTES)) are filled by the owner, their lengths in `lengths` (uint64);
+    the first `size` are sent. Adding grows the arrays, so views of them do not outlive an `add`: `slots` and `lengths`
+    must be read again after it. Removing moves the last row into the gap.
+    """
+
+    def __init__(self, shared: SharedSocket) -> None:
+        self.shared = shared
+        self.size = 0
+        self._addresses: list[Address] = []
+        self._allocate(8)
+
+    def add(self, address: Address) -> int:
+        """Takes a row for the address and returns its index."""
+        if self.size == len(self.slots):
+            self._allocate(2 * self.size)
+        index = self.size
+        self.size += 1
+        self._addresses.append(address)
+        self._write_address(index)
+        return index
+
+    def remove(self, index: int) -> None:
+        """Gives the row up; the last row, if it is another, takes the index."""
+        last = self._addresses.pop()
+        self.size -= 1
+        if index < self.size:
+            self._addresses[index] = last
+            self._write_address(index)
+
+    def slot_address(self, index: int) -> int:
+        """Where the row starts in memory."""
+        return int(self.slots.ctypes.data) + index * SLOT_BYTES
+
+    def length_address(self, index: int) -> int:
+        """Where the row's length stands in memory: eight bytes, native order."""
+        return ctypes.addressof(self._iovecs) + index * ctypes.sizeof(_IoVec) + _IoVec.length.offset
+
+    def send(self) -> list[int]:
+        """Sends every row once, without waiting, and returns the rows that were not taken: by a full socket, mostly.
+
+        An address that cannot be reached is skipped; its neighbours are served.
+        """
+        if _sendmmsg is None:
+            return [index for index in range(self.size) if not self.send_row(index)]
+        start = 0
+        failed = []
+        descriptor = self.shared.socket.fileno()
+        while start < self.size:
+            count = min(self.size - start, MAX_MESSAGES_PER_CALL)
+            sent = _sendmmsg(descriptor, self._headers_address + start * ctypes.sizeof(_MMsgHdr), count, _DONT_WAIT)
+            if sent < 0:
+                # Of the first row alone: those before it have been sent, those behind it have not been tried.
+                failed.append(start)
+                sent = 1
+            start += sent
+        return failed
+
+    def send_row(self, index: int) -> bool:
+        """Sends one row alone; False when it was not taken."""
+        row = memoryview(self.slots[index])[: int(self.lengths[index])]
+        return self.shared.send(row, self._addresses[index])
+
+    def _allocate(self, capacity: int) -> None:
+        self.slots = np.zeros((capacity, SLOT_BYTES), np.uint8)
+        self._iovecs = (_IoVec * capacity)()
+        self._names = np.zeros((capacity, _NAME_BYTES), np.uint8)
+        self._headers = (_MMsgHdr * capacity)()
+        self._headers_address = ctypes.addressof(self._headers)
+        self.lengths = np.frombuffer(memoryview(self._iovecs).cast("B"), np.uint64)[1::2]
+        for index in range(capacity):
+            self._iovecs[index].base = self.slot_address(index)
+            header = self._headers[index].header
+            header.name = int(self._names.ctypes.data) + index * _NAME_BYTES
+            header.iov = ctypes.pointer(self._iovecs[index])
+            header.iov_length = 1
+        for index in range(self.size):
+            self._write_address(index)
+
+    def _write_address(self, index: int) -> None:
+        name = _pack_address(self._addresses[index])
+        self._names[index, : len(name)] = np.frombuffer(name, np.uint8)
+        self._headers[index].header.name_length = len(name)
+
+
+_DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
+_NAME_BYTES = 28
+"""sizeof(struct sockaddr_in6)."""
+
+
+def _pack_address(address: Address) -> bytes:
+    """The address as Linux's `struct sockaddr_in` (ip(7)) or `sockaddr_in6` (ipv6(7)); scope 0."""
+    host, port = address
+    if ":" in host:
+        family, packed = struct.pack("=H", socket.AF_INET6), socket.inet_pton(socket.AF_INET6, host)
+        return family + struct.pack("!HI", port, 0) + packed + bytes(4)
+    return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
