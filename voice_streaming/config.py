@@ -22,10 +22,14 @@ ENVIRONMENT_KEYS = {
     "PORT": "server.port",
     "AUDIO_PORT": "audio.port",
     "LOG_LEVEL": "server.log_level",
+    "SSL_CERT_FILE": "server.ssl_cert_file",
+    "SSL_KEY_FILE": "server.ssl_key_file",
 }
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+MachineName = Annotated[str, Meta(pattern=r"^(([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+|[0-9A-Fa-f:.]+)$", max_length=253)]
+"""A DNS name or an IP address."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -54,6 +58,17 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     idle_stream_timeout_s: Seconds = 600.0
     """How long a stream that nobody receives or listens to is kept."""
     shutdown_timeout_s: Seconds = 2.0
+    tls: Literal["auto", "files", "off"] = "auto"
+    """HTTPS beside HTTP: with `ssl_cert_file` where that is given, else with a certificate of our own (`auto`); only
+    with `ssl_cert_file` (`files`); or none (`off`)."""
+    tls_port: Port = 8443
+    tls_names: tuple[MachineName, ...] = ()
+    """Further names and addresses for our own certificate: what a router calls this machine (`box.fritz.box`)."""
+    ssl_cert_file: str = ""
+    """PEM file with the certificate and its chain; goes with `ssl_key_file`."""
+    ssl_key_file: str = ""
+    data_dir: str = ""
+    """Folder for what must outlive a restart; empty: as `data_folder` has it."""
 
 
 class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,6 +116,26 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     audio: AudioSettings = AudioSettings()
 
 
+def data_folder(
+    server: ServerSettings, environment: Mapping[str, str], *, options_path: Path = ADDON_OPTIONS_PATH
+) -> Path:
+    """Where to keep what must outlive a restart; it need not exist yet.
+
+    `server.data_dir` when given; `/data` in an add-on; else `$XDG_DATA_HOME/voice-streaming`, by default
+    `~/.local/share/voice-streaming`. Raises ConfigError when the user has no home folder either.
+    """
+    if server.data_dir:
+        return Path(server.data_dir)
+    if options_path.exists():
+        return options_path.parent
+    if shared := environment.get("XDG_DATA_HOME"):
+        return Path(shared) / "voice-streaming"
+    try:
+        return Path.home() / ".local" / "share" / "voice-streaming"
+    except RuntimeError as error:
+        raise ConfigError('server.data_dir is "": this user has no home folder, so name a folder') from error
+
+
 class Layer(Struct):
     """One source of settings: `values` is nested as `Settings` is; `strict` is off where every value is text."""
 
@@ -139,7 +174,37 @@ def load(
     for layer in layers:
         checked = msgspec.to_builtins(_convert(layer))
         _merge(merged, _picked(checked, layer.values))
-    return _convert(Layer("settings", merged))
+    settings = _convert(Layer("settings", merged))
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    """What no single key can get wrong: only sound once all layers are in, as one may give what another lacks."""
+    server = settings.server
+    ports = {"server.port": server.port, "audio.port": settings.audio.port}
+    if server.tls != "off":
+        _check_certificate_files(server)
+        ports["server.tls_port"] = server.tls_port
+    for key, port in ports.items():
+        if other := next((name for name, taken in ports.items() if taken == port and name != key), None):
+            raise ConfigError(f"{key} is {port}: {other} is the same; each needs a port of its own")
+
+
+def _check_certificate_files(server: ServerSettings) -> None:
+    keys = {"server.ssl_cert_file": server.ssl_cert_file, "server.ssl_key_file": server.ssl_key_file}
+    missing = [key for key, path in keys.items() if not path]
+    if len(missing) == 1:
+        # OpenSSL knows SSL_CERT_FILE too, as the authorities to trust, and some systems set it for every program.
+        raise ConfigError(
+            f'{missing[0]} is "": give both server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
+            "and SSL_KEY_FILE), or neither"
+        )
+    if missing and server.tls == "files":
+        raise ConfigError(
+            'server.tls is "files": it needs server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
+            'and SSL_KEY_FILE); allowed without them are "auto" and "off"'
+        )
 
 
 def _file_layer(path: Path) -> Layer:

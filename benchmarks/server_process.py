@@ -1,0 +1,104 @@
+"""The server under test: started on its own core, read from outside, ended without fail."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import machine
+from load_process import LoadError, pin
+
+ROOT = Path(__file__).resolve().parent.parent
+_START_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of the server at one moment. `core_busy_s` is what its core has done for anybody."""
+
+    at_s: float
+    cpu_s: float
+    core_busy_s: float
+    resident_bytes: int
+    threads: int
+    socket_drops: int
+
+
+class ServerProcess:
+    """A relay at `url`, answering its health check. The caller must `stop` it."""
+
+    def __init__(self, script: str, core: int) -> None:
+        self._core = core
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        port, audio_port = _free_port(), _free_port()
+        config = {
+            "server": {"host": "127.0.0.1", "port": port, "max_connections": 5000},
+            "audio": {"port": audio_port},
+            "webrtc": {"host_addresses": ["127.0.0.1"]},
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        self._log = folder / "log.txt"
+        self.url = f"http://127.0.0.1:{port}"
+        own_cores = os.sched_getaffinity(0) if machine.LINUX else set()
+        pin({core})  # inherited by the child
+        command = [sys.executable, str(ROOT / script), "--config", str(folder / "config.json")]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
+        pin(own_cores)
+        try:
+            self._await_health()
+        except BaseException:
+            self.stop()
+            raise
+
+    def read(self) -> Usage:
+        """Raises LoadError with the end of the server's log if it is no longer running."""
+        if self._process.poll() is not None:
+            raise LoadError(f"the server ended with code {self._process.returncode}:\n{self._end_of_log()}")
+        pid = self._process.pid
+        return Usage(
+            at_s=time.monotonic(),
+            cpu_s=machine.cpu_s(pid),
+            core_busy_s=machine.core_busy_s(self._core),
+            resident_bytes=machine.resident_bytes(pid),
+            threads=machine.threads(pid),
+            socket_drops=machine.socket_drops(machine.socket_inodes(pid)),
+        )
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+    def _await_health(self) -> None:
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline_s and self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=1):
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.05)
+        raise LoadError(f"the server did not become healthy:\n{self._end_of_log()}")
+
+    def _end_of_log(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
