@@ -184,7 +184,7 @@ class AudioStreamServer:
 
     def _headers(self, request: web.Request) -> dict[str, str]:
         """Those of every answer: never cached, and readable by the pages that the settings allow."""
-        headers = {hdrs.CACHE_CONTROL: "no-store"}
+        headers: dict[str, str] = {hdrs.CACHE_CONTROL: "no-store"}
         allowed = self._settings.audio.cors_origins
         if "*" in allowed:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
