@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
-from audio_stream_server import AudioStreamServer
 
+from audio_stream_server import AudioStreamServer
 from voice_streaming import command_line, messages, metrics
 from voice_streaming.command_line import StartError
 from voice_streaming.config import Settings
