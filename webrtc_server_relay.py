@@ -15,46 +15,32 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from audio_stream_server import AudioStreamServer
-from voice_streaming import command_line, messages, metrics
-from voice_streaming.command_line import StartError
+from voice_streaming import __version__, command_line, messages, metrics
 from voice_streaming.config import Settings
 from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
-from voice_streaming.opus import OpusPacket
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import Peers, ReceiverPeer, SenderPeer
+from voice_streaming.process import LoopLag
 from voice_streaming.refusal import Refused
 from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState, newest
-from voice_streaming.relay import OpusTrack, VoiceRelay
+from voice_streaming.relay import FirstPacket, OpusTrack, VoiceRelay
+from voice_streaming.site import Site
+from voice_streaming.startup import OpenPorts, log_addresses, renew_certificates
 from voice_streaming.tasks import Tasks
+from voice_streaming.tls import Certificates, open_certificates
+from voice_streaming.visualization import Pictures
 
 logger = logging.getLogger("voice_streaming.server")
 
-STATIC_FOLDER = Path(__file__).parent / "static"
 REMEMBERED_ENDS = 64
 """Ids of ended streams that are still told apart from ids that never were."""
 
 Client = Connection[SenderPeer | ReceiverPeer]
-
-
-class FirstPacket:
-    """A sink that calls back at a track's next packet, once."""
-
-    def __init__(self, relay: VoiceRelay, track: OpusTrack, call: Callable[[], None]) -> None:
-        self._relay, self._track, self._call = relay, track, call
-        relay.attach(track, self)
-
-    def on_packet(self, packet: OpusPacket) -> None:
-        self._relay.detach(self._track, self)
-        self._call()
-
-    def on_end(self) -> None:
-        """The packet never came."""
 
 
 class VoiceStreamingServer:
@@ -74,7 +60,10 @@ class VoiceStreamingServer:
         self._started_s = time.monotonic()
         self._tasks = Tasks()
         self._stop_requested = asyncio.Event()
-        self._runner: web.AppRunner | None = None
+        self._lag = LoopLag()
+        self._pictures = Pictures()
+        self.certificates: Certificates | None = None
+        self._ports: OpenPorts | None = None
         self._acts: dict[type, Callable[[Client, Any], Awaitable[None]]] = {
             messages.StartSending: self.setup_sender,
             messages.WebrtcOffer: self.handle_webrtc_offer,
@@ -101,19 +90,19 @@ class VoiceStreamingServer:
             await self.stop()
 
     async def start(self, demo: bool = False) -> None:
-        """Opens both ports. Raises StartError when one cannot be had."""
-        server, audio = self.settings.server, self.settings.audio
-        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=server.shutdown_timeout_s)
-        await self._runner.setup()
-        await _open("--port", server.host, server.port, web.TCPSite(self._runner, server.host, server.port).start)
-        await _open("--audio-port", server.host, audio.port, self.audio_server.start)
-        self._tasks.spawn(self.cleanup_stale_streams(), "cleanup-stale-streams")
+        """Opens all ports. Raises StartError when one cannot be had, ConfigError for certificates of no use."""
+        self.certificates = open_certificates(self.settings.server, os.environ)
+        self._ports = OpenPorts(self.settings, self._application(), self.audio_server, self.certificates)
+        await self._ports.open()
+        for name, work in {
+            "renew-certificates": renew_certificates(self.certificates),
+            "cleanup-stale-streams": self.cleanup_stale_streams(),
+            "loop-lag": self._lag.run(),
+        }.items():
+            self._tasks.spawn(work, name)
         if demo:
             self._start_demo()
-        host = "127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host
-        logger.info("Talk:   http://%s:%d/sender", host, server.port)
-        logger.info("Listen: http://%s:%d/receiver", host, server.port)
-        logger.info("VLC:    http://%s:%d/stream/latest.mp3", host, audio.port)
+        log_addresses(self.settings, with_tls=self.certificates is not None)
 
     async def stop(self) -> None:
         """Tells everyone, ends all streams, and closes peers and sockets, within `server.shutdown_timeout_s`."""
@@ -126,9 +115,8 @@ class VoiceStreamingServer:
         except TimeoutError:
             logger.warning("Some connections did not close in time")
         await self._tasks.cancel()
-        await self.audio_server.stop()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._ports is not None:
+            await self._ports.close()
         self.peers.close()
 
     def _on_signal(self) -> None:
@@ -142,48 +130,37 @@ class VoiceStreamingServer:
         await client.ws.close(WSCloseCode.GOING_AWAY, "server stopping")
 
     def _application(self) -> web.Application:
-        application = web.Application()
-        application.add_routes(
-            [
-                web.get("/", self.handle_index),
-                web.get("/sender", functools.partial(_page, "sender.html")),
-                web.get("/receiver", functools.partial(_page, "receiver.html")),
-                web.get("/ws", self.websocket_handler),
-                web.get("/health", self.handle_health),
-                web.get("/metrics", self.handle_metrics),
-                *self.audio_server.routes(),
-            ]
+        site = Site(
+            self.websocket_handler,
+            self.health,
+            self.figures,
+            self.certificates.authority_pem if self.certificates else lambda: None,
+            self.settings.server.frame_ancestors,
         )
+        application = web.Application()
+        application.add_routes([*site.routes(), *self.audio_server.routes()])
+        application.on_response_prepare.append(site.add_headers)
         return application
 
     def _start_demo(self) -> None:
         stream = self._create_stream(DEMO_STREAM_ID, DEMO_STREAM_ID, sender_id=DEMO_STREAM_ID, permanent=True)
         self._tasks.spawn(DemoSender(stream.track).run(), "demo-sender")
 
-    # HTTP
+    # Figures
 
-    async def handle_index(self, request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Upgrade", "").lower() == "websocket":
-            return await self.websocket_handler(request)
-        return await _page("index.html", request)
-
-    async def handle_health(self, request: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "status": "ok",
-                "webrtc_available": True,
-                "audio_server_running": self.audio_server.is_running,
-                "active_streams": self._live_count(),
-                "connected_clients": len(self.connections),
-                "uptime_seconds": round(time.monotonic() - self._started_s, 3),
-            }
-        )
-
-    async def handle_metrics(self, request: web.Request) -> web.Response:
-        figures = self.figures()
-        if metrics.wants_prometheus(request.headers.get("Accept", "")):
-            return web.Response(text=metrics.prometheus(figures), headers={"Content-Type": metrics.CONTENT_TYPE})
-        return web.json_response(figures)
+    def health(self) -> dict[str, object]:
+        """What `GET /health` says."""
+        return {
+            "status": "ok",
+            "webrtc_available": True,
+            "audio_server_running": self.audio_server.is_running,
+            "active_streams": self._live_count(),
+            "connected_clients": len(self.connections),
+            "uptime_seconds": round(time.monotonic() - self._started_s, 3),
+            "audio_port": self.settings.audio.port,
+            "tls_port": self.settings.server.tls_port if self.certificates else None,
+            "version": __version__,
+        }
 
     def figures(self) -> metrics.Figures:
         """All counters, by the names they have in `/metrics`."""
@@ -201,6 +178,8 @@ class VoiceStreamingServer:
             "refused_media": self.peers.refused_media,
             "early_media": self.peers.early_media,
             "slow_websockets_closed": self.too_slow,
+            "loop_lag_p50_seconds": round(self._lag.median_s, 6),
+            "loop_lag_max_seconds": round(self._lag.max_s, 6),
         }
 
     # WebSockets
@@ -258,6 +237,7 @@ class VoiceStreamingServer:
         self.too_slow += client.ws.overflowed
         client.ws.end()
         self.connections.pop(client.id, None)
+        await self.stop_visualization(client, messages.UnsubscribeVisualization())
         await self._release(client, "sender disconnected")
         client.advance(ConnectionState.CLOSED)
 
@@ -338,6 +318,7 @@ class VoiceStreamingServer:
                 self._drop(client, reason)
         self._ended_bytes += stream.track.payload_bytes
         self._ended_ids.append(stream.id)
+        self._pictures.forget(stream.id)
         del self.active_streams[stream.id]
         stream.advance(StreamState.REMOVED)
 
@@ -456,27 +437,20 @@ class VoiceStreamingServer:
                     self._end_stream(stream, "idle")
 
     async def process_visualization(self, client: Client, message: messages.SubscribeVisualization) -> None:
-        raise Refused("not_available", "Visualization is not available")
+        """Gives the client the stream's `audio_data`, which is worked out once for all who asked."""
+        stream = self._find(message.stream_id)
+        if stream.id not in client.pictures:
+            client.pictures[stream.id] = functools.partial(client.ws.send_latest, stream.id)
+            self._pictures.subscribe(stream.id, self.relay.pcm(stream.track), client.pictures[stream.id])
 
     async def stop_visualization(self, client: Client, message: messages.UnsubscribeVisualization) -> None:
-        pass
+        """Of one stream, or of all."""
+        for stream_id in [message.stream_id] if message.stream_id else list(client.pictures):
+            if (send := client.pictures.pop(stream_id, None)) is not None:
+                self._pictures.unsubscribe(stream_id, send)
 
     def _live_count(self) -> int:
         return sum(stream.is_live for stream in self.active_streams.values())
-
-
-async def _page(name: str, request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(STATIC_FOLDER / name, headers={"Cache-Control": "no-cache"})
-
-
-async def _open(option: str, host: str, port: int, start: Callable[[], Awaitable[None]]) -> None:
-    try:
-        await start()
-    except OSError as error:
-        raise StartError(
-            f"port {port} on {host} cannot be opened: {os.strerror(error.errno or 0)}. "
-            f"Perhaps another copy of this server holds it; choose another port with {option}"
-        ) from error
 
 
 async def serve(settings: Settings, demo: bool) -> None:

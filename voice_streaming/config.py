@@ -58,6 +58,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     idle_stream_timeout_s: Seconds = 600.0
     """How long a stream that nobody receives or listens to is kept."""
     shutdown_timeout_s: Seconds = 2.0
+    frame_ancestors: Annotated[str, Meta(pattern=r"^[^;,\r\n]+$")] = "'self'"
+    """Which pages may show ours in a frame, as Content-Security-Policy's `frame-ancestors` has it."""
     tls: Literal["auto", "files", "off"] = "auto"
     """HTTPS beside HTTP: with `ssl_cert_file` where that is given, else with a certificate of our own (`auto`); only
     with `ssl_cert_file` (`files`); or none (`off`)."""

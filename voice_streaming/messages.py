@@ -81,7 +81,7 @@ class SubscribeVisualization(ClientMessage, frozen=True, tag="subscribe_visualiz
 
 
 class UnsubscribeVisualization(ClientMessage, frozen=True, tag="unsubscribe_visualization"):
-    pass
+    stream_id: StreamId | None = None
 
 
 AnyClientMessage = (

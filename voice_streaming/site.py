@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from . import metrics
+from .tls import CA_CONTENT_TYPE
 
 STATIC_FOLDER = Path(__file__).parent.parent / "static"
 _PAGES = {"/sender": "sender.html", "/receiver": "receiver.html", "/certificate": "certificate.html"}
@@ -35,20 +36,26 @@ class Site:
         signalling: Handler,
         health: Callable[[], Mapping[str, Any]],
         figures: Callable[[], metrics.Figures],
+        authority_pem: Callable[[], bytes | None],
         frame_ancestors: str,
     ) -> None:
         self._signalling = signalling
         self._health = health
         self._figures = figures
-        self._headers = {name: value.format(frame_ancestors=frame_ancestors) for name, value in _SECURITY_HEADERS.items()}
+        self._authority_pem = authority_pem
+        self._headers = {
+            name: value.format(frame_ancestors=frame_ancestors) for name, value in _SECURITY_HEADERS.items()
+        }
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[web.AbstractRouteDef]:
         return [
             web.get("/", self._index),
             *(web.get(path, self._page) for path in _PAGES),
             web.get("/ws", self._signalling),
             web.get("/health", self._answer_health),
             web.get("/metrics", self._answer_metrics),
+            web.get("/ca.crt", self._authority),
+            web.static("/static", STATIC_FOLDER),
         ]
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -62,6 +69,13 @@ class Site:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return _file(_PAGES[request.path])
+
+    async def _authority(self, request: web.Request) -> web.Response:
+        pem = self._authority_pem()
+        if pem is None:
+            raise web.HTTPNotFound(text="This server has no certificate authority of its own")
+        disposition = 'attachment; filename="voice-streaming-ca.crt"'
+        return web.Response(body=pem, content_type=CA_CONTENT_TYPE, headers={"Content-Disposition": disposition})
 
     async def _answer_health(self, request: web.Request) -> web.Response:
         return web.json_response(self._health())
