@@ -37,9 +37,21 @@ class AudioStreamServer:
     The main server tells it when a stream starts and ends; it maintains `listeners` and `last_activity` of streams.
     """
 
-    def __init__(self, settings: Settings, relay: VoiceRelay, streams: dict[str, Stream]) -> None:
-        """To be made with a running loop."""
+    def __init__(
+        self,
+        settings: Settings,
+        relay: VoiceRelay,
+        streams: dict[str, Stream],
+        *,
+        access: Access | None = None,
+        doors: Doors | None = None,
+        middlewares: Sequence[Middleware] = (),
+    ) -> None:
+        """To be made with a running loop. `access`, `doors` and `middlewares` are the main server's."""
         self._settings = settings
+        self._access = access or Access(settings.access)
+        self._doors = doors or Doors(settings)
+        self._middlewares = middlewares
         self._streams = streams
         self._broadcast = Broadcast(settings.audio, relay, streams)
         self._runner: web.AppRunner | None = None
@@ -64,13 +76,19 @@ class AudioStreamServer:
 
     async def start(self) -> None:
         """Opens the port; raises OSError when it is in use."""
-        app = web.Application()
+        app = web.Application(middlewares=self._middlewares)
         app.add_routes(self.routes())
         app.add_routes([web.get("/health", _health), web.static("/static", STATIC_PATH)])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=self._settings.server.shutdown_timeout_s)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=self._settings.server.shutdown_timeout_s,
+            keepalive_timeout=self._settings.limits.request_timeout_s,
+        )
         await runner.setup()
+        assert runner.server is not None
         try:
-            await web.TCPSite(runner, self._settings.server.host, self._settings.audio.port).start()
+            await self._doors.open(self._settings.server.host, self._settings.audio.port, runner.server)
         except OSError:
             await runner.cleanup()
             raise

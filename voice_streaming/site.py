@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from . import metrics
+from .access import Access, Scope
 from .tls import CA_CONTENT_TYPE
 
 STATIC_FOLDER = Path(__file__).parent.parent / "static"
@@ -38,11 +39,13 @@ class Site:
         figures: Callable[[], metrics.Figures],
         authority_pem: Callable[[], bytes | None],
         frame_ancestors: str,
+        access: Access,
     ) -> None:
         self._signalling = signalling
         self._health = health
         self._figures = figures
         self._authority_pem = authority_pem
+        self._access = access
         self._headers = {
             name: value.format(frame_ancestors=frame_ancestors) for name, value in _SECURITY_HEADERS.items()
         }
@@ -81,6 +84,7 @@ class Site:
         return web.json_response(self._health())
 
     async def _answer_metrics(self, request: web.Request) -> web.Response:
+        self._access.require(request, Scope.ADMIN)
         figures = self._figures()
         if metrics.wants_prometheus(request.headers.get("Accept", "")):
             return web.Response(text=metrics.prometheus(figures), headers={"Content-Type": metrics.CONTENT_TYPE})

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
 
 from .addresses import lan_addresses
 from .config import Settings
+from .doors import Doors
 from .tls import CHECK_INTERVAL_S, Certificates
 
 logger = logging.getLogger(__name__)
@@ -38,26 +40,37 @@ class OpenPorts:
         application: web.Application,
         audio_server: AudioServer,
         certificates: Certificates | None,
+        doors: Doors,
     ) -> None:
         self._settings = settings
         self._audio_server = audio_server
         self._certificates = certificates
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=settings.server.shutdown_timeout_s)
+        self._doors = doors
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=settings.server.shutdown_timeout_s,
+            keepalive_timeout=settings.limits.request_timeout_s,
+        )
 
     async def open(self) -> None:
         """Raises StartError when a port cannot be had; those before it are open then."""
         server = self._settings.server
         await self._runner.setup()
-        await _open("server.port (--port)", server.port, web.TCPSite(self._runner, server.host, server.port).start)
+        protocols = self._runner.server
+        assert protocols is not None
+        await _open("server.port (--port)", server.port, partial(self._doors.open, server.host, server.port, protocols))
         await _open("audio.port (--audio-port)", self._settings.audio.port, self._audio_server.start)
         if self._certificates is not None:
             context = self._certificates.context()
-            site = web.TCPSite(self._runner, server.host, server.tls_port, ssl_context=context)
-            await _open("server.tls_port", server.tls_port, site.start)
+            start = partial(self._doors.open, server.host, server.tls_port, protocols, context)
+            await _open("server.tls_port", server.tls_port, start)
 
     async def close(self) -> None:
+        self._doors.stop_listening()
         await self._audio_server.stop()
         await self._runner.cleanup()
+        await self._doors.close()
 
 
 async def renew_certificates(certificates: Certificates | None) -> None:
