@@ -9,7 +9,7 @@ set -eu
 # shellcheck source=scripts/python-environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/python-environment.sh"
 
-debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2"
+debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2 curl"
 homebrew_packages="ffmpeg mpv espeak-ng"
 
 # Runs a command as root, without ever asking for a password; fails if that is not possible.
