@@ -19,9 +19,13 @@ pytestmark = pytest.mark.e2e
 BYTES_PER_S = 128_000 // 8
 
 
+# Enough to be sure, and soon over: VLC takes its time even when nobody listens.
+FILE_S = 5
+
+
 @pytest.fixture
-async def server(speech: Samples) -> AsyncIterator[TestServer]:
-    mp3 = encode_mp3(speech)
+async def url(speech: Samples) -> AsyncIterator[str]:
+    mp3 = encode_mp3(speech[: FILE_S * SAMPLE_RATE_HZ])
 
     async def file(request: web.Request) -> web.Response:
         return web.Response(body=mp3, content_type="audio/mpeg")
@@ -39,26 +43,28 @@ async def server(speech: Samples) -> AsyncIterator[TestServer]:
     app = web.Application()
     app.router.add_get("/file.mp3", file)
     app.router.add_get("/live.mp3", live)
-    async with TestServer(app) as running:
-        yield running
+    async with TestServer(app) as server:
+        yield str(server.make_url("/"))
 
 
-@pytest.mark.parametrize("player", PLAYERS)
-async def test_a_file_is_played_to_its_end(player: PlayerName, server: TestServer, speech: Samples) -> None:
-    played = await record(player, str(server.make_url("/file.mp3")), seconds=30)
-    match = assert_same_speech(speech, played, score=0.95)
-    assert match.duration_s == pytest.approx(speech.size / SAMPLE_RATE_HZ, abs=0.2)
+async def record_with_all(url: str, *, seconds: float) -> dict[PlayerName, Samples]:
+    played = await asyncio.gather(*(record(player, url, seconds=seconds) for player in PLAYERS))
+    return dict(zip(PLAYERS, played, strict=True))
 
 
-@pytest.mark.parametrize("player", PLAYERS)
-async def test_a_live_stream_is_played_until_the_player_is_closed(
-    player: PlayerName, server: TestServer, speech: Samples
-) -> None:
-    played = await record(player, str(server.make_url("/live.mp3")), seconds=5)
-    assert assert_same_speech(speech, played, score=0.8).duration_s < 7
+async def test_a_file_is_played_to_its_end(url: str, speech: Samples) -> None:
+    for player, played in (await record_with_all(f"{url}file.mp3", seconds=30)).items():
+        match = assert_same_speech(speech, played, score=0.95)
+        assert match.duration_s == pytest.approx(FILE_S, abs=0.2), player
+
+
+async def test_a_live_stream_is_played_until_the_player_is_closed(url: str, speech: Samples) -> None:
+    for player, played in (await record_with_all(f"{url}live.mp3", seconds=5)).items():
+        match = assert_same_speech(speech, played, score=0.8)
+        assert 3 < match.duration_s < 8, player
 
 
 @pytest.mark.parametrize("player", ["ffmpeg", "mpv", "curl"])
-async def test_a_player_that_gives_up_is_a_failure(player: PlayerName, server: TestServer) -> None:
+async def test_a_player_that_gives_up_is_a_failure(player: PlayerName, url: str) -> None:
     with pytest.raises(AssertionError, match=r"gave up with \d+; log of"):
-        await record(player, str(server.make_url("/missing.mp3")), seconds=10)
+        await record(player, f"{url}missing.mp3", seconds=10)

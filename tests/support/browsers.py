@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from playwright.async_api import ViewportSize
 
@@ -14,6 +14,7 @@ from tests.support.firefox import firefox
 from tests.support.pages import ScriptedPage
 
 BrowserName = Literal["chromium", "firefox"]
+BROWSERS: tuple[BrowserName, ...] = get_args(BrowserName)
 
 
 class BrowserPage(ScriptedPage, Protocol):

@@ -11,10 +11,11 @@ from tests.support.audio import SAMPLE_RATE_HZ, Samples, level_dbfs
 
 # A score that says "the same speech" clearly, and that nothing else comes near. Measured with the espeak-ng speech of
 # `speech.py` (tests/test_speech_matching.py measures the codecs and the impostors again at every run):
-#   Opus 32 kbit/s 0.92; Opus 12 kbit/s 0.90; MP3 128 kbit/s 1.00; Opus, then MP3 0.92; a clock 200 ppm off 0.93;
-#   Chromium's microphone through a peer connection: 0.88, with its echo, noise and gain processing on 0.69 (the first
-#   second, while its jitter buffer stretches time, scores 0.4; the processing changes phases);
-#   another text by the same voice 0.24, by another voice 0.18, the same speech backwards 0.23, noise below 0.10,
+#   Opus 32 kbit/s 0.98; Opus 12 kbit/s 0.96; MP3 128 kbit/s 1.00; Opus, then MP3 0.98; a clock 200 ppm off 0.95;
+#   Chromium, 8 s of its microphone as it is 1.00, with its echo, noise and gain processing (which changes phases) 0.86;
+#   the same through a peer connection 0.90 and 0.73 (in the first second 0.4: its jitter buffer stretches time);
+#   Firefox, likewise: microphone 0.90 to 0.99 (its first seconds are sometimes choppy), through a peer connection 0.98;
+#   another text by the same voice 0.22, by another voice 0.17, the same speech backwards 0.23, noise at most 0.10,
 #   a sine 0.12, silence 0.
 SAME_SPEECH = 0.5
 
@@ -23,8 +24,8 @@ _LOWEST_HZ = 200
 _HIGHEST_HZ = 3_400
 # More than the band needs, so that half a sample of offset costs little of the correlation.
 _RATE_HZ = 16_000
-# Longer windows let impostors less chance (2 s: 0.14 for another text), but suffer from clocks that differ (2 s at
-# 200 ppm: 0.82) and from jitter buffers that stretch time.
+# Longer windows leave impostors less chance (2 s: 0.14 for another text), but suffer more from clocks that differ
+# (2 s at 200 ppm: 0.82) and from jitter buffers that stretch time.
 _WINDOW_S = 1.0
 _STEP_S = 0.5
 # Silence before and after the speech is no fault of the recording: blocks that are this much quieter than its loudest.

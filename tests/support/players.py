@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -77,9 +77,7 @@ async def playing(player: PlayerName, url: str) -> AsyncIterator[Playback]:
 async def record(player: PlayerName, url: str, *, seconds: float) -> Samples:
     """Play an address for some time, or until it ends; return what was played."""
     async with playing(player, url) as playback:
-        try:
+        # A timeout is what is expected: live streams do not end.
+        with suppress(TimeoutError):
             await playback.process.wait(timeout_s=seconds)
-        except TimeoutError:
-            # Live streams do not end.
-            pass
         return await playback.stop()
