@@ -13,6 +13,9 @@ import pytest
 from tests.support.availability import require_program
 from tests.support.server import REPOSITORY
 
+# Making environments takes its time on a busy machine.
+pytestmark = pytest.mark.timeout(150)
+
 SERVER = "import sys; print('server', *sys.argv[1:]); sys.exit(7)"
 # What scripts/run.sh uses besides Python; a PATH of these and nothing else has no Python.
 TOOLS = ("bash", "dirname", "cksum", "cat", "touch", "rm")
@@ -40,7 +43,7 @@ def run(root: Path, *arguments: str, path: str = os.environ["PATH"]) -> subproce
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=100,
     )
 
 
