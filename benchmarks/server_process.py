@@ -28,7 +28,7 @@ class Usage:
     cpu_s: float
     core_busy_s: float
     resident_bytes: int
-    threads: int
+    threads: float
     socket_drops: int
 
 
