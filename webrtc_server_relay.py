@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
-from audio_stream_server import AudioStreamServer
 
+from audio_stream_server import AudioStreamServer
 from voice_streaming import command_line, messages, metrics
 from voice_streaming.command_line import StartError
 from voice_streaming.config import Settings
@@ -267,6 +267,7 @@ class VoiceStreamingServer:
         """Gives the client the sender's role; whatever it did before ends."""
         await self._release(client, "sender left")
         client.role = Role.SENDER
+        client.name = message.name
         client.stream_id = message.name or f"stream_{client.id}"
         client.advance(ConnectionState.READY)
         client.ws.send(messages.SenderReady(client.id, client.stream_id).text)
@@ -278,7 +279,7 @@ class VoiceStreamingServer:
         stream_id = client.stream_id
         stream = self.active_streams.get(stream_id)
         if stream is None:
-            stream = self._create_stream(stream_id, stream_id, client.id)
+            stream = self._create_stream(stream_id, client.name or f"Voice {client.id[:4]}", client.id)
         peer = self.peers.sender(stream.track)
         peer.on_connected = functools.partial(self._on_sender_connected, client, stream)
         peer.on_gone = functools.partial(self._on_peer_gone, client, peer)

@@ -22,10 +22,14 @@ ENVIRONMENT_KEYS = {
     "PORT": "server.port",
     "AUDIO_PORT": "audio.port",
     "LOG_LEVEL": "server.log_level",
+    "SSL_CERT_FILE": "server.ssl_cert_file",
+    "SSL_KEY_FILE": "server.ssl_key_file",
 }
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+MachineName = Annotated[str, Meta(pattern=r"^(([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+|[0-9A-Fa-f:.]+)$", max_length=253)]
+"""A DNS name or an IP address."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -54,6 +58,17 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     idle_stream_timeout_s: Seconds = 600.0
     """How long a stream that nobody receives or listens to is kept."""
     shutdown_timeout_s: Seconds = 2.0
+    tls: Literal["auto", "files", "off"] = "auto"
+    """HTTPS beside HTTP: with `ssl_cert_file` where that is given, else with a certificate of our own (`auto`); only
+    with `ssl_cert_file` (`files`); or none (`off`)."""
+    tls_port: Port = 8443
+    tls_names: tuple[MachineName, ...] = ()
+    """Further names and addresses for our own certificate: what a router calls this machine (`box.fritz.box`)."""
+    ssl_cert_file: str = ""
+    """PEM file with the certificate and its chain; goes with `ssl_key_file`."""
+    ssl_key_file: str = ""
+    data_dir: str = ""
+    """Folder for what must outlive a restart; empty: as `data_folder` has it."""
 
 
 class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,10 +84,28 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The MP3 side."""
+
     port: Port = 8081
     bitrate_bps: Literal[32_000, 48_000, 64_000, 96_000, 128_000, 160_000, 192_000, 256_000, 320_000] = 128_000
     sample_rate_hz: Literal[32_000, 44_100, 48_000] = 44_100
+    """48,000 is what Opus has and needs no resampler; 44,100 is what every player takes."""
     channels: Literal[1, 2] = 2
+    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 100
+    """How much is written to a listener at once, rounded to whole MP3 frames."""
+    burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
+    """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
+    jitter_ms: Annotated[int, Meta(ge=20, le=1000)] = 60
+    """How much later than usual a packet may come and still be heard; adds that much delay."""
+    max_listeners: Count = 2000
+    max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
+    """Seconds of audio that a listener may leave unread before it is disconnected."""
+    encoder_linger_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    """How long a stream's encoder runs on after its last listener has left."""
+    max_silence_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """How long `latest.mp3` keeps a listener with silence while nothing is live; 0 is without end."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Web pages, such as `https://home.example:8123`, whose scripts may read the audio; `*` is any."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +114,26 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     webrtc: WebrtcSettings = WebrtcSettings()
     audio: AudioSettings = AudioSettings()
+
+
+def data_folder(
+    server: ServerSettings, environment: Mapping[str, str], *, options_path: Path = ADDON_OPTIONS_PATH
+) -> Path:
+    """Where to keep what must outlive a restart; it need not exist yet.
+
+    `server.data_dir` when given; `/data` in an add-on; else `$XDG_DATA_HOME/voice-streaming`, by default
+    `~/.local/share/voice-streaming`. Raises ConfigError when the user has no home folder either.
+    """
+    if server.data_dir:
+        return Path(server.data_dir)
+    if options_path.exists():
+        return options_path.parent
+    if shared := environment.get("XDG_DATA_HOME"):
+        return Path(shared) / "voice-streaming"
+    try:
+        return Path.home() / ".local" / "share" / "voice-streaming"
+    except RuntimeError as error:
+        raise ConfigError('server.data_dir is "": this user has no home folder, so name a folder') from error
 
 
 class Layer(Struct):
@@ -121,7 +174,37 @@ def load(
     for layer in layers:
         checked = msgspec.to_builtins(_convert(layer))
         _merge(merged, _picked(checked, layer.values))
-    return _convert(Layer("settings", merged))
+    settings = _convert(Layer("settings", merged))
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    """What no single key can get wrong: only sound once all layers are in, as one may give what another lacks."""
+    server = settings.server
+    ports = {"server.port": server.port, "audio.port": settings.audio.port}
+    if server.tls != "off":
+        _check_certificate_files(server)
+        ports["server.tls_port"] = server.tls_port
+    for key, port in ports.items():
+        if other := next((name for name, taken in ports.items() if taken == port and name != key), None):
+            raise ConfigError(f"{key} is {port}: {other} is the same; each needs a port of its own")
+
+
+def _check_certificate_files(server: ServerSettings) -> None:
+    keys = {"server.ssl_cert_file": server.ssl_cert_file, "server.ssl_key_file": server.ssl_key_file}
+    missing = [key for key, path in keys.items() if not path]
+    if len(missing) == 1:
+        # OpenSSL knows SSL_CERT_FILE too, as the authorities to trust, and some systems set it for every program.
+        raise ConfigError(
+            f'{missing[0]} is "": give both server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
+            "and SSL_KEY_FILE), or neither"
+        )
+    if missing and server.tls == "files":
+        raise ConfigError(
+            'server.tls is "files": it needs server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
+            'and SSL_KEY_FILE); allowed without them are "auto" and "off"'
+        )
 
 
 def _file_layer(path: Path) -> Layer:

@@ -87,6 +87,8 @@ class Connection(Generic[PeerT]):
     pc: PeerT | None = None
     role: Role | None = None
     stream_id: str | None = None
+    name: str | None = None
+    """What a sender called its stream."""
     state: ConnectionState = ConnectionState.CREATED
     awaits_answer: bool = False
     """An offer went out to the receiver, and no answer came yet."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections import deque
 from fractions import Fraction
 from typing import Any, Protocol
@@ -19,7 +20,9 @@ from aiortc.mediastreams import MediaStreamError
 from av.frame import Frame
 
 from .opus import CLOCK_RATE_HZ, OpusPacket
+from .pcm import PcmCounters, PcmSource
 from .rtp import Timeline
+from .turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -197,6 +200,9 @@ class VoiceRelay(MediaRelay):
     def __init__(self) -> None:
         super().__init__()
         self._pumps: dict[str, _Pump] = {}
+        self._pcm: weakref.WeakValueDictionary[str, PcmSource] = weakref.WeakValueDictionary()
+        self._turns = Turns()
+        self.pcm_counters = PcmCounters()
 
     def subscribe(self, track: MediaStreamTrack, buffered: bool = True) -> SubscribedTrack:
         """A track of the consumer's own that gives `track`'s packets from now on; stop it to leave.
@@ -218,6 +224,13 @@ class VoiceRelay(MediaRelay):
     def detach(self, track: OpusTrack, sink: PacketSink) -> None:
         """Takes the sink off, without `on_end`; safe within the sink's own calls, and when it is not attached."""
         track.detach(sink)
+
+    def pcm(self, track: OpusTrack) -> PcmSource:
+        """The one decode of the track; forgotten when nobody holds it and nothing is attached to it."""
+        source = self._pcm.get(track.id)
+        if source is None:
+            source = self._pcm[track.id] = PcmSource(track, self._turns, self.pcm_counters)
+        return source
 
     def _pump(self, track: MediaStreamTrack) -> _Pump:
         pump = self._pumps.get(track.id)

@@ -28,6 +28,8 @@ ATTENTION_INTERVAL_S = 2.5
 """How often each peer is attended to: an RTCP report (RFC 3550 section 6.2) each time, consent every other time."""
 ROUND_SLOTS = 25
 """Peers are spread over this many moments of an interval, so that a thousand do not come in one burst."""
+ADDRESSES_AGE_S = 5.0
+"""How long the list of this machine's addresses is believed: making it takes half a millisecond."""
 CERTIFICATE_AGE_S = 86_400.0
 """All peers share a certificate; it is made anew once a day, long before its 30 days are over."""
 
@@ -45,6 +47,8 @@ class Peers:
         self._sockets: dict[str, SharedSocket] = {}
         self._fanouts: weakref.WeakKeyDictionary[OpusTrack, Fanout] = weakref.WeakKeyDictionary()
         self._slots: list[set[Peer]] = [set() for _ in range(ROUND_SLOTS)]
+        self._listed: list[str] = []
+        self._listed_s = -ADDRESSES_AGE_S
         self._clock: asyncio.TimerHandle | None = None
         self._certificate: RTCCertificate | None = None
         self._certificate_made_s = 0.0
@@ -78,7 +82,7 @@ class Peers:
 
     def sockets(self) -> list[SharedSocket]:
         """One for each host address that this machine has now; those of addresses that are gone close with use."""
-        hosts = list(self.settings.host_addresses) or get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
+        hosts = self._hosts()
         for host in hosts:
             if host not in self._sockets:
                 try:
@@ -89,13 +93,24 @@ class Peers:
             self._sockets.pop(host).close()
         return [self._sockets[host] for host in hosts if host in self._sockets]
 
+    def _hosts(self) -> list[str]:
+        if self.settings.host_addresses:
+            return list(self.settings.host_addresses)
+        now_s = time.monotonic()
+        if now_s - self._listed_s > ADDRESSES_AGE_S:
+            self._listed = get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
+            self._listed_s = now_s
+        return self._listed
+
     def certificate(self) -> RTCCertificate:
         now_s = time.monotonic()
         if self._certificate is None or now_s - self._certificate_made_s > CERTIFICATE_AGE_S:
             certificate = RTCCertificate.generateCertificate()
-            # One for all handshakes: each context costs milliseconds and memory of its own.
+            # Made once for all handshakes: each context costs a millisecond and memory of its own.
             context = certificate._create_ssl_context(SRTP_PROFILES)
+            fingerprints = certificate.getFingerprints()
             replace(certificate, "_create_ssl_context", lambda srtp_profiles: context)
+            replace(certificate, "getFingerprints", lambda: fingerprints)
             self._certificate, self._certificate_made_s = certificate, now_s
         return self._certificate
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pylibsrtp
 from aioice import Candidate
-from aioice.ice import CandidatePair
+from aioice.ice import CandidatePair, server_reflexive_candidate
 from aioice.ice import Connection as IceConnection
 from aiortc import (
     RTCBundlePolicy,
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .hub import Peers
 
 MAX_TRICKLED_CANDIDATES = 64
+STUN_TIMEOUT_S = 2.0
+"""A description waits no longer than this for a configured STUN server."""
 
 _OPUS = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
 SRTP_PROFILES = [
@@ -76,7 +78,7 @@ class Peer:
         self._dtls: RTCDtlsTransport = self._transceiver.receiver.transport
         self._dtls._srtp_profiles = SRTP_PROFILES
         self._ice: IceConnection = self._dtls.transport._connection
-        replace(self._ice, "get_component_candidates", self._gather)
+        replace(self._ice, "gather_candidates", self._gather)
         replace(self._ice, "check_complete", self._on_check_complete)
         replace(self._ice, "query_consent", _no_consent_task)
         self._cname = uuid.uuid4().hex
@@ -192,11 +194,24 @@ class Peer:
         if not self._closed:
             self.on_gone(reason)
 
-    async def _gather(self, component: int, addresses: list[str]) -> list[Candidate]:
+    async def _gather(self) -> None:
         """In the place of aioice's, which opens a socket for each address and peer."""
-        ports = [PeerPort(self._ice, shared, self._on_media) for shared in self._peers.sockets()]
-        self._ice._protocols.extend(ports)
-        return [port.local_candidate for port in ports]
+        if not self._ice._local_candidates_start:
+            self._ice._local_candidates_start = True
+            for shared in self._peers.sockets():
+                port = PeerPort(self._ice, shared, self._on_media)
+                self._ice._protocols.append(port)
+                self._ice._local_candidates.append(port.local_candidate)
+            if self._ice.stun_server is not None:
+                self._ice._local_candidates += await self._ask_stun(self._ice.stun_server)
+            self._ice._local_candidates_end = True
+
+    async def _ask_stun(self, server: Address) -> list[Candidate]:
+        """The addresses that a configured STUN server sees us at; those that it does not tell in time are left out."""
+        ports = [port for port in self._ice._protocols if ":" not in port.local_candidate.host]
+        queries = [asyncio.wait_for(server_reflexive_candidate(port, server), STUN_TIMEOUT_S) for port in ports]
+        answers = await asyncio.gather(*queries, return_exceptions=True)
+        return [answer[0] for answer in answers if not isinstance(answer, BaseException)]
 
     async def _describe(self) -> str:
         """Our description, complete with candidates."""

@@ -1,0 +1,259 @@
+"""Who hears what: listeners on channels, each a stream's MP3 or silence, all in step with one clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from .config import AudioSettings
+from .listeners import Delivery, Listener
+from .mp3 import Mp3Counters, Programme, Studio
+from .registry import Stream, newest
+from .relay import VoiceRelay
+from .turns import Turns
+
+logger = logging.getLogger(__name__)
+
+MOST_BEHIND_S = 1.0
+"""When the process was held up for longer, its listeners' players have run dry, and what they missed stays missed."""
+
+
+class Channel:
+    """Frames, and those who listen to them: here silence."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.listeners: dict[Listener, None] = {}
+        self._studio = studio
+
+    @property
+    def title(self) -> str:
+        return ""
+
+    def take(self, count: int) -> list[bytes]:
+        """The next frames."""
+        return self._studio.silent.take(count)
+
+    def past(self, count: int) -> list[bytes]:
+        """The frames taken last, for a newcomer."""
+        return self._studio.silent.take(count)
+
+    def note_audience(self) -> None:
+        """Who listens has changed."""
+
+
+class StreamChannel(Channel):
+    """A stream's MP3."""
+
+    def __init__(self, studio: Studio, programme: Programme, stream: Stream, past_frames: int) -> None:
+        super().__init__(studio)
+        self.programme = programme
+        self.stream = stream
+        self.idle_since_s: float | None = None
+        # Silence stands for the past that nobody encoded: a player needs as many bytes to start.
+        self._past = deque(studio.silent.take(past_frames), maxlen=past_frames)
+
+    @property
+    def title(self) -> str:
+        return self.stream.name
+
+    def take(self, count: int) -> list[bytes]:
+        frames = self.programme.take(count)
+        self._past.extend(frames)
+        if self.listeners:
+            self.stream.last_activity = time.monotonic()
+        return frames
+
+    def past(self, count: int) -> list[bytes]:
+        return list(self._past)[-count:]
+
+    def note_audience(self) -> None:
+        now_s = time.monotonic()
+        self.stream.listeners = len(self.listeners)
+        self.stream.last_activity = now_s
+        self.idle_since_s = None if self.listeners else now_s
+
+
+class Broadcast:
+    """Moves listeners between channels and gives them their frames, every `chunk_ms` the same bytes to all of one.
+
+    All channels are at the same frame of the same clock at any time, so that a listener can be moved between any two
+    writes, and neither misses a frame nor gets one too many.
+    """
+
+    def __init__(self, settings: AudioSettings, relay: VoiceRelay, streams: dict[str, Stream]) -> None:
+        """To be made with a running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._relay = relay
+        self._streams = streams
+        self._studio = Studio(settings, self._loop.time)
+        mp3 = self._studio.mp3
+        self._chunk_frames = max(1, mp3.frames_in(settings.chunk_ms))
+        self._burst_frames = mp3.frames_in(settings.burst_ms)
+        self._most_behind_frames = max(self._burst_frames, mp3.frames_in(MOST_BEHIND_S * 1000))
+        self._turns = Turns()
+        backlog_bytes = (settings.max_backlog_s + settings.burst_ms / 1000) * mp3.bytes_per_s
+        self._delivery = Delivery(self._turns, self.counters, backlog_bytes)
+        self._silence = Channel(self._studio)
+        self._channels: dict[Stream, StreamChannel] = {}
+        self._places: dict[Listener, Channel] = {}
+        self._silent_since_s: dict[Listener, float] = {}
+        self._next_frame = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def counters(self) -> Mp3Counters:
+        return self._studio.counters
+
+    @property
+    def listeners(self) -> int:
+        return len(self._places)
+
+    @property
+    def encoders(self) -> int:
+        """Streams that are being encoded now."""
+        return len(self._channels)
+
+    def silent_bytes(self, count: int) -> bytes:
+        """The first bytes of a silent frame."""
+        return self._studio.silent.take(1)[0][:count]
+
+    def join(self, listener: Listener, stream: Stream | None) -> None:
+        """Adds a listener to a stream, or with None to silence, and sends it the latest past at once."""
+        self._run()
+        channel = self._channel(stream)
+        self._seat(listener, channel)
+        self.counters.listeners_total += 1
+        wanted = self._next_frame - math.ceil(self._studio.clock.now() - self._burst_frames)
+        if wanted <= 0:
+            return
+        burst = b"".join(channel.past(wanted))
+        listener.write(burst, channel.title)
+        self.counters.bytes_sent += len(burst)
+
+    def leave(self, listener: Listener) -> None:
+        """Forgets a listener; safe when it is not there any more."""
+        channel = self._places.pop(listener, None)
+        self._silent_since_s.pop(listener, None)
+        if channel is not None:
+            channel.listeners.pop(listener, None)
+            channel.note_audience()
+
+    def gather(self, stream: Stream) -> None:
+        """A stream has started: whoever waits or follows hears it from the next frame on."""
+        followers = [
+            listener for listener, channel in self._places.items() if listener.follows or channel is self._silence
+        ]
+        if followers:
+            self._move(followers, self._channel(stream))
+
+    def end(self, stream: Stream) -> None:
+        """A stream has ended, even if its track should go on."""
+        channel = self._channels.get(stream)
+        if channel is not None and stream.track.readyState == "live":
+            channel.programme.on_end()
+
+    def close(self) -> None:
+        """Lets every listener go and stops every encoder."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for channel in self._channels.values():
+            channel.programme.stop()
+        self._channels.clear()
+        for listener in self._places:
+            listener.finish()
+
+    def newest_stream(self) -> Stream | None:
+        """What `latest.mp3` plays."""
+        return newest({key: stream for key, stream in self._streams.items() if stream.track.readyState == "live"})
+
+    def _channel(self, stream: Stream | None) -> Channel:
+        """The stream's channel, opened if there is none yet."""
+        if stream is None:
+            return self._silence
+        channel = self._channels.get(stream)
+        if channel is None:
+            programme = Programme(self._studio, self._relay, stream.track, self._next_frame)
+            past_frames = self._burst_frames + self._chunk_frames
+            channel = self._channels[stream] = StreamChannel(self._studio, programme, stream, past_frames)
+            logger.info("Encoding stream %s as MP3", stream.id)
+        return channel
+
+    def _seat(self, listener: Listener, channel: Channel) -> None:
+        channel.listeners[listener] = None
+        self._places[listener] = channel
+        if channel is self._silence:
+            self._silent_since_s[listener] = self._loop.time()
+        else:
+            self._silent_since_s.pop(listener, None)
+        channel.note_audience()
+
+    def _move(self, listeners: Iterable[Listener], channel: Channel) -> None:
+        for listener in listeners:
+            before = self._places[listener]
+            if before is channel:
+                continue
+            before.listeners.pop(listener, None)
+            self._seat(listener, channel)
+            before.note_audience()
+
+    def _run(self) -> None:
+        """Starts the clock if it stands."""
+        if self._timer is None:
+            self._next_frame = int(self._studio.clock.now())
+            self._wait()
+
+    def _wait(self) -> None:
+        frame = int(self._studio.clock.now()) + 1
+        self._timer = self._loop.call_at(self._studio.clock.time_of(frame), self._tick, frame)
+
+    def _tick(self, frame: int) -> None:
+        """Once per frame: fills what is due, and hands it out when a chunk is complete."""
+        for channel in self._channels.values():
+            channel.programme.prepare(frame)
+        if frame - self._next_frame >= self._chunk_frames:
+            self._close_what_is_over()
+            self._hand_out(frame - self._next_frame)
+        if self._places or self._channels:
+            self._wait()
+        else:
+            self._timer = None
+
+    def _hand_out(self, count: int) -> None:
+        self._next_frame += count
+        self._end_long_silence()
+        for channel in (*self._channels.values(), self._silence):
+            frames = channel.take(count)[-self._most_behind_frames :]
+            if channel.listeners:
+                self._delivery.deliver(tuple(channel.listeners), b"".join(frames), channel.title)
+
+    def _close_what_is_over(self) -> None:
+        """Channels whose stream has ended, or that nobody has listened to for a while."""
+        idle_before_s = time.monotonic() - self._settings.encoder_linger_s
+        for stream, channel in list(self._channels.items()):
+            is_idle = channel.idle_since_s is not None and channel.idle_since_s <= idle_before_s
+            if not channel.programme.is_over and not is_idle:
+                continue
+            channel.programme.stop()
+            del self._channels[stream]
+            logger.info("Stopped encoding stream %s: %s", stream.id, "no listeners" if is_idle else "it has ended")
+            followers = [listener for listener in channel.listeners if listener.follows]
+            others = [listener for listener in channel.listeners if not listener.follows]
+            if followers:
+                self._move(followers, self._channel(self.newest_stream()))
+            for listener in others:
+                # After what was handed out to it before.
+                self._turns.add(listener.finish)
+
+    def _end_long_silence(self) -> None:
+        longest_s = self._settings.max_silence_s
+        if longest_s:
+            before_s = self._loop.time() - longest_s
+            for listener, since_s in self._silent_since_s.items():
+                if since_s <= before_s:
+                    self._turns.add(listener.finish)

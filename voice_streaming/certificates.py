@@ -1,0 +1,185 @@
+"""X.509 as browsers want it: a local authority, and server certificates that it signs. No files, no sockets.
+
+The rules followed: RFC 5280; CA/Browser Forum Baseline Requirements 7.1; Apple HT211025 (398 days) and HT210176
+(serverAuth, names in the SAN). All times are aware datetimes in UTC.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_DAYS = 3650
+SERVER_DAYS = 397
+"""Less than the 398 days that browsers accept, `BACKDATED` included."""
+RENEWAL_DAYS = 30
+"""A certificate with less than this left is replaced."""
+BACKDATED = timedelta(days=1)
+"""How far before its making a certificate becomes valid: a phone's clock may be behind."""
+
+_KEY_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate and its private key; in a file both are one PEM text, so that they can never be of two makings."""
+
+    certificate: x509.Certificate
+    key: PrivateKeyTypes
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> Self:
+        """Of the first certificate in the text. Raises ValueError: damaged, encrypted, or not belonging together."""
+        return cls.from_pems(pem, pem)
+
+    @classmethod
+    def from_pems(cls, certificate_pem: bytes, key_pem: bytes) -> Self:
+        """Of the first certificate in one text and the key in the other. Raises ValueError that says what is wrong."""
+        try:
+            certificate = x509.load_pem_x509_certificates(certificate_pem)[0]
+        except ValueError as error:
+            raise ValueError("there is no certificate in PEM format") from error
+        try:
+            key = load_pem_private_key(key_pem, password=None)
+        except TypeError as error:
+            raise ValueError("the private key is encrypted; decrypt it first") from error
+        except Exception as error:
+            raise ValueError("there is no private key in PEM format") from error
+        if _public_bytes(certificate.public_key()) != _public_bytes(key.public_key()):
+            raise ValueError("the private key is not the certificate's")
+        return cls(certificate, key)
+
+    def certificate_pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    def to_pem(self) -> bytes:
+        """The key first, so that a text that was cut short is never taken for whole."""
+        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return key + self.certificate_pem()
+
+    def expires_within(self, days: float, now: datetime) -> bool:
+        return self.certificate.not_valid_after_utc - now <= timedelta(days=days)
+
+    def is_authority(self) -> bool:
+        """Whether it may sign server certificates: ours may, and so may another that somebody put in its place."""
+        try:
+            constraints = self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        except x509.ExtensionNotFound:
+            return False
+        return constraints.ca and isinstance(self.key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+
+    def is_signed_by(self, authority: Identity) -> bool:
+        try:
+            self.certificate.verify_directly_issued_by(authority.certificate)
+        except Exception:  # noqa: BLE001 - InvalidSignature, ValueError, TypeError: whichever, it is not
+            return False
+        return True
+
+    def names(self) -> frozenset[str]:
+        """DNS names and addresses that the certificate is good for."""
+        try:
+            alternatives = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return frozenset()
+        addresses = (str(address) for address in alternatives.get_values_for_type(x509.IPAddress))
+        return frozenset(alternatives.get_values_for_type(x509.DNSName)) | frozenset(addresses)
+
+
+def make_authority(name: str, now: datetime) -> Identity:
+    """A new authority. `name` is what people see in their system's list of authorities; a random mark after it tells
+    two of them apart."""
+    subject = _subject(f"{name[:57]} {secrets.token_hex(3)}")
+    key = ec.generate_private_key(ec.SECP256R1())
+    begins = now - BACKDATED
+    builder = (
+        _builder(subject, key, begins, begins + timedelta(days=AUTHORITY_DAYS))
+        .issuer_name(subject)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+    )
+    return Identity(builder.sign(key, hashes.SHA256()), key)
+
+
+def make_server_identity(authority: Identity, names: Sequence[str], now: datetime) -> Identity:
+    """A new key, and a certificate for TLS servers of these DNS names and addresses, that the authority signs.
+
+    It is valid only while the authority is. `names` must not be empty; the first one becomes the subject.
+    """
+    issuer, signer = authority.certificate, authority.key
+    if not isinstance(signer, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise TypeError(f"an authority's key is EC or RSA, and this one is {type(signer).__name__}")
+    key = ec.generate_private_key(ec.SECP256R1())
+    begins = max(now - BACKDATED, issuer.not_valid_before_utc)
+    ends = min(begins + timedelta(days=SERVER_DAYS), issuer.not_valid_after_utc)
+    alternatives = x509.SubjectAlternativeName([_general_name(name) for name in dict.fromkeys(names)])
+    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    builder = (
+        _builder(_subject(names[0][:64]), key, begins, ends)
+        .issuer_name(issuer.subject)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage("digital_signature"), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(alternatives, critical=False)
+        .add_extension(issuer_key, critical=False)
+    )
+    return Identity(builder.sign(signer, hashes.SHA256()), key)
+
+
+def _builder(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, begins: datetime, ends: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(*allowed: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{usage: usage in allowed for usage in _KEY_USAGES})
+
+
+def _subject(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _public_bytes(key: object) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]

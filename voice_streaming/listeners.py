@@ -1,0 +1,96 @@
+"""Players of the live MP3, and how its bytes get to them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .icy import IcyInterleaver
+from .turns import Turns
+
+if TYPE_CHECKING:
+    from .mp3 import Mp3Counters
+
+KERNEL_BUFFER_BYTES = 32_768
+"""Asked of the kernel for a listener's unsent bytes: it would by itself take megabytes, minutes of audio, for one that
+does not read. Linux gives twice as much, for its own overhead."""
+
+LISTENERS_PER_TURN = 50
+"""Written to at once; some 0.3 ms, after which the event loop reads its sockets again."""
+
+
+class Listener:
+    """One player's connection. `gone` is done when it has left or was disconnected."""
+
+    def __init__(
+        self, transport: asyncio.Transport, *, follows: bool, chunked: bool, icy: IcyInterleaver | None
+    ) -> None:
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.follows = follows
+        """Whether it goes on with another stream, or with silence, when its stream ends."""
+        self._transport = transport
+        self._chunked = chunked
+        self._icy = icy
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
+
+    @property
+    def has_left(self) -> bool:
+        return self._transport.is_closing()
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def write(self, audio: bytes, title: str) -> None:
+        """Sends the audio as this listener wants it; the object itself, if it wants nothing else."""
+        if self._icy is not None:
+            audio = self._icy.interleave(audio, title)
+        if self._chunked:
+            audio = b"%x\r\n%b\r\n" % (len(audio), audio)
+        self._transport.write(audio)
+
+    def finish(self) -> None:
+        """Ends it after what was written."""
+        if self._chunked and not self.has_left:
+            self._transport.write(b"0\r\n\r\n")
+        self.release()
+
+    def release(self) -> None:
+        """Lets its request end, which closes the connection."""
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def disconnect(self) -> None:
+        """Drops it at once, with what is unsent."""
+        self._transport.abort()
+        self.release()
+
+
+class Delivery:
+    """Writes audio to many listeners, a few per turn of the event loop. Each gets everything in order."""
+
+    def __init__(self, turns: Turns, counters: Mp3Counters, backlog_bytes: float) -> None:
+        self._turns = turns
+        self._counters = counters
+        self._backlog_bytes = backlog_bytes
+
+    def deliver(self, listeners: Sequence[Listener], audio: bytes, title: str) -> None:
+        """To those that are still there when their turn comes; one that has too much unsent is disconnected."""
+        for first in range(0, len(listeners), LISTENERS_PER_TURN):
+            some = listeners[first : first + LISTENERS_PER_TURN]
+            self._turns.add(lambda some=some: self._write(some, audio, title))  # type: ignore[misc]
+
+    def _write(self, listeners: Sequence[Listener], audio: bytes, title: str) -> None:
+        for listener in listeners:
+            if listener.has_left:
+                listener.release()
+            elif listener.unsent_bytes > self._backlog_bytes:
+                self._counters.disconnected_slow += 1
+                listener.disconnect()
+            else:
+                listener.write(audio, title)
+                self._counters.bytes_sent += len(audio)

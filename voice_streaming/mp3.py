@@ -1,0 +1,246 @@
+"""One stream's live MP3: encoded once, in real time from the first frame to the last."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.audio.codeccontext import AudioCodecContext
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+
+from .config import AudioSettings
+from .opus import CHANNELS, CLOCK_RATE_HZ, OpusPacket, Samples
+from .pcm import PcmBlock
+from .playout import Arrivals, Playout, PlayoutCounters
+from .relay import OpusTrack, VoiceRelay
+
+FRAME_SAMPLES = 1152
+"""Samples of an MPEG-1 Layer III frame (ISO/IEC 11172-3), whatever its rate."""
+
+LAME_EFFORT = "7"
+"""LAME's algorithm quality. On speech at 128 kbit/s, 7 takes three quarters of the default's (5) time, and is no
+further from the source; 9 gains nothing more."""
+
+FILL_SAMPLES = CLOCK_RATE_HZ // 50
+"""Silence is given to the encoder in pieces of 20 ms, as packets mostly are."""
+
+SETTLED_FRAMES = 3
+"""Silent frames after which the encoder holds nothing of what was heard before: it looks 1,105 samples back and is one
+frame behind."""
+
+
+class Mp3Format:
+    """What follows from the settings: the length of a frame in bytes and time."""
+
+    def __init__(self, settings: AudioSettings) -> None:
+        self.bitrate_bps = settings.bitrate_bps
+        self.sample_rate_hz = settings.sample_rate_hz
+        self.channels = settings.channels
+        self.frame_s = FRAME_SAMPLES / settings.sample_rate_hz
+        self.frame_opus_samples = self.frame_s * CLOCK_RATE_HZ
+        """A frame's duration on Opus' clock; not whole at 44,100 Hz."""
+        self.bytes_per_s = settings.bitrate_bps / 8
+
+    def frames_in(self, milliseconds: float) -> int:
+        """The number of whole frames nearest to a duration."""
+        return round(milliseconds / 1000 / self.frame_s)
+
+
+@dataclass
+class Mp3Counters(PlayoutCounters):
+    """What the MP3 side did since the start, over all streams and listeners."""
+
+    encoder_s: float = 0.0
+    """CPU seconds spent in the resampler and in LAME."""
+    encoded_audio_s: float = 0.0
+    """Seconds of audio that came out of it."""
+    listeners_total: int = 0
+    bytes_sent: int = 0
+    disconnected_slow: int = 0
+
+
+class Mp3Encoder:
+    """LAME at a constant bit rate. Every frame it gives is whole and stands alone: no reservoir, no tag, no Xing."""
+
+    def __init__(self, mp3: Mp3Format) -> None:
+        layout = "stereo" if mp3.channels == 2 else "mono"
+        codec = av.CodecContext.create("libmp3lame", "w")
+        assert isinstance(codec, AudioCodecContext)
+        codec.sample_rate = mp3.sample_rate_hz
+        codec.layout = layout
+        codec.format = "s16p"
+        codec.bit_rate = mp3.bitrate_bps
+        codec.options = {"reservoir": "0", "compression_level": LAME_EFFORT}
+        self._codec = codec
+        # At 48,000 Hz it only cuts into frames and separates the channels.
+        self._resampler = AudioResampler("s16p", layout, mp3.sample_rate_hz, frame_size=FRAME_SAMPLES)
+        self._given = 0
+
+    def encode(self, samples: Samples) -> list[bytes]:
+        """The frames that became complete; LAME is behind by a frame and 1,105 samples."""
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), format="s16", layout="stereo")
+        frame.sample_rate = CLOCK_RATE_HZ
+        frame.time_base = Fraction(1, CLOCK_RATE_HZ)
+        frame.pts = self._given
+        self._given += len(samples)
+        frames = []
+        for piece in self._resampler.resample(frame):
+            piece.pts = None
+            frames += [bytes(packet) for packet in self._codec.encode(piece)]
+        return frames
+
+
+class SilentFrames:
+    """Encoded silence, for when there is nothing to encode."""
+
+    def __init__(self, mp3: Mp3Format) -> None:
+        encoder = Mp3Encoder(mp3)
+        second = np.zeros((CLOCK_RATE_HZ, CHANNELS), np.int16)
+        # At 44,100 Hz frames differ by a byte, in a pattern that repeats after 49.
+        self._frames = (encoder.encode(second) + encoder.encode(second))[SETTLED_FRAMES : SETTLED_FRAMES + 49]
+        self._next = 0
+
+    def take(self, count: int) -> list[bytes]:
+        """The next `count` frames."""
+        first = self._next
+        self._next = (first + count) % len(self._frames)
+        return [self._frames[(first + index) % len(self._frames)] for index in range(count)]
+
+
+class FrameClock:
+    """Real time as a count of MP3 frames."""
+
+    def __init__(self, mp3: Mp3Format, now_s: Callable[[], float]) -> None:
+        self._frame_s = mp3.frame_s
+        self._now_s = now_s
+        self._start_s = now_s()
+
+    def now(self) -> float:
+        return self.at(self._now_s())
+
+    def at(self, monotonic_s: float) -> float:
+        return (monotonic_s - self._start_s) / self._frame_s
+
+    def time_of(self, frame: int) -> float:
+        """Monotonic seconds at which a frame is due."""
+        return self._start_s + frame * self._frame_s
+
+
+class Studio:
+    """What all programmes share: the format, the clock, silence and the counters."""
+
+    def __init__(self, settings: AudioSettings, now_s: Callable[[], float]) -> None:
+        self.mp3 = Mp3Format(settings)
+        self.clock = FrameClock(self.mp3, now_s)
+        self.silent = SilentFrames(self.mp3)
+        self.counters = Mp3Counters()
+        self.jitter_samples = settings.jitter_ms * CLOCK_RATE_HZ // 1000
+
+
+class Programme:
+    """One stream's MP3 frames, as many as real time asks for. `take` gives them in order.
+
+    Fed by the stream's packets and PCM as they come; where nothing comes in time it conceals, and then is silent.
+    """
+
+    def __init__(self, studio: Studio, relay: VoiceRelay, track: OpusTrack, next_frame: int) -> None:
+        """`next_frame` is the frame of the clock that `take` will give first."""
+        self._studio = studio
+        self._mp3 = studio.mp3
+        self._relay = relay
+        self._track = track
+        self._source = relay.pcm(track)
+        self._playout = Playout(studio.jitter_samples, studio.counters)
+        self._encoder = Mp3Encoder(studio.mp3)
+        self._start_frame = int(studio.clock.now())
+        # One more than has passed, as LAME is one frame behind.
+        self._ready: deque[bytes] = deque(studio.silent.take(self._start_frame - next_frame + 1))
+        self._next_frame = next_frame
+        self._silent_samples = 0
+        """Silence that the encoder was given since it last got sound."""
+        self._skip_carry = 0.0
+        self._has_ended = False
+        self._packet_times = _PacketTimes(self._playout.arrivals, self._due)
+        relay.attach(track, self._packet_times)
+        self._source.attach(self)
+
+    @property
+    def is_over(self) -> bool:
+        """The stream has ended, and all that was said has been taken."""
+        return self._has_ended and not self._ready
+
+    def on_pcm(self, block: PcmBlock) -> None:
+        if self._has_ended:
+            return
+        for samples in self._playout.place(block, self._due(block.arrived_s)):
+            self._silent_samples = 0
+            self._encode(samples)
+
+    def on_end(self) -> None:
+        if self._has_ended:
+            return
+        for _ in range(SETTLED_FRAMES):
+            self._encode(self._playout.silence(round(self._mp3.frame_opus_samples)))
+        self._has_ended = True
+
+    def stop(self) -> None:
+        """Lets go of the stream."""
+        self._relay.detach(self._track, self._packet_times)
+        self._source.detach(self)
+
+    def prepare(self, frame: int) -> None:
+        """Sees to it that all frames before this one of the clock are there to take."""
+        while not self._has_ended and self._next_frame + len(self._ready) < frame:
+            if self._source.conceal():
+                continue
+            if self._silent_samples >= SETTLED_FRAMES * self._mp3.frame_opus_samples:
+                self._skip_frame()
+            else:
+                self._silent_samples += FILL_SAMPLES
+                self._encode(self._playout.silence(FILL_SAMPLES))
+
+    def take(self, count: int) -> list[bytes]:
+        """The next frames; after the end, silence."""
+        self.prepare(self._next_frame + count)
+        self._next_frame += count
+        ready = min(count, len(self._ready))
+        frames = [self._ready.popleft() for _ in range(ready)]
+        return frames + self._studio.silent.take(count - ready)
+
+    def _due(self, monotonic_s: float) -> float:
+        return (self._studio.clock.at(monotonic_s) - self._start_frame) * self._mp3.frame_opus_samples
+
+    def _skip_frame(self) -> None:
+        """A frame of silence that nobody needs to encode."""
+        self._ready.extend(self._studio.silent.take(1))
+        self._skip_carry += self._mp3.frame_opus_samples
+        length = int(self._skip_carry)
+        self._skip_carry -= length
+        self._playout.skip(length)
+
+    def _encode(self, samples: Samples) -> None:
+        began_s = time.thread_time()
+        frames = self._encoder.encode(samples)
+        self._studio.counters.encoder_s += time.thread_time() - began_s
+        self._studio.counters.encoded_audio_s += len(frames) * self._mp3.frame_s
+        self._ready.extend(frames)
+
+
+class _PacketTimes:
+    """Notes when a track's packets came, those as well that turn out to be too late to be decoded."""
+
+    def __init__(self, arrivals: Arrivals, due: Callable[[float], float]) -> None:
+        self._arrivals = arrivals
+        self._due = due
+
+    def on_packet(self, packet: OpusPacket) -> None:
+        self._arrivals.note(packet.timestamp, self._due(packet.arrived_s))
+
+    def on_end(self) -> None:
+        """The PCM's end is the one that counts: it comes after the last packet was decoded."""

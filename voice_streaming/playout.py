@@ -1,0 +1,198 @@
+"""A stream's blocks on a line that runs in real time, whatever the sender's clock and the network do.
+
+No I/O and no clock: positions and times are counts of samples at CLOCK_RATE_HZ. The caller says how much is due, which
+is how far real time has come; `place` and `silence` move `position`, which is how far the output has come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from .opus import CHANNELS, CLOCK_RATE_HZ, Samples
+from .pcm import PcmBlock, faded_in
+
+MOST_EARLY_SAMPLES = CLOCK_RATE_HZ
+"""A block that comes this much too early is of a timeline that has jumped."""
+
+PAUSE_SAMPLES = CLOCK_RATE_HZ // 5
+"""A hole in the source's timeline from which on it is a pause, after which speech may be placed afresh."""
+
+CLOCK_TOLERANCE = 1e-3
+"""How wrong a sender's clock may be: sound cards stay below 300 ppm."""
+
+WINDOW_PACKETS = 250
+"""Packets, about 5 s, over whose median arrival the sender's clock is judged, so that jitter does not matter."""
+
+OUTLIER_SAMPLES = CLOCK_RATE_HZ // 5
+"""A packet later than usual by more says something about the network, not about the sender's clock."""
+
+RECENT_PACKETS = 25
+RECENT_SAMPLES = CLOCK_RATE_HZ * 2 // 5
+"""When the last 25 packets took 0.4 s or more to come, they came as they were sent, and not all at once after a
+hold-up: if they are late, then the way has become longer for good."""
+
+DEADBAND_SAMPLES = CLOCK_RATE_HZ // 500
+"""2 ms that the delay may be off: less is noise of the measurement."""
+
+CORRECTION_SAMPLES = 10 * CLOCK_RATE_HZ
+"""The time within which a wrong delay is put right: 10 s, slower than the window, so that it cannot swing."""
+
+MOST_STRETCH = 5e-3
+"""Fastest correction: 0.5 % is a twelfth of a semitone."""
+
+QUIET: Samples = np.zeros((3, CHANNELS), np.int16)
+
+
+@dataclass
+class PlayoutCounters:
+    silence_samples: int = 0
+    late_blocks: int = 0
+    anchored: int = 0
+    """How often the delay was set afresh."""
+
+
+class Arrivals:
+    """How the sender's timestamps run against real time. A lead is a timestamp less what was due when it arrived."""
+
+    def __init__(self) -> None:
+        self._leads: deque[float] = deque(maxlen=WINDOW_PACKETS)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT_PACKETS)
+        self._noted = 0
+        self.usual: float | None = None
+        """The median lead, taken anew every RECENT_PACKETS; None as long as there were fewer."""
+
+    def note(self, timestamp: int, due: float) -> None:
+        lead = timestamp - due
+        self._recent.append((due, lead))
+        if self.usual is not None and lead < self.usual - OUTLIER_SAMPLES:
+            return
+        self._leads.append(lead)
+        self._noted += 1
+        if self._noted % RECENT_PACKETS == 0:
+            self.usual = float(np.median(self._leads))
+
+    def recent(self) -> float | None:
+        """The median lead of the last packets, None where there are too few or they came all at once."""
+        if len(self._recent) < RECENT_PACKETS or self._recent[-1][0] - self._recent[0][0] < RECENT_SAMPLES:
+            return None
+        return float(np.median([lead for _, lead in self._recent]))
+
+    def forget(self) -> None:
+        """What was usual no longer is."""
+        self._leads.clear()
+        self.usual = None
+
+
+class Playout:
+    """Keeps the end of each block `margin` samples ahead of what is due when it arrives; so late may packets be."""
+
+    def __init__(self, margin: int, counters: PlayoutCounters) -> None:
+        self.position = 0
+        """Samples put out since the start."""
+        self.arrivals = Arrivals()
+        """To be told of every packet, those that come too late as well."""
+        self._margin = margin
+        self._counters = counters
+        self._offset: int | None = None
+        """Adds to a timestamp to give its position."""
+        self._end = 0
+        """Timestamp at which the newest block ended."""
+        self._is_silent = True
+        self._tail = QUIET
+        self._stretch_carry = 0.0
+
+    def place(self, block: PcmBlock, due: float) -> list[Samples]:
+        """What follows at `position` now: nothing for a late block, else the block, after silence where there is a gap.
+
+        `due` is what was due when the block arrived.
+        """
+        samples = block.samples
+        offset = self._anchored(block, due)
+        self._end = block.timestamp + len(samples)
+        gap = block.timestamp + offset - self.position
+        if gap <= -len(samples):
+            self._counters.late_blocks += not block.concealed
+            return []
+        placed = [self.silence(gap)] if gap > 0 else []
+        if gap < 0:
+            samples = samples[-gap:]
+        if self._is_silent:
+            samples = faded_in(samples)
+            self._is_silent = False
+        if not block.concealed:
+            samples = self._at_our_speed(samples, offset)
+        self._tail = np.concatenate([self._tail, samples[-3:]])[-3:]
+        self.position += len(samples)
+        return [*placed, samples]
+
+    def silence(self, length: int) -> Samples:
+        """Silence of that many samples, because nothing else came."""
+        self.skip(length)
+        return np.zeros((length, CHANNELS), np.int16)
+
+    def skip(self, length: int) -> None:
+        """As `silence`, for a caller that has its own."""
+        self.position += length
+        self._is_silent = True
+        self._tail = QUIET
+        self._counters.silence_samples += length
+
+    def _anchored(self, block: PcmBlock, due: float) -> int:
+        """The offset, set afresh where the old one no longer fits."""
+        if self._offset is None:
+            return self._anchor(block, block.timestamp - due)
+        early = block.timestamp + self._offset + len(block.samples) - due - self._margin
+        if early > MOST_EARLY_SAMPLES or (self._is_silent and early > DEADBAND_SAMPLES):
+            return self._anchor(block, block.timestamp - due)
+        pause = block.timestamp - self._end
+        is_late = block.timestamp + self._offset < self.position
+        if is_late and pause > PAUSE_SAMPLES and -early < 2 * self._margin + pause * CLOCK_TOLERANCE:
+            return self._anchor(block, block.timestamp - due)
+        if early < -self._margin:
+            recent = self.arrivals.recent()
+            if recent is not None and recent + self._offset + len(block.samples) < 0:
+                return self._anchor(block, recent)
+        return self._offset
+
+    def _anchor(self, block: PcmBlock, lead: float) -> int:
+        """Sets the delay so that a block with this lead is just where it should be."""
+        offset = max(self._margin - len(block.samples) - round(lead), self.position - block.timestamp)
+        self._offset = offset
+        self.arrivals.forget()
+        self._stretch_carry = 0.0
+        self._counters.anchored += 1
+        return offset
+
+    def _at_our_speed(self, samples: Samples, offset: int) -> Samples:
+        """The samples, a few fewer or more where the sender's clock runs otherwise than ours."""
+        usual = self.arrivals.usual
+        if usual is None:
+            return samples
+        early = usual + offset + len(samples) - self._margin
+        if abs(early) < DEADBAND_SAMPLES:
+            return samples
+        self._stretch_carry -= len(samples) * max(-MOST_STRETCH, min(MOST_STRETCH, early / CORRECTION_SAMPLES))
+        change = int(self._stretch_carry)
+        if change == 0:
+            return samples
+        self._stretch_carry -= change
+        self._offset = offset + change
+        return stretched(self._tail, samples, len(samples) + change)
+
+
+def stretched(before: Samples, samples: Samples, length: int) -> Samples:
+    """The samples as `length` samples, joining on to the three `before` and ending where they end.
+
+    Cubic (Catmull-Rom) interpolation: a linear one would dull consonants while it runs.
+    """
+    known = np.concatenate([before, samples, samples[-1:]]).astype(np.float32)
+    at = 2 + np.arange(1, length + 1, dtype=np.float64) * (len(samples) / length)
+    first = np.minimum(at.astype(np.intp), len(known) - 3)
+    t = (at - first).astype(np.float32)[:, np.newaxis]
+    a, b, c, d = known[first - 1], known[first], known[first + 1], known[first + 2]
+    curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    result: Samples = np.clip(np.rint(curve), -32768, 32767).astype(np.int16)
+    return result

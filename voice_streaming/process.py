@@ -1,0 +1,57 @@
+"""The process itself: how many files it may open, and how late its event loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import statistics
+from collections import deque
+
+FILES_BESIDE_CONNECTIONS = 64
+"""Listening sockets, media sockets, certificates, the log, and what Python has open itself."""
+
+LAG_INTERVAL_S = 0.25
+LAG_WINDOW_S = 60.0
+
+
+def raise_file_limit(needed: int) -> str | None:
+    """Raises the limit of open files to the hard limit (setrlimit(2)).
+
+    Returns None when `needed` files fit, else one line that says what does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = hard
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        # macOS refuses more than kern.maxfilesperproc, whatever the hard limit says.
+        limit = soft
+    if limit == resource.RLIM_INFINITY or limit >= needed:
+        return None
+    return (
+        f"The limit of open files is {limit}, and {needed} may be needed: raise it (ulimit -n), "
+        f"or lower server.max_connections and audio.max_listeners"
+    )
+
+
+class LoopLag:
+    """How late the event loop calls what is due, over the last minute."""
+
+    def __init__(self) -> None:
+        self._lags_s: deque[float] = deque(maxlen=round(LAG_WINDOW_S / LAG_INTERVAL_S))
+
+    async def run(self) -> None:
+        """Measures until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + LAG_INTERVAL_S
+            await asyncio.sleep(LAG_INTERVAL_S)
+            self._lags_s.append(max(0.0, loop.time() - due_s))
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self._lags_s) if self._lags_s else 0.0
+
+    @property
+    def max_s(self) -> float:
+        return max(self._lags_s, default=0.0)

@@ -1,0 +1,32 @@
+"""Work that can wait until the datagrams that are there have been passed on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+
+class Turns:
+    """Runs deferred calls in order, one per turn of the event loop.
+
+    Between two of them the loop reads its sockets, so that forwarding waits for one decode or encode at most, however
+    many streams have one to do.
+    """
+
+    def __init__(self) -> None:
+        self._calls: deque[Callable[[], None]] = deque()
+
+    def add(self, call: Callable[[], None]) -> None:
+        """Runs `call` in a later turn; to be called with a running loop."""
+        self._calls.append(call)
+        if len(self._calls) == 1:
+            asyncio.get_running_loop().call_soon(self._run_one)
+
+    def _run_one(self) -> None:
+        try:
+            self._calls[0]()
+        finally:
+            self._calls.popleft()
+            if self._calls:
+                asyncio.get_running_loop().call_soon(self._run_one)
