@@ -14,8 +14,8 @@ from load_sender import ReadSender, SenderReading, SetSilent, StartStreams, run_
 from packet_records import WindowReading
 from server_process import ServerProcess, Usage
 
-# What is still under way when a window closes gets this long to arrive.
-_STRAGGLERS_S = 0.5
+# What is still under way when a window closes gets this long to arrive; what is later is lost to any listener.
+_STRAGGLERS_S = 1.0
 _JOIN_TIMEOUT_S = 300.0
 # Beyond these, the load rather than the server decides the figures.
 _BUSY_CLIENT_SHARE = 0.9
