@@ -131,21 +131,25 @@ def test_an_unknown_fingerprint_algorithm_is_refused() -> None:
 def test_any_text_is_taken_or_refused(text: str, place: int) -> None:
     offer = browser_sdp("firefox_audio")
     place %= len(offer)
+    codes = set()
     for candidate in (text, offer[:place] + text + offer[place:], offer[:place] + text):
         for take in (sdp.take_offer, sdp.take_answer):
             try:
                 take(candidate)
             except Refused as refused:
-                assert refused.code in ("bad_sdp", "no_opus")
+                codes.add(refused.code)
+    assert codes <= {"bad_sdp", "no_opus"}
 
 
 @given(st.text())
 def test_any_candidate_is_taken_or_refused(text: str) -> None:
+    codes = set()
     for candidate in (text, "candidate:" + text, HOST_CANDIDATE + text):
         try:
             sdp.take_candidate(candidate)
         except Refused as refused:
-            assert refused.code == "bad_candidate"
+            codes.add(refused.code)
+    assert codes <= {"bad_candidate"}
 
 
 def test_a_trickled_candidate_is_taken_with_and_without_its_prefix() -> None:
