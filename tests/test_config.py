@@ -41,6 +41,12 @@ class Layers:
             self.load(**arguments)
         return str(error.value)
 
+    def load_or_error(self) -> Settings | str:
+        try:
+            return self.load()
+        except ConfigError as error:
+            return str(error)
+
     def error_of_config(self, values: object) -> str:
         self.config.write_text(json.dumps(values))
         return self.error()
@@ -214,11 +220,10 @@ some_keys = st.sampled_from([*ALL_KEYS, "server.", "webrtc.nothing", "nothing.po
 def test_any_value_is_taken_or_one_line(layers: Layers, dotted_key: str, value: Any) -> None:
     section, key = dotted_key.split(".")
     layers.config.write_text(json.dumps({section: {key: value}}))
-    try:
-        taken = layers.load()
-    except ConfigError as error:
-        assert "\n" not in str(error)
-        assert f"{section}.{key}" in str(error) or section == "nothing"
+    taken = layers.load_or_error()
+    if isinstance(taken, str):
+        assert len(taken.splitlines()) == 1
+        assert f"{section}.{key}" in taken or section == "nothing"
     else:
         assert json.loads(msgspec.json.encode(getattr(getattr(taken, section), key))) == value
 
@@ -227,7 +232,5 @@ def test_any_value_is_taken_or_one_line(layers: Layers, dotted_key: str, value: 
 @given(json_values)
 def test_any_file_is_taken_or_one_line(layers: Layers, value: Any) -> None:
     layers.config.write_text(json.dumps(value))
-    try:
-        layers.load()
-    except ConfigError as error:
-        assert len(str(error).splitlines()) == 1
+    taken = layers.load_or_error()
+    assert taken == Settings() if isinstance(taken, Settings) else len(taken.splitlines()) == 1
