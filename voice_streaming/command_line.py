@@ -12,15 +12,13 @@ from pathlib import Path
 
 from . import __version__
 from .config import ConfigError, Settings, load
+from .process import FILES_BESIDE_CONNECTIONS, raise_file_limit
+from .startup import StartError
 
 EXIT_CANNOT_START = 1
 EXIT_WRONG_SETTING = 2
 
 Serve = Callable[[Settings, bool], Awaitable[None]]
-
-
-class StartError(Exception):
-    """The server cannot start; the message is one line that says what to do."""
 
 
 def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
@@ -43,10 +41,15 @@ def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
     # These two speak of every connectivity check at INFO.
     for name in ("aioice", "aiortc"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    files = settings.server.max_connections + settings.audio.max_listeners + FILES_BESIDE_CONNECTIONS
+    if (shortage := raise_file_limit(files)) is not None:
+        logging.warning("%s", shortage)
     try:
         asyncio.run(_until_end(serve, settings, parsed.demo))
     except StartError as error:
         return _fail(error, EXIT_CANNOT_START)
+    except ConfigError as error:
+        return _fail(error, EXIT_WRONG_SETTING)
     except KeyboardInterrupt:
         return 130
     return 0

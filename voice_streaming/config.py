@@ -58,6 +58,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     idle_stream_timeout_s: Seconds = 600.0
     """How long a stream that nobody receives or listens to is kept."""
     shutdown_timeout_s: Seconds = 2.0
+    frame_ancestors: Annotated[str, Meta(pattern=r"^[^;,\r\n]+$")] = "'self'"
+    """Which pages may show ours in a frame, as Content-Security-Policy's `frame-ancestors` has it."""
     tls: Literal["auto", "files", "off"] = "auto"
     """HTTPS beside HTTP: with `ssl_cert_file` where that is given, else with a certificate of our own (`auto`); only
     with `ssl_cert_file` (`files`); or none (`off`)."""
@@ -75,6 +77,10 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ice_servers: tuple[IceServer, ...] = ()
     connection_timeout: Seconds = 30.0
     """Seconds that ICE and DTLS may take before a peer is given up (the name is the original's)."""
+    media_timeout_s: Seconds = 10.0
+    """A sender that is connected and sends no packet for so long is given up."""
+    resume_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    """How long a stream with a name waits for a sender that was lost; then it ends."""
     host_addresses: tuple[str, ...] = ()
     """Addresses to gather ICE candidates on; none given: every address of the machine but loopback."""
     opus_bitrate_bps: Annotated[int, Meta(ge=6000, le=510_000)] = 48_000

@@ -81,7 +81,7 @@ class SubscribeVisualization(ClientMessage, frozen=True, tag="subscribe_visualiz
 
 
 class UnsubscribeVisualization(ClientMessage, frozen=True, tag="unsubscribe_visualization"):
-    pass
+    stream_id: StreamId | None = None
 
 
 AnyClientMessage = (
@@ -133,6 +133,7 @@ class StreamDetails(Struct, frozen=True):
     receivers: int
     listeners: int
     state: str
+    paused: bool
 
 
 class ServerMessage(Struct, frozen=True, tag_field="type"):
@@ -164,6 +165,16 @@ class Answer(ServerMessage, frozen=True, tag="webrtc_answer"):
 class StreamAvailable(ServerMessage, frozen=True, tag="stream_available"):
     stream_id: str
     name: str
+
+
+class StreamPaused(ServerMessage, frozen=True, tag="stream_paused"):
+    """The sender is lost; `stream_resumed` or `stream_ended` follows."""
+
+    stream_id: str
+
+
+class StreamResumed(ServerMessage, frozen=True, tag="stream_resumed"):
+    stream_id: str
 
 
 class StreamEnded(ServerMessage, frozen=True, tag="stream_ended"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -92,6 +93,8 @@ class Connection(Generic[PeerT]):
     state: ConnectionState = ConnectionState.CREATED
     awaits_answer: bool = False
     """An offer went out to the receiver, and no answer came yet."""
+    pictures: dict[str, Callable[[str], None]] = field(default_factory=dict)
+    """By stream id: what is called with each `audio_data` that was subscribed to."""
 
     def advance(self, state: ConnectionState) -> None:
         """The one door for a change of state; a step to the present state is none. Raises InvalidTransition."""
@@ -122,6 +125,8 @@ class Stream:
     """Players of its MP3."""
     last_activity: float = field(default_factory=time.monotonic)
     """Monotonic seconds at which somebody last received or listened."""
+    paused: bool = False
+    """Its sender is lost and may come back."""
     permanent: bool = False
     """The server's own: kept when nobody listens."""
 
@@ -142,6 +147,7 @@ class Stream:
             receivers=len(self.receivers),
             listeners=self.listeners,
             state=self.state.value,
+            paused=self.paused,
         )
 
     @property

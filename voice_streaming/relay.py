@@ -10,6 +10,7 @@ import asyncio
 import logging
 import weakref
 from collections import deque
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -238,3 +239,18 @@ class VoiceRelay(MediaRelay):
             pump = self._pumps[track.id] = _Pump(track)
             track.add_listener("ended", lambda: self._pumps.pop(track.id, None))
         return pump
+
+
+class FirstPacket:
+    """A sink that calls back at a track's next packet, once."""
+
+    def __init__(self, relay: VoiceRelay, track: OpusTrack, call: Callable[[], None]) -> None:
+        self._relay, self._track, self._call = relay, track, call
+        relay.attach(track, self)
+
+    def on_packet(self, packet: OpusPacket) -> None:
+        self._relay.detach(self._track, self)
+        self._call()
+
+    def on_end(self) -> None:
+        """The packet never came."""

@@ -235,3 +235,29 @@ class VisualizationBroadcast:
             except Exception:
                 logger.exception("A subscriber of the picture of %s failed, and gets no more", self.stream_id)
                 self.unsubscribe(send)
+
+
+class Pictures:
+    """The broadcasts of all streams that somebody watches, one for each."""
+
+    def __init__(self) -> None:
+        self._broadcasts: dict[str, VisualizationBroadcast] = {}
+
+    def subscribe(self, stream_id: str, source: PcmSource, send: Callable[[str], None]) -> None:
+        """See `VisualizationBroadcast.subscribe`."""
+        broadcast = self._broadcasts.get(stream_id)
+        if broadcast is None:
+            broadcast = self._broadcasts[stream_id] = VisualizationBroadcast(stream_id, source)
+        broadcast.subscribe(send)
+
+    def unsubscribe(self, stream_id: str, send: Callable[[str], None]) -> None:
+        """See `VisualizationBroadcast.unsubscribe`; safe for a stream that has ended."""
+        broadcast = self._broadcasts.get(stream_id)
+        if broadcast is not None:
+            broadcast.unsubscribe(send)
+            if not broadcast.subscribers:
+                del self._broadcasts[stream_id]
+
+    def forget(self, stream_id: str) -> None:
+        """The stream has ended."""
+        self._broadcasts.pop(stream_id, None)

@@ -96,7 +96,7 @@ async def running_server(
     """
     port, audio_port = free_port(), free_port()
     base = {
-        "server": {"host": "127.0.0.1", "port": port},
+        "server": {"host": "127.0.0.1", "port": port, "tls": "off"},
         "audio": {"port": audio_port},
         "webrtc": {"host_addresses": ["127.0.0.1"]},
     }

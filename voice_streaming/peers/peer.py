@@ -39,6 +39,8 @@ from .port import PeerPort
 if TYPE_CHECKING:
     from .hub import Peers
 
+LEFT = "left"
+"""The reason when a peer says goodbye, by RTCP or DTLS."""
 MAX_TRICKLED_CANDIDATES = 64
 STUN_TIMEOUT_S = 2.0
 """A description waits no longer than this for a configured STUN server."""
@@ -147,7 +149,7 @@ class Peer:
             return
         self._read_reports(rtcp)
         if rtcp.byes:
-            self._lose("left")
+            self._lose(LEFT)
 
     def _read_reports(self, rtcp: rtp.Rtcp) -> None:
         raise NotImplementedError
@@ -188,7 +190,7 @@ class Peer:
         if self._pc.connectionState == "failed":
             self._lose("connection failed")
         elif self._pc.connectionState == "closed":
-            self._lose("left")
+            self._lose(LEFT)
 
     def _lose(self, reason: str) -> None:
         if not self._closed:

@@ -1,0 +1,92 @@
+"""Opening ports, and saying where the server is found."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from aiohttp import web
+
+from .addresses import lan_addresses
+from .config import Settings
+from .tls import CHECK_INTERVAL_S, Certificates
+
+logger = logging.getLogger(__name__)
+
+_EVERY_ADDRESS = ("0.0.0.0", "::")
+
+
+class StartError(Exception):
+    """The server cannot start; the message is one line that says what to do."""
+
+
+class AudioServer(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class OpenPorts:
+    """HTTP, the audio server's port and HTTPS where there are certificates: opened together, closed together."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        application: web.Application,
+        audio_server: AudioServer,
+        certificates: Certificates | None,
+    ) -> None:
+        self._settings = settings
+        self._audio_server = audio_server
+        self._certificates = certificates
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=settings.server.shutdown_timeout_s)
+
+    async def open(self) -> None:
+        """Raises StartError when a port cannot be had; those before it are open then."""
+        server = self._settings.server
+        await self._runner.setup()
+        await _open("server.port (--port)", server.port, web.TCPSite(self._runner, server.host, server.port).start)
+        await _open("audio.port (--audio-port)", self._settings.audio.port, self._audio_server.start)
+        if self._certificates is not None:
+            context = self._certificates.context()
+            site = web.TCPSite(self._runner, server.host, server.tls_port, ssl_context=context)
+            await _open("server.tls_port", server.tls_port, site.start)
+
+    async def close(self) -> None:
+        await self._audio_server.stop()
+        await self._runner.cleanup()
+
+
+async def renew_certificates(certificates: Certificates | None) -> None:
+    """Looks after the certificates until cancelled; ends at once where there are none."""
+    while certificates is not None:
+        await asyncio.sleep(CHECK_INTERVAL_S)
+        certificates.renew_if_needed()
+
+
+async def _open(setting: str, port: int, start: Callable[[], Awaitable[None]]) -> None:
+    """Raises StartError, naming the setting and the port, when `start` finds the port taken or not allowed."""
+    try:
+        await start()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StartError(
+            f"port {port} cannot be opened: {reason}. Perhaps another copy of this server, or another program, has it "
+            f"(see `lsof -i :{port}`); choose another port with {setting}"
+        ) from error
+
+
+def log_addresses(settings: Settings, *, with_tls: bool) -> None:
+    """Logs where to talk, listen, point VLC and get the certificate, with an address that others can reach."""
+    server, audio = settings.server, settings.audio
+    host = (lan_addresses() or ["127.0.0.1"])[0] if server.host in _EVERY_ADDRESS else server.host
+    host = f"[{host}]" if ":" in host else host
+    talk = f"https://{host}:{server.tls_port}" if with_tls else f"http://{host}:{server.port}"
+    logger.info("Talk:        %s/sender  (on this machine: http://127.0.0.1:%d/sender)", talk, server.port)
+    logger.info("Listen:      http://%s:%d/receiver", host, server.port)
+    logger.info("VLC:         http://%s:%d/stream/latest.mp3", host, audio.port)
+    if with_tls:
+        logger.info("Certificate: http://%s:%d/certificate", host, server.port)
