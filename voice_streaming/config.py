@@ -160,7 +160,7 @@ def load(
     environment: Mapping[str, str],
     overrides: Mapping[str, Any],
     *,
-    default_path: Path = Path("config.json"),
+    default_path: Path | None = None,
     options_path: Path = ADDON_OPTIONS_PATH,
 ) -> Settings:
     """Reads every layer and returns the settings that result.
@@ -171,7 +171,7 @@ def load(
     layers = []
     if config_path is not None:
         layers.append(_file_layer(config_path))
-    elif default_path.exists():
+    elif default_path is not None and default_path.exists():
         layers.append(_file_layer(default_path))
     if options_path.exists():
         layers.append(_file_layer(options_path))

@@ -138,7 +138,7 @@ class StreamDetails(Struct, frozen=True):
     receivers: int
     listeners: int
     state: str
-    paused: bool
+    paused: bool = False
 
 
 class ServerMessage(Struct, frozen=True, tag_field="type"):
