@@ -44,10 +44,15 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 
 def test_settings_come_from_every_layer(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"server": {"host": "127.0.0.1", "port": 1005}, "audio": {"port": 2005}}')
-    ended = run(tmp_path, "--port", "1006", "--demo", AUDIO_PORT="2006")
+    ended = run(tmp_path, "--config", "config.json", "--port", "1006", "--demo", AUDIO_PORT="2006")
     assert (ended.returncode, ended.stdout) == (0, "127.0.0.1 1006 2006 INFO True\n")
     assert "INFO    served" in ended.stderr
     assert "chatter" not in ended.stderr
+
+
+def test_without_a_name_the_file_beside_the_program_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("not this one")
+    assert run(tmp_path).stdout == "0.0.0.0 8080 8081 INFO False\n"
 
 
 def test_the_file_may_be_named_by_argument_or_environment(tmp_path: Path) -> None:
