@@ -171,7 +171,6 @@ class VoiceStreamingServer:
             "forwarded_packets": sum(fanout.forwarded for fanout in fanouts),
             "dropped_packets": sum(fanout.dropped for fanout in fanouts),
             "refused_media": self.peers.refused_media,
-            "early_media": self.peers.early_media,
             "slow_websockets_closed": self.too_slow,
             "loop_lag_p50_seconds": round(self._lag.median_s, 6),
             "loop_lag_max_seconds": round(self._lag.max_s, 6),

@@ -39,8 +39,6 @@ class Peers:
 
     def __init__(self, settings: WebrtcSettings, relay: VoiceRelay) -> None:
         self.settings = settings
-        self.early_media = 0
-        """Media datagrams that came before the keys."""
         self.refused_media = 0
         """Media datagrams that failed authentication, were replayed or do not parse."""
         self._relay = relay
