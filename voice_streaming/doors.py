@@ -149,9 +149,7 @@ class Doors:
         loop = asyncio.get_running_loop()
         timeout_s = TLS_TIMEOUT_S if context else None
         try:
-            await loop.connect_accepted_socket(
-                lambda: door, connection, ssl=context, ssl_handshake_timeout=timeout_s
-            )
+            await loop.connect_accepted_socket(lambda: door, connection, ssl=context, ssl_handshake_timeout=timeout_s)
         except OSError as error:
             # Scanners, and browsers that do not like the certificate: ssl.SSLError and TimeoutError are OSErrors too.
             logger.debug("A connection did not come about: %s", error)

@@ -66,9 +66,14 @@ class Limits:
         self._streams = streams
         self._places: Counter[str] = Counter()
         self._in_all = 0
+        self._closed = False
         # Of either, one at a time and then the voices again, however many wait.
         self._request_turns = Turns()
         self._negotiation_turns = Turns()
+
+    def close(self) -> None:
+        """No more WebSockets: the server is stopping."""
+        self._closed = True
 
     def figures(self) -> Figures:
         """The settings, what was refused by them, and how much is in use; names as in `/metrics`."""
@@ -78,9 +83,9 @@ class Limits:
 
     @contextmanager
     def place(self, address: str) -> Iterator[None]:
-        """A WebSocket's place while the block runs. Raises 503 when all are taken, 429 when those of the address are."""
+        """A WebSocket's place while the block runs. Raises 503 if all are taken, 429 if the address has too many."""
         key = address_key(address)
-        if self._in_all >= self._max_connections:
+        if self._in_all >= self._max_connections or self._closed:
             self.refused["connections"] += 1
             raise web.HTTPServiceUnavailable(text="Too many connections: try again later.\n", headers=_retry_later())
         if self._places[key] >= self._limits.connections_per_address:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .access import EVERYTHING, Grant
 from .icy import IcyInterleaver
 from .turns import Turns
 
@@ -25,11 +26,18 @@ class Listener:
     """One player's connection. `gone` is done when it has left or was disconnected."""
 
     def __init__(
-        self, transport: asyncio.Transport, *, follows: bool, chunked: bool, icy: IcyInterleaver | None
+        self,
+        transport: asyncio.Transport,
+        *,
+        follows: bool,
+        chunked: bool,
+        icy: IcyInterleaver | None,
+        grant: Grant = EVERYTHING,
     ) -> None:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.follows = follows
         """Whether it goes on with another stream, or with silence, when its stream ends."""
+        self.grant = grant
         self._transport = transport
         self._chunked = chunked
         self._icy = icy

@@ -85,7 +85,7 @@ async def _open(setting: str, port: int, start: Callable[[], Awaitable[None]]) -
     try:
         await start()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         raise StartError(
             f"port {port} cannot be opened: {reason}. Perhaps another copy of this server, or another program, has it "
             f"(see `lsof -i :{port}`); choose another port with {setting}"
