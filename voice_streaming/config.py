@@ -87,7 +87,7 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     resume_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     """How long a stream with a name waits for a sender that was lost; then it ends."""
     host_addresses: tuple[str, ...] = ()
-    """Addresses to gather ICE candidates on; none given: every address of the machine but loopback."""
+    """Addresses to gather ICE candidates on; none given: every address that others can reach."""
     opus_bitrate_bps: Annotated[int, Meta(ge=6000, le=510_000)] = 48_000
     opus_fec: bool = True
     opus_dtx: bool = False
