@@ -24,7 +24,7 @@ from voice_streaming.config import Settings
 from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
-from voice_streaming.process import LoopLag
+from voice_streaming.process import LoopLag, settle_memory
 from voice_streaming.refusal import Refused
 from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState
 from voice_streaming.relay import FirstPacket, VoiceRelay
@@ -98,6 +98,7 @@ class VoiceStreamingServer:
             self._tasks.spawn(work, name)
         if demo:
             self._start_demo()
+        settle_memory()
         log_addresses(self.settings, with_tls=self.certificates is not None)
 
     async def stop(self) -> None:
