@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.support.ports import free_port
+from tests.support.process import child_process
 from tests.support.server import ServerFailed, running_server
 
 STAND_IN = """
@@ -83,6 +86,23 @@ async def test_the_log_is_added_to_an_exception_of_the_block(stand_in: Path) -> 
         async with running_server({"exit_code": 0}, program=stand_in):
             raise ZeroDivisionError
     assert "settings" in raised.value.__notes__[0]
+
+
+async def test_nothing_that_a_program_started_outlives_it() -> None:
+    async with child_process(["sh", "-c", "sleep 60 & echo started $!; wait"]) as shell:
+        started = int((await shell.wait_for_log("started")).split()[1])
+        os.kill(started, 0)
+    for _ in range(100):
+        if not runs(started):
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"process {started} still runs")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and not just waiting for its adoptive parent to take note of its end (state Z)."""
+    state = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return state.strip()[:1] not in ("", "Z")
 
 
 def test_free_ports_differ() -> None:

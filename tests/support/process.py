@@ -76,9 +76,16 @@ class ChildProcess:
 
 @asynccontextmanager
 async def child_process(
-    command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, directory: Path | None = None
+    command: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    user: str | None = None,
 ) -> AsyncIterator[ChildProcess]:
-    """Run a program without standard input while the block runs; afterwards it is gone, with all that it started."""
+    """Run a program without standard input while the block runs; afterwards it is gone, with all that it started.
+
+    Only root can name another `user`.
+    """
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -86,6 +93,7 @@ async def child_process(
         stderr=asyncio.subprocess.STDOUT,
         env=environment,
         cwd=directory,
+        user=user,
         start_new_session=True,
         limit=2**20,
     )

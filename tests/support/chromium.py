@@ -1,0 +1,65 @@
+"""The system's Chromium, driven through Playwright."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playwright.async_api import Browser, async_playwright
+
+from tests.support.availability import require_linux, require_program
+
+# Chromium heeds the last --disable-features only, so ours, which comes last, repeats those of Playwright's that keep
+# the browser off the network and off our plain HTTP addresses. The first one makes Chromium name 127.0.0.1 in its ICE
+# candidates instead of a multicast DNS name.
+_DISABLED_FEATURES = (
+    "WebRtcHideLocalIpsWithMdns",
+    "HttpsUpgrades",
+    "HttpsFirstBalancedModeAutoEnable",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+    "DestroyProfileOnBrowserClose",
+)
+
+
+def require_chromium() -> Path:
+    """Return the path of Chromium, or end the test as unavailable."""
+    require_linux("Chromium with a fake microphone")
+    return require_program("chromium", "chromium-browser")
+
+
+@asynccontextmanager
+async def chromium(
+    *,
+    microphone: Path | None = None,
+    grant_microphone: bool = True,
+    autoplay: bool = True,
+    arguments: Sequence[str] = (),
+) -> AsyncIterator[Browser]:
+    """Run a headless Chromium with an empty profile and WebRTC on loopback while the block runs.
+
+    The microphone plays the WAV file over and over (beeps without one). `grant_microphone=False` asks the user, whom
+    nobody plays, so that only `BrowserContext.grant_permissions` gives access. `autoplay=False` keeps the rule for
+    users: no sound before a click; note that Playwright's `evaluate` counts as one.
+    """
+    executable = require_chromium()
+    switches = [
+        "--allow-loopback-in-peer-connection",
+        "--use-fake-device-for-media-stream",
+        "--disable-gpu",
+        "--disable-quic",
+        f"--disable-features={','.join(_DISABLED_FEATURES)}",
+        f"--autoplay-policy={'no-user-gesture-required' if autoplay else 'document-user-activation-required'}",
+    ]
+    if microphone is not None:
+        switches.append(f"--use-file-for-fake-audio-capture={microphone}")
+    if grant_microphone:
+        switches.append("--use-fake-ui-for-media-stream")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=[*switches, *arguments])
+        try:
+            yield browser
+        finally:
+            await browser.close()

@@ -1,0 +1,95 @@
+"""The run command, on a copy of its own with requirements that need no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.availability import require_program
+from tests.support.server import REPOSITORY
+
+# Making environments takes its time on a busy machine.
+pytestmark = pytest.mark.timeout(150)
+
+SERVER = "import sys; print('server', *sys.argv[1:]); sys.exit(7)"
+# What scripts/run.sh uses besides Python; a PATH of these and nothing else has no Python.
+TOOLS = ("bash", "dirname", "cksum", "cat", "touch", "rm")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A repository without requirements, whose server prints its arguments; its .venv is made by the first test."""
+    root = tmp_path_factory.mktemp("with a space") / "voice"
+    shutil.copytree(REPOSITORY / "scripts", root / "scripts")
+    (root / "requirements.txt").write_text("# nothing\n")
+    (root / "webrtc_server_relay.py").write_text(SERVER)
+    yield root
+    shutil.rmtree(root)
+
+
+def run(root: Path, *arguments: str, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
+    bash = shutil.which("bash")
+    assert bash
+    return subprocess.run(
+        [bash, root / "scripts" / "run.sh", *arguments],
+        cwd="/",
+        env={"PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_first_start_installs_and_hands_arguments_and_exit_code_through(copy: Path) -> None:
+    ended = run(copy, "--host", "a b")
+    assert ended.stdout == "server --host a b\n"
+    assert "Making a virtual environment" in ended.stderr
+    assert "Installing requirements.txt" in ended.stderr
+    assert ended.returncode == 7
+
+
+def test_second_start_says_and_installs_nothing(copy: Path) -> None:
+    ended = run(copy, "again")
+    assert (ended.stdout, ended.stderr) == ("server again\n", "")
+
+
+def test_changed_requirements_are_installed_and_a_failure_is_repaired_at_the_next_start(copy: Path) -> None:
+    (copy / "requirements.txt").write_text("./no-such-package\n")
+    failed = run(copy)
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    assert "Could not install requirements.txt" in failed.stderr
+
+    (copy / "requirements.txt").write_text("# nothing, again\n")
+    (copy / ".venv" / "half-installed").touch()
+    repaired = run(copy)
+    assert repaired.stdout == "server\n"
+    assert "Making a virtual environment" in repaired.stderr
+    assert not (copy / ".venv" / "half-installed").exists()
+
+
+def test_without_a_python_that_is_new_enough_one_line_says_so(copy: Path, tmp_path: Path) -> None:
+    for tool in TOOLS:
+        (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    shutil.rmtree(copy / ".venv")
+    ended = run(copy, path=str(tmp_path))
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("Python 3.11 or newer is needed")
+    assert "command not found" not in ended.stderr
+
+
+def test_scripts_are_clean() -> None:
+    shellcheck = require_program("shellcheck")
+    scripts = [*(REPOSITORY / "scripts").glob("*.sh"), REPOSITORY / ".ci" / "run"]
+    ended = subprocess.run([shellcheck, "-x", *scripts], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
