@@ -14,6 +14,7 @@ from . import __version__
 from .config import ConfigError, Settings, load
 from .process import FILES_BESIDE_CONNECTIONS, raise_file_limit
 from .startup import StartError
+from .supervisor import chosen_ports
 
 EXIT_CANNOT_START = 1
 EXIT_WRONG_SETTING = 2
@@ -32,7 +33,9 @@ def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
         "server.log_level": parsed.log_level,
     }
     try:
-        settings = load(Path(config_path) if config_path else None, os.environ, overrides)
+        settings = load(
+            Path(config_path) if config_path else None, os.environ, overrides, addon_ports=chosen_ports(os.environ)
+        )
     except ConfigError as error:
         return _fail(error, EXIT_WRONG_SETTING)
     logging.basicConfig(
