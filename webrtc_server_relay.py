@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 import uuid
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,21 +25,19 @@ from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.discovery import announcements
 from voice_streaming.ingress import ingress_guard
 from voice_streaming.outbox import Outbox
-from voice_streaming.peers import Peers, ReceiverPeer, SenderPeer
+from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
 from voice_streaming.process import LoopLag
 from voice_streaming.refusal import Refused
-from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState, newest
-from voice_streaming.relay import FirstPacket, OpusTrack, VoiceRelay
+from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState
+from voice_streaming.relay import FirstPacket, VoiceRelay
 from voice_streaming.site import Site
 from voice_streaming.startup import OpenPorts, log_addresses, renew_certificates
+from voice_streaming.streams import Streams
 from voice_streaming.tasks import Tasks
 from voice_streaming.tls import Certificates, open_certificates
 from voice_streaming.visualization import Pictures
 
 logger = logging.getLogger("voice_streaming.server")
-
-REMEMBERED_ENDS = 64
-"""Ids of ended streams that are still told apart from ids that never were."""
 
 Client = Connection[SenderPeer | ReceiverPeer]
 
@@ -51,14 +48,13 @@ class VoiceStreamingServer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.connections: dict[str, Client] = {}
-        self.active_streams: dict[str, Stream] = {}
         self.relay = VoiceRelay()
+        self.streams = Streams(self.relay, settings.webrtc.resume_grace_s, self)
+        self.active_streams = self.streams.active
         self.peers = Peers(settings.webrtc, self.relay)
         self.audio_server = AudioStreamServer(settings, self.relay, self.active_streams)
         self.too_slow = 0
         """WebSockets that were closed because they did not read."""
-        self._ended_ids: deque[str] = deque(maxlen=REMEMBERED_ENDS)
-        self._ended_bytes = 0
         self._started_s = time.monotonic()
         self._tasks = Tasks()
         self._stop_requested = asyncio.Event()
@@ -111,7 +107,7 @@ class VoiceStreamingServer:
         """Tells everyone, ends all streams, and closes peers and sockets, within `server.shutdown_timeout_s`."""
         self._stop_requested.set()
         for stream in list(self.active_streams.values()):
-            self._end_stream(stream, "server stopping")
+            self.streams.end(stream, "server stopping")
         try:
             async with asyncio.timeout(self.settings.server.shutdown_timeout_s):
                 await asyncio.gather(*(self._dismiss(client) for client in list(self.connections.values())))
@@ -146,7 +142,7 @@ class VoiceStreamingServer:
         return application
 
     def _start_demo(self) -> None:
-        stream = self._create_stream(DEMO_STREAM_ID, DEMO_STREAM_ID, sender_id=DEMO_STREAM_ID, permanent=True)
+        stream = self.streams.create(DEMO_STREAM_ID, DEMO_STREAM_ID, DEMO_STREAM_ID, permanent=True)
         self._tasks.spawn(DemoSender(stream.track).run(), "demo-sender")
 
     # Figures
@@ -157,7 +153,7 @@ class VoiceStreamingServer:
             "status": "ok",
             "webrtc_available": True,
             "audio_server_running": self.audio_server.is_running,
-            "active_streams": self._live_count(),
+            "active_streams": self.streams.live_count,
             "connected_clients": len(self.connections),
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "audio_port": self.settings.audio.port,
@@ -168,18 +164,16 @@ class VoiceStreamingServer:
     def figures(self) -> metrics.Figures:
         """All counters, by the names they have in `/metrics`."""
         fanouts = self.peers.fanouts
-        live_bytes = sum(stream.track.payload_bytes for stream in self.active_streams.values())
         return {
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "active_connections": len(self.connections),
-            "active_streams": self._live_count(),
-            "total_audio_bytes": self._ended_bytes + live_bytes,
+            "active_streams": self.streams.live_count,
+            "total_audio_bytes": self.streams.total_bytes,
             "webrtc_available": True,
             "receivers": sum(len(fanout) for fanout in fanouts),
             "forwarded_packets": sum(fanout.forwarded for fanout in fanouts),
             "dropped_packets": sum(fanout.dropped for fanout in fanouts),
             "refused_media": self.peers.refused_media,
-            "early_media": self.peers.early_media,
             "slow_websockets_closed": self.too_slow,
             "loop_lag_p50_seconds": round(self._lag.median_s, 6),
             "loop_lag_max_seconds": round(self._lag.max_s, 6),
@@ -208,7 +202,7 @@ class VoiceStreamingServer:
                 elif frame.type is WSMsgType.BINARY:
                     client.ws.send(messages.Error("bad_message", "Messages are JSON in text frames").text)
         finally:
-            await self._clean_up(client)
+            await self._clean_up(client, left=ws.close_code not in (None, WSCloseCode.ABNORMAL_CLOSURE))
             writer.cancel()
         return ws
 
@@ -220,6 +214,10 @@ class VoiceStreamingServer:
         except Refused as refusal:
             logger.debug("Connection %s: %s: %s", client.id, refusal.code, ascii(str(refusal)))
             client.ws.send(messages.Error(refusal.code, str(refusal)).text)
+        except Exception:
+            logger.exception("Connection %s: a message failed", client.id)
+            client.ws.send(messages.Error("internal", "The server failed at this; its log says why").text)
+            self._drop(client, "server failed")
 
     async def send_available_streams(self, client: Client, message: messages.GetAvailableStreams | None = None) -> None:
         live = [stream for stream in self.active_streams.values() if stream.is_live]
@@ -235,22 +233,22 @@ class VoiceStreamingServer:
         for client in self.connections.values():
             client.ws.send(text)
 
-    async def _clean_up(self, client: Client) -> None:
-        """The socket is gone: so is all that belonged to it."""
+    async def _clean_up(self, client: Client, *, left: bool) -> None:
+        """The socket is gone, and so is all that belonged to it; `left`: its client closed it in due form."""
         self.too_slow += client.ws.overflowed
         client.ws.end()
         self.connections.pop(client.id, None)
         await self.stop_visualization(client, messages.UnsubscribeVisualization())
-        await self._release(client, "sender disconnected")
+        await self._release(client, "sender left" if left else "sender lost", may_resume=not left)
         client.advance(ConnectionState.CLOSED)
 
     # Senders
 
     async def setup_sender(self, client: Client, message: messages.StartSending) -> None:
-        """Gives the client the sender's role; whatever it did before ends."""
-        await self._release(client, "sender left")
-        client.role = Role.SENDER
-        client.name = message.name
+        """Gives the client the sender's role; what it did before ends, but a stream that it starts again goes on."""
+        starts_again = client.role is Role.SENDER and client.name is not None and client.name == message.name
+        await self._release(client, "sender left", may_resume=starts_again)
+        client.role, client.name = Role.SENDER, message.name
         client.stream_id = message.name or f"stream_{client.id}"
         client.advance(ConnectionState.READY)
         client.ws.send(messages.SenderReady(client.id, client.stream_id).text)
@@ -262,68 +260,63 @@ class VoiceStreamingServer:
         stream_id = client.stream_id
         stream = self.active_streams.get(stream_id)
         if stream is None:
-            stream = self._create_stream(stream_id, client.name or f"Voice {client.id[:4]}", client.id)
+            stream = self.streams.create(stream_id, client.name or f"Voice {client.id[:4]}", client.id)
         peer = self.peers.sender(stream.track)
-        peer.on_connected = functools.partial(self._on_sender_connected, client, stream)
+        peer.on_connected = functools.partial(self._on_sender_connected, client, peer, stream)
         peer.on_gone = functools.partial(self._on_peer_gone, client, peer)
         try:
             answer = await peer.answer(message.offer.sdp)
-            if client.stream_id != stream_id or stream.state in (StreamState.ENDED, StreamState.REMOVED):
+            if client.stream_id != stream_id or self.active_streams.get(stream_id) is not stream:
                 raise Refused("stream_ended", "Stream ended")
         except BaseException:
             await peer.close()
             if stream.state is StreamState.CREATED and stream.sender_id == client.id and client.pc is None:
-                self._end_stream(stream, "no media")
+                self.streams.end(stream, "no media")
             raise
         await self._replace_peer(client, peer)
         client.ws.send(messages.Answer(messages.AnswerDescription(answer, "answer")).text)
 
-    def _create_stream(self, stream_id: str, name: str, sender_id: str, permanent: bool = False) -> Stream:
-        stream = Stream(stream_id, name, OpusTrack(), sender_id, permanent=permanent)
-        self.active_streams[stream_id] = stream
-        FirstPacket(self.relay, stream.track, functools.partial(self._on_first_packet, stream))
-        return stream
-
-    def _on_sender_connected(self, client: Client, stream: Stream) -> None:
+    def _on_sender_connected(self, client: Client, peer: SenderPeer, stream: Stream) -> None:
+        if client.pc is not peer:
+            return
         if stream.sender_id != client.id:
             self._take_over(client, stream)
         client.advance(ConnectionState.CONNECTED)
-        FirstPacket(self.relay, stream.track, functools.partial(client.advance, ConnectionState.STREAMING))
+        FirstPacket(self.relay, stream.track, functools.partial(self._on_sender_packet, client, peer, stream))
+
+    def _on_sender_packet(self, client: Client, peer: SenderPeer, stream: Stream) -> None:
+        if client.pc is peer:
+            client.advance(ConnectionState.STREAMING)
+            self.streams.resume(stream)
 
     def _take_over(self, client: Client, stream: Stream) -> None:
-        """A second sender under the same name has media: the stream is its own now, and goes on."""
+        """Another connection has media for the stream, under its name: it is the sender now, and the stream goes on."""
         previous = self.connections.get(stream.sender_id)
         stream.sender_id = client.id
-        logger.info("Stream %s: another sender took over", ascii(stream.id))
         if previous is not None:
+            logger.info("Stream %s: another sender took over", ascii(stream.id))
             previous.ws.send(messages.StreamEnded(stream.id, "replaced").text)
             self._drop(previous, "replaced")
 
-    def _on_first_packet(self, stream: Stream) -> None:
-        stream.advance(StreamState.ACTIVE)
-        logger.info("Stream %s is live", ascii(stream.id))
+    # What the registry of streams tells
+
+    def on_stream_live(self, stream: Stream) -> None:
         self.broadcast(messages.StreamAvailable(stream.id, stream.name))
         self.audio_server.stream_started(stream)
 
-    def _end_stream(self, stream: Stream, reason: str) -> None:
-        """The one place where a stream leaves the registry: its receivers and listeners go with it."""
-        if stream.state in (StreamState.ENDED, StreamState.REMOVED):
-            return
-        was_live = stream.is_live
-        stream.advance(StreamState.ENDED)
-        stream.track.stop()
-        if was_live:
-            logger.info("Stream %s ended: %s", ascii(stream.id), reason)
-            self.broadcast(messages.StreamEnded(stream.id, reason))
-            self.audio_server.stream_ended(stream)
+    def on_stream_paused(self, stream: Stream) -> None:
+        self.broadcast(messages.StreamPaused(stream.id))
+
+    def on_stream_resumed(self, stream: Stream) -> None:
+        self.broadcast(messages.StreamResumed(stream.id))
+
+    def on_stream_ended(self, stream: Stream, reason: str) -> None:
+        self.broadcast(messages.StreamEnded(stream.id, reason))
+        self.audio_server.stream_ended(stream)
+        self._pictures.forget(stream.id)
         for client_id in [*stream.receivers, stream.sender_id]:
             if (client := self.connections.get(client_id)) is not None and client.stream_id == stream.id:
                 self._drop(client, reason)
-        self._ended_bytes += stream.track.payload_bytes
-        self._ended_ids.append(stream.id)
-        self._pictures.forget(stream.id)
-        del self.active_streams[stream.id]
-        stream.advance(StreamState.REMOVED)
 
     # Receivers
 
@@ -332,12 +325,14 @@ class VoiceStreamingServer:
 
         A second request for the same stream while the offer is unanswered is the same request: cards press twice.
         """
-        stream = self._find(message.stream_id)
+        stream = self.streams.live(message.stream_id)
         if client.role is Role.RECEIVER and client.stream_id == stream.id and client.awaits_answer:
             return
         await self._release(client, "sender left")
+        if not stream.is_live:
+            raise Refused("stream_ended", "Stream ended")
         peer = self.peers.receiver(stream.track)
-        peer.on_connected = functools.partial(self._on_receiver_connected, client, stream)
+        peer.on_connected = functools.partial(self._on_receiver_connected, client, peer, stream)
         peer.on_gone = functools.partial(self._on_peer_gone, client, peer)
         client.role, client.stream_id = Role.RECEIVER, stream.id
         client.advance(ConnectionState.READY)
@@ -359,21 +354,14 @@ class VoiceStreamingServer:
             raise Refused("unexpected_candidate", "There is no offer or answer that the candidate could belong to")
         await client.pc.add_candidate(message.candidate)
 
-    def _on_receiver_connected(self, client: Client, stream: Stream) -> None:
-        client.advance(ConnectionState.CONNECTED)
-        FirstPacket(self.relay, stream.track, functools.partial(self._on_receiver_packet, client, client.pc))
+    def _on_receiver_connected(self, client: Client, peer: ReceiverPeer, stream: Stream) -> None:
+        if client.pc is peer:
+            client.advance(ConnectionState.CONNECTED)
+            FirstPacket(self.relay, stream.track, functools.partial(self._on_receiver_packet, client, peer))
 
-    def _on_receiver_packet(self, client: Client, peer: SenderPeer | ReceiverPeer | None) -> None:
+    def _on_receiver_packet(self, client: Client, peer: ReceiverPeer) -> None:
         if client.pc is peer:
             client.advance(ConnectionState.STREAMING)
-
-    def _find(self, stream_id: str | None) -> Stream:
-        stream = newest(self.active_streams) if stream_id is None else self.active_streams.get(stream_id)
-        if stream is not None and stream.is_live:
-            return stream
-        if stream_id in self._ended_ids:
-            raise Refused("stream_ended", "Stream ended")
-        raise Refused("no_stream", "No audio stream available")
 
     # Both
 
@@ -392,25 +380,31 @@ class VoiceStreamingServer:
             self._on_peer_gone(client, peer, "not connected in time")
 
     def _on_peer_gone(self, client: Client, peer: SenderPeer | ReceiverPeer, reason: str) -> None:
-        if client.pc is peer:
-            logger.debug("Connection %s: media lost: %s", client.id, reason)
-            if client.role is Role.RECEIVER and reason != "left":
-                client.ws.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}").text)
-            self._drop(client, f"sender {reason}")
+        if client.pc is not peer:
+            return
+        logger.debug("Connection %s: media lost: %s", client.id, reason)
+        if reason == LEFT:
+            self._drop(client, "sender left")
+        else:
+            client.ws.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}").text)
+            self._drop(client, "sender lost", may_resume=True)
 
-    async def _release(self, client: Client, reason: str) -> None:
-        """Takes the client's role and media from it; what it sent ends with `reason`. Its socket stays."""
-        peer = self._detach(client, reason)
+    async def _release(self, client: Client, reason: str, *, may_resume: bool = False) -> None:
+        """Takes the client's role and media from it. Its socket stays; what it sent ends with `reason`.
+
+        With `may_resume` a stream with a name waits for its sender to come back.
+        """
+        peer = self._detach(client, reason, may_resume)
         if peer is not None:
             await peer.close()
 
-    def _drop(self, client: Client, reason: str) -> None:
+    def _drop(self, client: Client, reason: str, *, may_resume: bool = False) -> None:
         """The same for callers that cannot wait for the peer to close."""
-        peer = self._detach(client, reason)
+        peer = self._detach(client, reason, may_resume)
         if peer is not None:
             self._tasks.spawn(peer.close(), f"close-peer-{client.id}")
 
-    def _detach(self, client: Client, reason: str) -> SenderPeer | ReceiverPeer | None:
+    def _detach(self, client: Client, reason: str, may_resume: bool) -> SenderPeer | ReceiverPeer | None:
         peer, client.pc = client.pc, None
         role, client.role = client.role, None
         stream = self.active_streams.get(client.stream_id or "")
@@ -421,7 +415,10 @@ class VoiceStreamingServer:
             stream.receivers.discard(client.id)
             stream.last_activity = time.monotonic()
         elif stream is not None and role is Role.SENDER and stream.sender_id == client.id:
-            self._end_stream(stream, reason)
+            if may_resume and client.name is not None:
+                self.streams.pause(stream, reason)
+            else:
+                self.streams.end(stream, reason)
         return peer
 
     # Background
@@ -430,18 +427,11 @@ class VoiceStreamingServer:
         """Every `server.cleanup_interval_s`: ends streams whose track ended and those that nobody takes any more."""
         while True:
             await asyncio.sleep(self.settings.server.cleanup_interval_s)
-            now_s = time.monotonic()
-            for stream in list(self.active_streams.values()):
-                if stream.track.readyState == "ended":
-                    self._end_stream(stream, "track ended")
-                elif stream.receivers or stream.listeners or stream.permanent:
-                    stream.last_activity = now_s
-                elif now_s - stream.last_activity > self.settings.server.idle_stream_timeout_s:
-                    self._end_stream(stream, "idle")
+            self.streams.end_stale(self.settings.server.idle_stream_timeout_s)
 
     async def process_visualization(self, client: Client, message: messages.SubscribeVisualization) -> None:
         """Gives the client the stream's `audio_data`, which is worked out once for all who asked."""
-        stream = self._find(message.stream_id)
+        stream = self.streams.live(message.stream_id)
         if stream.id not in client.pictures:
             client.pictures[stream.id] = functools.partial(client.ws.send_latest, stream.id)
             self._pictures.subscribe(stream.id, self.relay.pcm(stream.track), client.pictures[stream.id])
@@ -451,9 +441,6 @@ class VoiceStreamingServer:
         for stream_id in [message.stream_id] if message.stream_id else list(client.pictures):
             if (send := client.pictures.pop(stream_id, None)) is not None:
                 self._pictures.unsubscribe(stream_id, send)
-
-    def _live_count(self) -> int:
-        return sum(stream.is_live for stream in self.active_streams.values())
 
 
 async def serve(settings: Settings, demo: bool) -> None:

@@ -41,7 +41,7 @@ class Channel:
         """The frames taken last, for a newcomer."""
         return self._studio.silent.take(count)
 
-    def note_audience(self) -> None:
+    def note_audience(self, now_s: float) -> None:
         """Who listens has changed."""
 
 
@@ -70,10 +70,9 @@ class StreamChannel(Channel):
     def past(self, count: int) -> list[bytes]:
         return list(self._past)[-count:]
 
-    def note_audience(self) -> None:
-        now_s = time.monotonic()
+    def note_audience(self, now_s: float) -> None:
         self.stream.listeners = len(self.listeners)
-        self.stream.last_activity = now_s
+        self.stream.last_activity = time.monotonic()
         self.idle_since_s = None if self.listeners else now_s
 
 
@@ -141,7 +140,7 @@ class Broadcast:
         self._silent_since_s.pop(listener, None)
         if channel is not None:
             channel.listeners.pop(listener, None)
-            channel.note_audience()
+            channel.note_audience(self._loop.time())
 
     def gather(self, stream: Stream) -> None:
         """A stream has started: whoever waits or follows hears it from the next frame on."""
@@ -191,7 +190,7 @@ class Broadcast:
             self._silent_since_s[listener] = self._loop.time()
         else:
             self._silent_since_s.pop(listener, None)
-        channel.note_audience()
+        channel.note_audience(self._loop.time())
 
     def _move(self, listeners: Iterable[Listener], channel: Channel) -> None:
         for listener in listeners:
@@ -200,16 +199,15 @@ class Broadcast:
                 continue
             before.listeners.pop(listener, None)
             self._seat(listener, channel)
-            before.note_audience()
+            before.note_audience(self._loop.time())
 
     def _run(self) -> None:
         """Starts the clock if it stands."""
         if self._timer is None:
             self._next_frame = int(self._studio.clock.now())
-            self._wait()
+            self._wait(self._next_frame + 1)
 
-    def _wait(self) -> None:
-        frame = int(self._studio.clock.now()) + 1
+    def _wait(self, frame: int) -> None:
         self._timer = self._loop.call_at(self._studio.clock.time_of(frame), self._tick, frame)
 
     def _tick(self, frame: int) -> None:
@@ -220,7 +218,8 @@ class Broadcast:
             self._close_what_is_over()
             self._hand_out(frame - self._next_frame)
         if self._places or self._channels:
-            self._wait()
+            # Later ones are due at once if the process was held up: one tick does for all of them.
+            self._wait(max(frame, int(self._studio.clock.now())) + 1)
         else:
             self._timer = None
 
@@ -234,7 +233,7 @@ class Broadcast:
 
     def _close_what_is_over(self) -> None:
         """Channels whose stream has ended, or that nobody has listened to for a while."""
-        idle_before_s = time.monotonic() - self._settings.encoder_linger_s
+        idle_before_s = self._loop.time() - self._settings.encoder_linger_s
         for stream, channel in list(self._channels.items()):
             is_idle = channel.idle_since_s is not None and channel.idle_since_s <= idle_before_s
             if not channel.programme.is_over and not is_idle:

@@ -30,18 +30,18 @@ OUTLIER_SAMPLES = CLOCK_RATE_HZ // 5
 """A packet later than usual by more says something about the network, not about the sender's clock."""
 
 RECENT_PACKETS = 25
-RECENT_SAMPLES = CLOCK_RATE_HZ * 2 // 5
-"""When the last 25 packets took 0.4 s or more to come, they came as they were sent, and not all at once after a
-hold-up: if they are late, then the way has become longer for good."""
+LATE_SAMPLES = CLOCK_RATE_HZ // 5
+"""When most of the last 25 packets were late, and came over 0.2 s and not all at once after a hold-up, then the way
+has become longer for good."""
 
 DEADBAND_SAMPLES = CLOCK_RATE_HZ // 500
 """2 ms that the delay may be off: less is noise of the measurement."""
 
-CORRECTION_SAMPLES = 10 * CLOCK_RATE_HZ
-"""The time within which a wrong delay is put right: 10 s, slower than the window, so that it cannot swing."""
+CORRECTION_SAMPLES = 30 * CLOCK_RATE_HZ
+"""The time within which a wrong delay is put right: 30 s, slower than the window, so that it cannot swing."""
 
-MOST_STRETCH = 5e-3
-"""Fastest correction: 0.5 % is a twelfth of a semitone."""
+MOST_STRETCH = 1e-3
+"""Fastest correction: 0.1 % is a sixtieth of a semitone, which nobody hears."""
 
 QUIET: Samples = np.zeros((3, CHANNELS), np.int16)
 
@@ -74,11 +74,12 @@ class Arrivals:
         if self._noted % RECENT_PACKETS == 0:
             self.usual = float(np.median(self._leads))
 
-    def recent(self) -> float | None:
-        """The median lead of the last packets, None where there are too few or they came all at once."""
-        if len(self._recent) < RECENT_PACKETS or self._recent[-1][0] - self._recent[0][0] < RECENT_SAMPLES:
+    def lately(self, late: float) -> float | None:
+        """The median lead of packets below the lead `late`, if most are that have come lately; else None."""
+        those = [(due, lead) for due, lead in self._recent if lead < late]
+        if 2 * len(those) <= RECENT_PACKETS or those[-1][0] - those[0][0] < LATE_SAMPLES:
             return None
-        return float(np.median([lead for _, lead in self._recent]))
+        return float(np.median([lead for _, lead in those]))
 
     def forget(self) -> None:
         """What was usual no longer is."""
@@ -152,9 +153,9 @@ class Playout:
         if is_late and pause > PAUSE_SAMPLES and -early < 2 * self._margin + pause * CLOCK_TOLERANCE:
             return self._anchor(block, block.timestamp - due)
         if early < -self._margin:
-            recent = self.arrivals.recent()
-            if recent is not None and recent + self._offset + len(block.samples) < 0:
-                return self._anchor(block, recent)
+            lately = self.arrivals.lately(-self._offset - len(block.samples))
+            if lately is not None:
+                return self._anchor(block, lately)
         return self._offset
 
     def _anchor(self, block: PcmBlock, lead: float) -> int:

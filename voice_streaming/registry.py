@@ -125,6 +125,8 @@ class Stream:
     """Players of its MP3."""
     last_activity: float = field(default_factory=time.monotonic)
     """Monotonic seconds at which somebody last received or listened."""
+    paused: bool = False
+    """Its sender is lost and may come back."""
     permanent: bool = False
     """The server's own: kept when nobody listens."""
 
@@ -145,6 +147,7 @@ class Stream:
             receivers=len(self.receivers),
             listeners=self.listeners,
             state=self.state.value,
+            paused=self.paused,
         )
 
     @property

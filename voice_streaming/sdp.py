@@ -15,10 +15,13 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.sdp import GroupDescription, MediaDescription, SessionDescription, candidate_from_sdp
 
 from .config import WebrtcSettings
+from .opus import CLOCK_RATE_HZ
 from .refusal import Refused
 
 MAX_CANDIDATES = 32
 """More than any host has addresses; each may cost a connectivity check."""
+PAYLOAD_TYPES = range(128)
+"""What seven bits hold (RFC 3550 section 5.1)."""
 _DISCARD_PORT = 9
 """The port of media whose address ICE will find (RFC 8840 section 4.1.1)."""
 
@@ -42,6 +45,8 @@ def take_offer(text: str) -> TakenOffer:
     sections = description.media
     _inherit_transport(section, sections)
     description.media = [section]
+    # What it could receive does not matter, and aiortc stumbles over a section that leaves the direction out.
+    section.direction = "sendonly"
     return TakenOffer(_clean(description, section), sections, section)
 
 
@@ -53,14 +58,16 @@ def take_answer(text: str) -> tuple[str, int]:
     section = description.media[0]
     if section.direction not in ("recvonly", "sendrecv", None):
         raise Refused("no_opus", "The answer does not receive audio")
+    # We offered to send only, and an answer that sends too would have aiortc start media twice.
+    section.direction = "recvonly"
     return _clean(description, section), opus_payload_type(section.rtp.codecs)
 
 
 def opus_payload_type(codecs: list[RTCRtpCodecParameters]) -> int:
     """The payload type of Opus among negotiated codecs. Raises Refused `no_opus`."""
     for codec in codecs:
-        if codec.mimeType.lower() == "audio/opus" and codec.payloadType is not None:
-            return codec.payloadType
+        if _is_opus(codec):
+            return int(codec.payloadType or 0)
     raise Refused("no_opus", "Opus was not negotiated")
 
 
@@ -97,8 +104,15 @@ def _parse(text: str) -> SessionDescription:
 
 
 def _has_opus(media: MediaDescription) -> bool:
-    return media.kind == "audio" and any(
-        codec.mimeType.lower() == "audio/opus" and codec.clockRate == 48_000 for codec in media.rtp.codecs
+    return media.kind == "audio" and any(_is_opus(codec) for codec in media.rtp.codecs)
+
+
+def _is_opus(codec: RTCRtpCodecParameters) -> bool:
+    """Whether this is Opus (RFC 7587) with a payload type that fits a header's seven bits: aiortc takes any number."""
+    return (
+        codec.mimeType.lower() == "audio/opus"
+        and codec.clockRate == CLOCK_RATE_HZ
+        and codec.payloadType in PAYLOAD_TYPES
     )
 
 
@@ -129,16 +143,22 @@ def _clean(description: SessionDescription, section: MediaDescription) -> str:
         raise Refused("bad_sdp", "The session description does not multiplex RTP and RTCP")
     section.ice_candidates = [c for c in section.ice_candidates if _is_usable(c)][:MAX_CANDIDATES]
     section.ice_candidates_complete = False
+    # ICE finds the addresses. Firefox puts a .local name beside `rtcp`, which aiortc reads but cannot write.
+    description.host, section.host, section.rtcp_host = None, "0.0.0.0", None
     section.port = _DISCARD_PORT
     # aiortc writes rtcp-mux only beside an rtcp attribute, which not every client sends.
-    section.rtcp_port = section.rtcp_port or _DISCARD_PORT
+    section.rtcp_port = _DISCARD_PORT
     description.group = [GroupDescription(semantic="BUNDLE", items=[section.rtp.muxId])] if section.rtp.muxId else []
     return str(description)
 
 
 def _is_usable(candidate: RTCIceCandidate) -> bool:
     return (
-        candidate.protocol.lower() == "udp" and not candidate.ip.lower().endswith(".local") and candidate.component == 1
+        candidate.protocol.lower() == "udp"
+        and not candidate.ip.lower().endswith(".local")
+        and candidate.component == 1
+        # No socket sends to another: aioice's check would fail with an exception of its own.
+        and 0 < candidate.port < 1 << 16
     )
 
 

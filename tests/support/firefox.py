@@ -18,6 +18,7 @@ from tests.support.availability import require_linux, require_program
 from tests.support.bidi import BidiError, BidiSession, bidi_session
 from tests.support.process import child_process
 from tests.support.sound_server import sound_server
+from tests.support.trust import trust_authority
 
 _PREFERENCES: dict[str, bool | int | str] = {
     # WebRTC on loopback, with addresses instead of multicast DNS names.
@@ -170,12 +171,13 @@ async def firefox(
     grant_microphone: bool = True,
     autoplay: bool = True,
     preferences: Mapping[str, bool | int | str] | None = None,
+    authority: Path | None = None,
 ) -> AsyncIterator[Firefox]:
     """Run a headless Firefox with a fresh profile and WebRTC on loopback while the block runs.
 
     The microphone plays the WAV file over and over, through a sound server of this browser's own; without a file there
     is no microphone at all. `grant_microphone=False` asks the user, whom nobody plays. `autoplay=False` keeps the rule
-    for users: no sound before a click.
+    for users: no sound before a click. `authority` is a PEM file with a certificate authority that the browser trusts.
     """
     executable = require_firefox()
     chosen = {
@@ -190,6 +192,8 @@ async def firefox(
             f"user_pref({json.dumps(key)}, {json.dumps(value)});" for key, value in (_PREFERENCES | chosen).items()
         ]
         (profile / "user.js").write_text("\n".join(lines))
+        if authority is not None:
+            trust_authority(profile, authority)
         # A home of its own: as root, Firefox refuses a home that belongs to somebody else.
         environment = {**os.environ, "HOME": str(profile), "MOZ_HEADLESS": "1", "PULSE_SERVER": "none"}
         if microphone is not None:

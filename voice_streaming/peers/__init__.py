@@ -10,7 +10,8 @@ installed versions to each of them.
 """
 
 from .hub import Peers
+from .peer import LEFT
 from .receiver import ReceiverPeer
 from .sender import SenderPeer
 
-__all__ = ["Peers", "ReceiverPeer", "SenderPeer"]
+__all__ = ["LEFT", "Peers", "ReceiverPeer", "SenderPeer"]

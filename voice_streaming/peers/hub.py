@@ -8,9 +8,9 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from aioice.ice import get_host_addresses
 from aiortc.rtcdtlstransport import RTCCertificate
 
+from ..addresses import lan_addresses
 from ..config import WebrtcSettings
 from ..fanout import Fanout
 from ..relay import OpusTrack, VoiceRelay
@@ -39,8 +39,6 @@ class Peers:
 
     def __init__(self, settings: WebrtcSettings, relay: VoiceRelay) -> None:
         self.settings = settings
-        self.early_media = 0
-        """Media datagrams that came before the keys."""
         self.refused_media = 0
         """Media datagrams that failed authentication, were replayed or do not parse."""
         self._relay = relay
@@ -99,7 +97,7 @@ class Peers:
             return list(self.settings.host_addresses)
         now_s = time.monotonic()
         if now_s - self._listed_s > ADDRESSES_AGE_S:
-            self._listed = get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
+            self._listed = lan_addresses() or ["127.0.0.1"]
             self._listed_s = now_s
         return self._listed
 

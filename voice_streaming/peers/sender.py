@@ -22,6 +22,7 @@ class SenderPeer(Peer):
         self.track = track
         self._payload_type = -1
         self._reception: rtp.Reception | None = None
+        self._heard_s = 0.0
         self._ssrc = self._transceiver.sender._ssrc
 
     async def answer(self, offer: str) -> str:
@@ -40,8 +41,13 @@ class SenderPeer(Peer):
         if self._reception is not None:
             self._send_rtcp(rtp.pack_receiver_report(self._ssrc, self._reception.block(now_s)))
 
+    def attend(self, now_s: float) -> None:
+        super().attend(now_s)
+        if now_s - self._heard_s > self._peers.settings.media_timeout_s:
+            self._lose("no packets come")
+
     def _start_media(self) -> None:
-        pass
+        self._heard_s = asyncio.get_running_loop().time()
 
     def _on_rtp(self, datagram: bytes) -> None:
         packet = rtp.parse_rtp(datagram)
@@ -49,6 +55,7 @@ class SenderPeer(Peer):
             self._peers.refused_media += 1
             return
         arrived_s = asyncio.get_running_loop().time()
+        self._heard_s = arrived_s
         if self._reception is None or self._reception.ssrc != packet.ssrc:
             self._reception = rtp.Reception(packet.ssrc)
         self._reception.count(packet.sequence, packet.timestamp, arrived_s)
