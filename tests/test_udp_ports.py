@@ -173,8 +173,8 @@ def test_port_range(text: str, ports: range) -> None:
         ("udp_ports", "60000-70000", "1 to 65535"),
         ("udp_ports", "many", "matching regex"),
         ("udp_ports", "1-2-3", "matching regex"),
-        ("advertised_addresses", ["router"], "IP addresses"),
-        ("host_addresses", ["192.168.1.2/24"], "IP addresses"),
+        ("advertised_addresses", ["router"], "an IP address"),
+        ("host_addresses", ["192.168.1.2/24"], "an IP address"),
     ],
 )
 def test_impossible_values_stop_the_start(tmp_path: Path, setting: str, value: object, allowed: str) -> None:

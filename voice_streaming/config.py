@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +31,8 @@ ENVIRONMENT_KEYS = {
 ADDON_CERTIFICATE_FOLDER = Path("/ssl")
 """Where Home Assistant keeps certificates; add-ons name files in it without the folder."""
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
+MAX_PORT = 65_535
+Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 MachineName = Annotated[str, Meta(pattern=r"^(([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+|[0-9A-Fa-f:.]+)$", max_length=253)]
 """A DNS name or an IP address."""
@@ -74,8 +74,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """HTTPS beside HTTP: with `ssl_cert_file` where that is given, else with a certificate of our own (`auto`); only
     with `ssl_cert_file` (`files`); or none (`off`)."""
     tls_port: Port = 8443
-    ingress_port: Port | None = None
-    """A further port for Home Assistant's ingress alone; the add-on sets it."""
+    ingress_port: Annotated[int, Meta(ge=0, le=MAX_PORT)] = 0
+    """A further port, for Home Assistant's ingress alone; 0 for none. The add-on sets it."""
     tls_names: tuple[MachineName, ...] = ()
     """Further names and addresses for our own certificate: what a router calls this machine (`box.fritz.box`)."""
     ssl_cert_file: str = ""
@@ -231,34 +231,11 @@ def _check_together(settings: Settings) -> None:
     if server.tls != "off":
         _check_certificate_files(server)
         ports["server.tls_port"] = server.tls_port
-    if server.ingress_port is not None:
+    if server.ingress_port:
         ports["server.ingress_port"] = server.ingress_port
-    _check_addresses(settings)
     for key, port in ports.items():
         if other := next((name for name, taken in ports.items() if taken == port and name != key), None):
             raise ConfigError(f"{key} is {port}: {other} is the same; each needs a port of its own")
-
-
-def _check_addresses(settings: Settings) -> None:
-    webrtc = settings.webrtc
-    for key, addresses in {
-        "webrtc.host_addresses": webrtc.host_addresses,
-        "webrtc.advertised_addresses": webrtc.advertised_addresses,
-        "discovery.addresses": settings.discovery.addresses,
-    }.items():
-        for address in addresses:
-            try:
-                ip_address(address)
-            except ValueError as error:
-                raise ConfigError(
-                    f"{key} has {_shown(address)}: allowed are IP addresses, such as 192.168.1.2"
-                ) from error
-    ports = webrtc.udp_port_range
-    if webrtc.udp_ports and not (ports and ports[0] >= 1 and ports[-1] <= 65535):
-        raise ConfigError(
-            f"webrtc.udp_ports is {_shown(webrtc.udp_ports)}: allowed are ports from 1 to 65535, such as 40000 or "
-            "40000-40100"
-        )
 
 
 def _check_certificate_files(server: ServerSettings) -> None:
@@ -306,13 +283,27 @@ def _convert(layer: Layer) -> Settings:
         settings = msgspec.convert(layer.values, Settings, strict=layer.strict)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{layer.source}: {_explained(str(error), layer.values)}") from error
-    for index, address in enumerate(settings.webrtc.host_addresses):
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            key = f"webrtc.host_addresses.{index}"
-            raise ConfigError(f"{layer.source}: {key} is {_shown(address)}: expected an IP address") from None
+    _check_addresses(layer.source, settings)
     return settings
+
+
+def _check_addresses(source: str, settings: Settings) -> None:
+    """What a pattern cannot tell."""
+    webrtc = settings.webrtc
+    for key, addresses in {
+        "webrtc.host_addresses": webrtc.host_addresses,
+        "webrtc.advertised_addresses": webrtc.advertised_addresses,
+        "discovery.addresses": settings.discovery.addresses,
+    }.items():
+        for index, address in enumerate(addresses):
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                raise ConfigError(f"{source}: {key}.{index} is {_shown(address)}: expected an IP address") from None
+    ports = webrtc.udp_port_range
+    if webrtc.udp_ports and not (ports and ports[0] >= 1 and ports[-1] <= MAX_PORT):
+        allowed = f"allowed are ports from 1 to {MAX_PORT}, such as 40000 or 40000-40100"
+        raise ConfigError(f"{source}: webrtc.udp_ports is {_shown(webrtc.udp_ports)}: {allowed}")
 
 
 def _explained(message: str, values: dict[str, Any]) -> str:

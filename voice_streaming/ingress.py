@@ -12,7 +12,7 @@ INGRESS_ADDRESSES = frozenset({"172.30.32.2", "127.0.0.1"})
 """The Supervisor's address on every Home Assistant (its documentation of ingress names it), and this machine's own."""
 
 
-def ingress_guard(ingress_port: int | None) -> Middleware:
+def ingress_guard(ingress_port: int) -> Middleware:
     """A middleware that answers 403 to whoever comes through that port and is not Home Assistant."""
 
     @web.middleware

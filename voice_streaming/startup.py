@@ -54,7 +54,7 @@ class OpenPorts:
             context = self._certificates.context()
             site = web.TCPSite(self._runner, server.host, server.tls_port, ssl_context=context)
             await _open("server.tls_port", server.tls_port, site.start)
-        if server.ingress_port is not None:
+        if server.ingress_port:
             await self._open_ingress(server.host, server.ingress_port)
 
     async def _open_ingress(self, host: str, port: int) -> None:
