@@ -22,6 +22,8 @@ from audio_stream_server import AudioStreamServer
 from voice_streaming import __version__, command_line, messages, metrics
 from voice_streaming.config import Settings
 from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
+from voice_streaming.discovery import announcements
+from voice_streaming.ingress import ingress_guard
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
 from voice_streaming.process import LoopLag, settle_memory
@@ -94,6 +96,7 @@ class VoiceStreamingServer:
             "renew-certificates": renew_certificates(self.certificates),
             "cleanup-stale-streams": self.cleanup_stale_streams(),
             "loop-lag": self._lag.run(),
+            **announcements(self.settings, self.certificates is not None, os.environ),
         }.items():
             self._tasks.spawn(work, name)
         if demo:
@@ -134,7 +137,7 @@ class VoiceStreamingServer:
             self.certificates.authority_pem if self.certificates else lambda: None,
             self.settings.server.frame_ancestors,
         )
-        application = web.Application()
+        application = web.Application(middlewares=[ingress_guard(self.settings.server.ingress_port)])
         application.add_routes([*site.routes(), *self.audio_server.routes()])
         application.on_response_prepare.append(site.add_headers)
         return application

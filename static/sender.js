@@ -191,5 +191,17 @@ async function explainPlainHttp() {
 	else byId("secure-help").hidden = true;
 }
 if (!isSecureContext) explainPlainHttp();
+
+/** Home Assistant shows the page in a frame, and not every frame is given the microphone. */
+function offerOwnTab() {
+	const policy = document.permissionsPolicy ?? document.featurePolicy; // Firefox has neither: there, pressing tells
+	const denied = policy?.allowsFeature("microphone") === false || sender.problem?.code === "denied";
+	byId("own-tab").hidden = !denied || !isSecureContext;
+}
+if (window !== parent) {
+	byId("secure-link").target = "_blank";
+	sender.on("state", offerOwnTab);
+	offerOwnTab();
+}
 listDevices();
 describe();

@@ -84,9 +84,10 @@ class Peers:
         for host in hosts:
             if host not in self._sockets:
                 try:
-                    self._sockets[host] = SharedSocket(host)
+                    self._sockets[host] = SharedSocket(host, self.settings.udp_port_range)
                 except OSError as error:
-                    logger.warning("No WebRTC on %s: %s", host, error)
+                    ports = f" (webrtc.udp_ports {self.settings.udp_ports})" if self.settings.udp_ports else ""
+                    logger.warning("No WebRTC on %s%s: %s", host, ports, error)
         for host in [host for host, shared in self._sockets.items() if host not in hosts and not shared.is_used]:
             self._sockets.pop(host).close()
         return [self._sockets[host] for host in hosts if host in self._sockets]

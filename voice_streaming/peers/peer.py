@@ -35,7 +35,7 @@ from ..messages import CandidateInit
 from ..refusal import Refused
 from ..udp import Address, SharedSocket
 from .consent import Consent
-from .port import PeerPort
+from .port import PeerPort, host_candidate
 
 if TYPE_CHECKING:
     from .hub import Peers
@@ -213,10 +213,20 @@ class Peer:
             for shared in self._peers.sockets():
                 port = PeerPort(self._ice, shared, self._on_media)
                 self._ice._protocols.append(port)
-                self._ice._local_candidates.append(port.local_candidate)
+            self._ice._local_candidates += self._told_candidates()
             if self._ice.stun_server is not None:
                 self._ice._local_candidates += await self._ask_stun(self._ice.stun_server)
             self._ice._local_candidates_end = True
+
+    def _told_candidates(self) -> list[Candidate]:
+        """Where clients are told to send to: our sockets, or what is forwarded to them."""
+        own = [cast(PeerPort, port).local_candidate for port in self._ice._protocols]
+        told = self._peers.settings.advertised_addresses
+        if not told:
+            return own
+        # A forwarded port keeps its number, and IPv6 is not forwarded to IPv4.
+        places = {(address, c.port) for c in own for address in told if (":" in address) == (":" in c.host)}
+        return [host_candidate(address, port) for address, port in sorted(places)]
 
     async def _ask_stun(self, server: Address) -> list[Candidate]:
         """The addresses that a configured STUN server sees us at; those that it does not tell in time are left out."""
