@@ -42,6 +42,11 @@ def is_stun(datagram: bytes) -> bool:
     return len(datagram) >= _STUN_HEADER_BYTES and datagram[0] < 4
 
 
+def is_dtls(datagram: bytes) -> bool:
+    """RFC 7983 section 7: the first byte is 20 to 63."""
+    return len(datagram) > 0 and 20 <= datagram[0] <= 63
+
+
 def is_media(datagram: bytes) -> bool:
     """RTP or RTCP, RFC 7983 section 7: the first byte is 128 to 191."""
     return len(datagram) > 1 and 128 <= datagram[0] <= 191
