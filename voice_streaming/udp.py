@@ -164,8 +164,11 @@ class SharedSocket:
                 logger.exception("A datagram of %d bytes from %s:%d could not be handled", len(datagram), *address[:2])
 
     def _port(self, datagram: bytes, address: Address) -> Port | None:
-        if not is_stun(datagram):
+        if is_media(datagram) or is_dtls(datagram):
             return self._addresses.get(address)
+        if not is_stun(datagram):
+            # Nothing that a peer could read: aiortc's DTLS transport would end on an empty one.
+            return None
         if is_stun_request(datagram):
             return self._users.get(stun_local_username(datagram) or "")
         return self._transactions.get(stun_transaction(datagram))
