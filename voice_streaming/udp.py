@@ -44,6 +44,11 @@ def is_stun(datagram: bytes) -> bool:
     return len(datagram) >= _STUN_HEADER_BYTES and datagram[0] < 4
 
 
+def is_dtls(datagram: bytes) -> bool:
+    """RFC 7983 section 7: the first byte is 20 to 63."""
+    return len(datagram) > 0 and 20 <= datagram[0] <= 63
+
+
 def is_media(datagram: bytes) -> bool:
     """RTP or RTCP, RFC 7983 section 7: the first byte is 128 to 191."""
     return len(datagram) > 1 and 128 <= datagram[0] <= 191
@@ -161,8 +166,11 @@ class SharedSocket:
                 logger.exception("A datagram of %d bytes from %s:%d could not be handled", len(datagram), *address[:2])
 
     def _port(self, datagram: bytes, address: Address) -> Port | None:
-        if not is_stun(datagram):
+        if is_media(datagram) or is_dtls(datagram):
             return self._addresses.get(address)
+        if not is_stun(datagram):
+            # Nothing that a peer could read: aiortc's DTLS transport would end on an empty one.
+            return None
         if is_stun_request(datagram):
             return self._users.get(stun_local_username(datagram) or "")
         return self._transactions.get(stun_transaction(datagram))
