@@ -53,7 +53,7 @@ class Radio:
 
     async def listeners_become(self, count: int) -> None:
         async with asyncio.timeout(5):
-            while self.server.listeners != count:
+            while self.server.listeners != count:  # noqa: ASYNC110 - the server has no event for it
                 await asyncio.sleep(0.01)
 
     async def stop(self) -> None:

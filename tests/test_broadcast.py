@@ -77,9 +77,7 @@ def at_48_khz(samples: Samples) -> Samples:
     return np.concatenate([part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))])
 
 
-def hear(
-    packets: Sequence[OpusPacket], *, clock: float = 1.0, late_s: Callable[[int], float] | None = None
-) -> Heard:
+def hear(packets: Sequence[OpusPacket], *, clock: float = 1.0, late_s: Callable[[int], float] | None = None) -> Heard:
     async def scene() -> Heard:
         loop = asyncio.get_running_loop()
         studio = Studio()
@@ -150,12 +148,12 @@ def test_lost_packets_are_concealed_without_a_click(packets: list[OpusPacket], r
     assert found.score > 0.9
     offsets = offsets_s(reference, heard.samples)
     assert max(offsets) - min(offsets) < 0.002
-    # Not one of the gaps is silent.
-    begin = int((offsets[0]) * 48_000)
+    # What came before goes on in each of the gaps, and dies away.
+    begin = int(offsets[0] * 48_000)
     for index in lost:
         gap = heard.samples[begin + index * 960 : begin + (index + 1) * 960]
-        source = reference[index * 960 : (index + 1) * 960]
-        assert level_dbfs(gap) > level_dbfs(source) - 25
+        before = heard.samples[begin + index * 960 - 480 : begin + index * 960]
+        assert level_dbfs(gap) > level_dbfs(before) - 15
 
 
 def test_a_hold_up_costs_what_came_too_late_and_no_delay(packets: list[OpusPacket], reference: Samples) -> None:
@@ -192,24 +190,19 @@ def test_a_pause_is_silent_and_keeps_the_delay(packets: list[OpusPacket], refere
     assert heard.counters.encoded_audio_s < heard.elapsed_s - 2, "long silence needs no encoder"
 
 
-@pytest.mark.parametrize("clock", [1 + 200e-6, 1 - 200e-6])
-def test_a_senders_wrong_clock_is_made_up_for(
-    packets: list[OpusPacket], reference: Samples, clock: float
-) -> None:
-    again = packets_of([packet.payload for packet in packets] * 18)
-    heard = hear(again, clock=clock)
-    assert heard.elapsed_s > 180
+def test_a_senders_wrong_clock_is_made_up_for(packets: list[OpusPacket], reference: Samples) -> None:
+    clock = 1 + 500e-6
+    heard = hear(packets_of([packet.payload for packet in packets] * 9), clock=clock)
     assert heard.pcm_counters.concealed_packets == 1, "the buffer ran dry"
-    # 200 ppm are 36 ms in three minutes.
-    late = [
-        (window.start_s * clock - window.reference_s) % (len(packets) * 0.02)
+    # In the sender's time, of which a repetition of the speech is so long, the delay is this:
+    repetition_s = len(packets) * 0.02
+    delays = [
+        (window.start_s * clock - window.reference_s) % repetition_s
         for window in match(reference, heard.samples).windows
         if window.score > 0.8
     ]
-    # Against the sender's own clock the delay may not drift; in ours it is stretched along.
-    begun, ended = np.median(late[:10]), np.median(late[-10:])
-    drift = (ended - begun + 5) % (len(packets) * 0.02) - 5
-    assert abs(drift) < 0.04 + 0.012
+    # 500 ppm would be 45 ms in these 90 seconds; see test_playout.py for a day.
+    assert abs(np.median(delays[-10:]) - np.median(delays[:10])) < 0.02
 
 
 def test_every_listener_gets_the_same_object(packets: list[OpusPacket]) -> None:
@@ -235,6 +228,7 @@ def test_the_encoder_runs_only_while_someone_listens_and_a_while_after(packets: 
         assert studio.relay.pcm_counters.decoded_packets == 0
         listener, _ = studio.listen(stream)
         await send(stream.track, packets[50:100])
+        await asyncio.sleep(0.01)
         assert studio.relay.pcm_counters.decoded_packets == 50
         studio.broadcast.leave(listener)
         await asyncio.sleep(1.5)
@@ -356,12 +350,15 @@ def test_after_a_hold_up_of_the_whole_process_the_delay_is_the_same(
         await send(stream.track, later)
         studio.end(stream)
         await asyncio.sleep(1)
+        assert studio.broadcast.counters.encoded_audio_s < 12, "silence that nobody hears was encoded"
         return at_48_khz(decode_mp3(mp3_frames(transport.received)))
 
     samples = run(scene())
     # Of the minute, at most a second is made up.
     assert samples.size / 48_000 < len(packets) * 0.02 + 3.5
-    assert match(reference, samples).score > 0.9
+    delays = [window.start_s - window.reference_s for window in match(reference, samples).windows if window.score > 0.9]
+    # A second of the minute was handed out; what is said after it is late by that alone.
+    assert delays[-1] - delays[0] == pytest.approx(1.0, abs=CHUNK_S)
 
 
 def test_icy_listeners_get_the_same_audio(packets: list[OpusPacket]) -> None:
