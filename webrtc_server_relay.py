@@ -24,7 +24,7 @@ from voice_streaming.config import Settings
 from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
-from voice_streaming.process import LoopLag
+from voice_streaming.process import LoopLag, settle_memory
 from voice_streaming.refusal import Refused
 from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState
 from voice_streaming.relay import FirstPacket, VoiceRelay
@@ -98,6 +98,7 @@ class VoiceStreamingServer:
             self._tasks.spawn(work, name)
         if demo:
             self._start_demo()
+        settle_memory()
         log_addresses(self.settings, with_tls=self.certificates is not None)
 
     async def stop(self) -> None:
@@ -171,7 +172,6 @@ class VoiceStreamingServer:
             "forwarded_packets": sum(fanout.forwarded for fanout in fanouts),
             "dropped_packets": sum(fanout.dropped for fanout in fanouts),
             "refused_media": self.peers.refused_media,
-            "early_media": self.peers.early_media,
             "slow_websockets_closed": self.too_slow,
             "loop_lag_p50_seconds": round(self._lag.median_s, 6),
             "loop_lag_max_seconds": round(self._lag.max_s, 6),

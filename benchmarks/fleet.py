@@ -14,8 +14,8 @@ from load_sender import ReadSender, SenderReading, SetSilent, StartStreams, run_
 from packet_records import WindowReading
 from server_process import ServerProcess, Usage
 
-# What is still under way when a window closes gets this long to arrive.
-_STRAGGLERS_S = 0.5
+# What is still under way when a window closes gets this long to arrive; what is later is lost to any listener.
+_STRAGGLERS_S = 1.0
 _JOIN_TIMEOUT_S = 300.0
 # Beyond these, the load rather than the server decides the figures.
 _BUSY_CLIENT_SHARE = 0.9
@@ -35,7 +35,8 @@ class Cores:
 class Measurement:
     """One window. CPU is user + system of the server's process; packets are counted at the receivers.
 
-    `foreign_share`: of the server's core, what others than the server used. `marked`: latencies are of every packet,
+    `client_share`: of the load's cores, or of one core for its busiest process, whichever is more. `foreign_share`: of
+    the server's core, what others than the server used. `marked`: latencies are of every packet,
     by its mark; otherwise of the tones. `late_tick_*`: how late the sender was with its packets, which no relay can
     make good. `ended`, `forged`: receivers that the server dropped, packets that failed SRTP.
     """
@@ -60,7 +61,7 @@ class Measurement:
     late_tick_max_ms: float
     refused: int
     resident_bytes: int
-    threads: int
+    threads: float
     srtp_profile: str
 
     @property
@@ -79,7 +80,7 @@ class Measurement:
         """Reasons why the load or a neighbour, and not the server, may be what was measured."""
         found = []
         if self.client_share > _BUSY_CLIENT_SHARE:
-            found.append(f"the client side used {self.client_share:.0%} of its cores: it is the bottleneck")
+            found.append(f"the client side used {self.client_share:.0%} of its core: it is the bottleneck")
         if self.client_drops:
             found.append(f"the client side was too slow to read {self.client_drops} packets")
         if self.late_tick_p99_ms > _LATE_TICK_MS:
@@ -191,6 +192,7 @@ def _measurement(
 ) -> Measurement:
     seconds = after.at_s - before.at_s
     server_cpu_s = after.cpu_s - before.cpu_s
+    clients_cpu_s = [*(reading.cpu_s for reading in readings), last.cpu_s - first.cpu_s]
     late_ms = np.array(last.late_s or [0.0]) * 1e3
     return Measurement(
         receivers=sum(reading.receivers for reading in readings),
@@ -201,7 +203,7 @@ def _measurement(
         marked=all(reading.marked for reading in readings),
         server_cpu_s=server_cpu_s,
         server_share=server_cpu_s / seconds,
-        client_share=(sum(reading.cpu_s for reading in readings) + last.cpu_s - first.cpu_s) / seconds / cores,
+        client_share=max(sum(clients_cpu_s) / cores, max(clients_cpu_s)) / seconds,
         foreign_share=max(after.core_busy_s - before.core_busy_s - server_cpu_s, 0) / seconds,
         server_drops=after.socket_drops - before.socket_drops,
         client_drops=sum(reading.socket_drops for reading in readings),

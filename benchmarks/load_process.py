@@ -58,8 +58,11 @@ class LoadProcess:
 
 
 def raise_open_files_limit() -> None:
+    """A receiver takes two descriptors: its WebSocket and its UDP socket."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # macOS calls its limit infinite, but takes no more than OPEN_MAX (sys/syslimits.h).
+    soft = 10_240 if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def pin(cores: set[int]) -> bool:

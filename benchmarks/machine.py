@@ -37,8 +37,9 @@ def resident_bytes(pid: int) -> int:
     return _status(pid, "VmRSS") * 1024 if LINUX else int(_ps(pid, "rss")) * 1024
 
 
-def threads(pid: int) -> int:
-    return _status(pid, "Threads") if LINUX else 0
+def threads(pid: int) -> float:
+    """NaN outside Linux."""
+    return _status(pid, "Threads") if LINUX else float("nan")
 
 
 def core_busy_s(core: int) -> float:

@@ -51,6 +51,7 @@ class Round:
         self._say = say
 
     def run(self) -> None:
+        """Raises LoadError only where there is not one figure to show, as when the server does not start."""
         try:
             with Fleet.running(self._plan.script, self._cores) as fleet:
                 self._measure_one_stream(fleet)
@@ -58,6 +59,8 @@ class Round:
                 with Fleet.running(self._plan.script, self._cores) as fleet:
                     self._measure_many_streams(fleet)
         except LoadError as error:
+            if not self.figures:
+                raise
             self._doubt(f"the round ended early: {error}")
 
     def _measure_one_stream(self, fleet: Fleet) -> None:

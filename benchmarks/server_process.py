@@ -16,6 +16,8 @@ import machine
 from load_process import LoadError, pin
 
 ROOT = Path(__file__).resolve().parent.parent
+# From the environment these would win over the configuration file.
+_SETTINGS = {"HOST", "PORT", "AUDIO_PORT", "LOG_LEVEL", "SSL_CERT_FILE", "SSL_KEY_FILE", "CONFIG"}
 _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0
 
@@ -28,7 +30,7 @@ class Usage:
     cpu_s: float
     core_busy_s: float
     resident_bytes: int
-    threads: int
+    threads: float
     socket_drops: int
 
 
@@ -41,7 +43,7 @@ class ServerProcess:
         folder = Path(self._folder.name)
         port, audio_port = _free_port(), _free_port()
         config = {
-            "server": {"host": "127.0.0.1", "port": port, "max_connections": 5000},
+            "server": {"host": "127.0.0.1", "port": port, "max_connections": 5000, "tls": "off"},
             "audio": {"port": audio_port},
             "webrtc": {"host_addresses": ["127.0.0.1"]},
         }
@@ -52,7 +54,10 @@ class ServerProcess:
         pin({core})  # inherited by the child
         command = [sys.executable, str(ROOT / script), "--config", str(folder / "config.json")]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
+            environment = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True
+            )
         pin(own_cores)
         try:
             self._await_health()

@@ -1,102 +1,78 @@
-// @ts-check
-/** What the pages share: memory, the connection's line, the token dialog, the screen's wake lock. */
+/** What the pages share. */
 import { VoiceSocket } from "./voice-client.js";
 import { problemText } from "./words.js";
 
 /** @param {string} id @returns {any} */
 export const byId = (id) => document.getElementById(id);
 
-/** Settings that outlive the page; where the browser forbids that, they live as long as the page. */
-export const memory = {
-  /** @template T @param {string} key @param {T} fallback @returns {T} */
-  get(key, fallback) {
-    try {
-      return JSON.parse(localStorage.getItem(`voice.${key}`) ?? "") ?? fallback;
-    } catch {
-      return fallback;
-    }
-  },
-  /** @param {string} key @param {any} value */
-  set(key, value) {
-    try {
-      localStorage.setItem(`voice.${key}`, JSON.stringify(value));
-    } catch {
-      // Private windows refuse; the setting then lasts until the page is closed.
-    }
-  },
-};
+/** Shows a text, or hides its element where there is none. @param {string} id @param {string} text */
+export function show(id, text) {
+	const element = byId(id);
+	if (element.textContent !== text) element.textContent = text;
+	element.hidden = !text;
+}
 
-/** Opens the page's socket, keeps the line in `#connection` true and asks for a token when the server wants one.
+/** A setting of an earlier visit. @param {string} key @param {any} fallback */
+export function recall(key, fallback) {
+	try {
+		return JSON.parse(localStorage[`voice.${key}`]);
+	} catch {
+		return fallback; // none yet, or a browser that keeps none
+	}
+}
+
+/** @param {string} key @param {any} value */
+export function remember(key, value) {
+	try {
+		localStorage[`voice.${key}`] = JSON.stringify(value);
+	} catch {
+		// A private window may refuse; then the setting is lost with the page.
+	}
+}
+
+/** Opens the page's socket, says how it fares, and asks for a token when the server wants one.
  *  @param {{pollMs?: number}} [options] */
 export function openSocket(options) {
-  const here = new URL(location.href);
-  if (here.searchParams.has("token")) {
-    memory.set("token", here.searchParams.get("token"));
-    here.searchParams.delete("token");
-    history.replaceState(null, "", here);
-  }
-  const socket = new VoiceSocket({ ...options, token: memory.get("token", "") });
-  const line = byId("connection");
-  socket.on("state", () => {
-    line.dataset.state = socket.state;
-    line.textContent = { open: "Connected", connecting: "Connecting…", locked: "Locked" }[socket.state] ?? "Offline";
-    show("server-problem", socket.state === "waiting" ? problemText(socket.problem) : "");
-    if (socket.state === "locked") askForToken(socket);
-  });
-  addEventListener("pagehide", () => socket.close());
-  addEventListener("pageshow", () => socket.open());
-  socket.open();
-  return socket;
+	const socket = new VoiceSocket({ ...options, token: recall("token", "") });
+	socket.on("state", () => {
+		const words = { open: "Connected", connecting: "Connecting…", locked: "Locked" };
+		byId("connection").dataset.state = socket.state;
+		show("connection", words[socket.state] ?? "Offline");
+		if (socket.state !== "connecting") show("server-problem", problemText(socket.problem));
+		if (socket.state === "locked") askForToken(socket);
+	});
+	addEventListener("pagehide", () => socket.close());
+	addEventListener("pageshow", () => socket.open());
+	socket.open();
+	return socket;
 }
 
-/** @param {string} id of a notice @param {string} text or nothing, which hides it */
-export function show(id, text) {
-  const notice = byId(id);
-  if (notice.textContent !== text) notice.textContent = text;
-  notice.hidden = !text;
-}
-
-/** @param {VoiceSocket} socket */
 function askForToken(socket) {
-  const dialog = document.createElement("dialog");
-  dialog.innerHTML = `<form method="dialog"><h2>This server asks for a token</h2>
-    <label for="token">Access token</label><input id="token" type="password" autocomplete="current-password" required>
-    <p class="quiet" role="alert"></p><button class="primary">Connect</button></form>`;
-  if (socket.token) {
-    const [alert] = dialog.getElementsByTagName("p");
-    alert.textContent = "The server did not accept the last token. Ask whoever runs it.";
-  }
-  document.body.append(dialog);
-  dialog.onclose = () => {
-    const { value } = dialog.getElementsByTagName("input")[0];
-    dialog.remove();
-    if (!value) return;
-    memory.set("token", (socket.token = value));
-    socket.open();
-  };
-  dialog.showModal();
+	const dialog = document.createElement("dialog");
+	dialog.innerHTML = `<form method="dialog"><h2>This server asks for a token</h2>
+		<p id="token-help">${socket.token ? "It did not accept the last one. " : ""}Whoever runs the server knows it.</p>
+		<label for="token">Token</label>
+		<input id="token" type="password" autocomplete="current-password" aria-describedby="token-help" required>
+		<button class="primary">Connect</button></form>`;
+	document.body.append(dialog);
+	dialog.onclose = () => {
+		socket.token = byId("token").value || socket.token;
+		dialog.remove();
+		remember("token", socket.token);
+		socket.open();
+	};
+	dialog.showModal();
 }
 
-/** @type {WakeLockSentinel | null} */
-let lock = null;
-let wanted = false;
+let lock;
+let awake = false;
 
-/** Keeps the screen on, as far as the browser can. @param {boolean} [awake] the same again where left out */
-export async function keepAwake(awake = wanted) {
-  wanted = awake;
-  if (!wanted) {
-    await lock?.release();
-    lock = null;
-  } else if ((!lock || lock.released) && !document.hidden) {
-    lock = await navigator.wakeLock?.request("screen").catch(() => null); // a low battery may refuse
-  }
+/** Keeps the screen on, or lets it go dark. @param {boolean} on */
+export async function keepAwake(on) {
+	awake = on;
+	if (on && !document.hidden && lock?.released !== false) {
+		lock = await navigator.wakeLock?.request("screen").catch(() => null); // a low battery may refuse
+	}
+	if (!awake) lock?.release();
 }
-document.addEventListener("visibilitychange", () => keepAwake());
-
-/** @param {import("./voice-socket.js").Stream} stream @returns {string} who hears it */
-export function audience({ receivers = 0, listeners = 0 }) {
-  const live = `${receivers} ${receivers === 1 ? "receiver" : "receivers"}`;
-  const mp3 = `${listeners} MP3 ${listeners === 1 ? "listener" : "listeners"}`;
-  if (!receivers && !listeners) return "Nobody listens yet";
-  return [receivers && live, listeners && mp3].filter(Boolean).join(", ");
-}
+document.addEventListener("visibilitychange", () => keepAwake(awake)); // hiding a page takes its lock away

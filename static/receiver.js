@@ -1,165 +1,146 @@
-// @ts-check
 import { VoiceReceiver } from "./voice-client.js";
 import { delayMeter } from "./delay.js";
-import { Analyser, Spectrum, showLevel } from "./meter.js";
-import { byId, keepAwake, memory, openSocket, show } from "./page.js";
-import { problemText, reasonText } from "./words.js";
+import { Analyser, SILENCE, showLevel, showSpectrum } from "./meter.js";
+import { byId, keepAwake, openSocket, recall, remember, show } from "./page.js";
+import { problemText } from "./words.js";
 
-/** Without the server's picture for this long, the browser draws its own. */
+/** Without the server's picture for so long, the browser draws its own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
 
 const socket = openSocket({ pollMs: 5_000 });
 const receiver = new VoiceReceiver(socket);
-const spectrum = new Spectrum(byId("spectrum"));
 const button = byId("listen");
 const choice = byId("choice");
-
-// --- The big button -------------------------------------------------------------------------------------------
+const volume = byId("volume");
+const awake = byId("awake");
+let ending = "";
 
 button.onclick = () => {
-  if (receiver.state === "blocked") return receiver.unblock();
-  if (receiver.state === "idle") receiver.listen(choice.value || null);
-  else receiver.stop();
-  memory.set("listening", receiver.state !== "idle");
+	ending = "";
+	if (receiver.state === "blocked") return receiver.unblock();
+	if (receiver.state === "idle") receiver.listen(choice.value || null);
+	else receiver.stop();
+	remember("listening", receiver.state !== "idle");
 };
 
-let ending = "";
-socket.on("stream_ended", ({ stream_id, reason }) => {
-  ending = reasonText(reason);
-  if (stream_id === receiver.chosen) describe();
+function describe() {
+	const { state, problem, route, chosen, stream, streamId } = receiver;
+	const words = {
+		idle: "Off",
+		waiting: `${ending}Waiting for ${chosen ? `“${chosen}”` : "the next voice"}…`,
+		joining: "Joining…",
+		playing: `You hear “${stream?.name ?? streamId}”`,
+		blocked: "Tap once to hear",
+		reconnecting: "Coming back…",
+	};
+	show("state", words[state]);
+	show("problem", socket.problem ? "" : problemText(problem));
+	show("listen-label", { idle: "Listen", blocked: "Tap to hear" }[state] ?? "Stop");
+	button.dataset.state = { joining: "busy", reconnecting: "busy" }[state] ?? state;
+	button.setAttribute("aria-pressed", state !== "idle" && state !== "blocked");
+	byId("hint").hidden = state !== "idle";
+	byId("spectrum").hidden = state !== "playing";
+	const mp3 = route === "mp3" && state === "playing";
+	show("route", mp3 ? "WebRTC does not get through here, so this is the MP3 stream, a little further behind." : "");
+	keepAwake(state !== "idle" && awake.checked);
+}
+socket.on("state", describe);
+socket.on("stream_ended", ({ reason }) => {
+	ending = reason?.includes("idle") ? "It ended: nobody listened. " : "The voice ended. ";
+	describe();
 });
 
-function describe() {
-  const { state, problem } = receiver;
-  const words = {
-    idle: "Off",
-    waiting: `${ending} Waiting for ${receiver.chosen ? `“${receiver.chosen}”` : "the next voice"}…`.trim(),
-    joining: "Joining…",
-    playing: `You hear “${receiver.stream?.name ?? receiver.streamId}”`,
-    blocked: "Tap once to hear",
-    reconnecting: "Coming back…",
-  };
-  byId("state").textContent = words[state];
-  show("problem", socket.state === "waiting" ? "" : problemText(problem));
-  button.dataset.state = { idle: "idle", blocked: "idle", playing: "live" }[state] ?? (state === "waiting" ? "wait" : "busy");
-  button.setAttribute("aria-pressed", String(state !== "idle" && state !== "blocked"));
-  byId("listen-label").textContent = { idle: "Listen", blocked: "Tap to hear" }[state] ?? "Stop";
-  byId("hint").hidden = state !== "idle";
-  byId("spectrum").hidden = state === "idle";
-  byId("route").textContent = receiver.route === "mp3" && state === "playing"
-    ? "WebRTC does not get through on this network, so you hear the MP3 stream, which is a little further behind." : "";
-  keepAwake(state !== "idle" && byId("awake").checked);
-}
-
-// --- The picture ----------------------------------------------------------------------------------------------
-
-/** @type {Analyser | null} */
 let analyser = null;
 let pictureAt = 0;
-/** @type {string | null} */
 let watched = null;
+let measure = null;
+
+function draw(bands, level) {
+	showSpectrum(byId("spectrum"), bands);
+	showLevel(button, level);
+}
 
 socket.on("audio_data", ({ stream_id, level, spectrum: bands }) => {
-  if (stream_id !== receiver.streamId || receiver.state !== "playing") return;
-  pictureAt = performance.now();
-  spectrum.show(bands);
-  showLevel(button, level);
+	if (stream_id !== watched) return;
+	pictureAt = performance.now();
+	draw(bands, level);
 });
 
 function watch() {
-  const next = receiver.state === "playing" ? receiver.streamId : null;
-  if (next !== watched) {
-    if (watched) socket.send({ type: "unsubscribe_visualization" });
-    if (next) socket.send({ type: "subscribe_visualization", stream_id: next });
-    pictureAt = performance.now();
-    watched = next;
-    measure = null;
-  }
-  if (next) return;
-  spectrum.show(new Array(32).fill(-Infinity));
-  showLevel(button, -Infinity);
+	const next = receiver.state === "playing" ? receiver.streamId : null;
+	if (next === watched) return;
+	if (watched) socket.send({ type: "unsubscribe_visualization" });
+	if (next) socket.send({ type: "subscribe_visualization", stream_id: next });
+	watched = next;
+	measure = null;
+	pictureAt = performance.now();
+	draw(SILENCE, -Infinity);
 }
 
 setInterval(() => {
-  const own = receiver.state === "playing" && receiver.media && performance.now() - pictureAt > OWN_PICTURE_AFTER_MS;
-  if (!own && analyser) {
-    analyser.close();
-    analyser = null;
-  } else if (own) {
-    analyser ??= new Analyser(/** @type {MediaStream} */ (receiver.media));
-    spectrum.show(analyser.spectrum());
-    showLevel(button, analyser.level);
-  }
+	if (watched && receiver.media && performance.now() - pictureAt > OWN_PICTURE_AFTER_MS) {
+		analyser ??= new Analyser(receiver.media);
+		draw(analyser.spectrum, analyser.level);
+	} else {
+		analyser?.close();
+		analyser = null;
+	}
 }, 100);
 
-// --- The delay ------------------------------------------------------------------------------------------------
-
-/** @type {ReturnType<typeof delayMeter> | null} */
-let measure = null;
-const ms = (value) => `${Math.round(value)} ms`;
-
 async function showDelay() {
-  const { peer, audio, route, state } = receiver;
-  if (state !== "playing") return (byId("delay").textContent = "");
-  if (route === "mp3") {
-    const ahead = audio.buffered.length ? audio.buffered.end(audio.buffered.length - 1) - audio.currentTime : 0;
-    return (byId("delay").textContent = `${ahead.toFixed(1)} s wait in this browser, measured`);
-  }
-  if (!peer) return;
-  measure ??= delayMeter(peer);
-  const delay = await measure();
-  if (!delay) return;
-  const parts = [`buffer ${ms(delay.buffer)}`];
-  if (delay.network !== null) parts.unshift(`network ${ms(delay.network)}`);
-  if (delay.output !== null) parts.push(`loudspeaker ${ms(delay.output)}`);
-  byId("delay").textContent = `${ms(delay.total)} behind the server, measured (${parts.join(" + ")})`;
+	const { peer, audio, route, state } = receiver;
+	if (state !== "playing") return show("delay", "");
+	if (route === "mp3") {
+		const wait = audio.buffered.length ? audio.buffered.end(audio.buffered.length - 1) - audio.currentTime : 0;
+		return show("delay", `${wait.toFixed(1)} s measured in this browser’s buffer; the encoder adds a little`);
+	}
+	measure ??= peer && delayMeter(peer);
+	const delay = await measure?.();
+	if (!delay) return;
+	const parts = [[delay.network, "network"], [delay.buffer, "buffer"], [delay.output, "loudspeaker"]].filter(([ms]) => ms >= 0);
+	const total = parts.reduce((sum, [ms]) => sum + ms, 0);
+	const said = parts.map(([ms, part]) => `${ms.toFixed()} ms ${part}`).join(" + ");
+	show("delay", `${total.toFixed()} ms behind the server, measured: ${said}`);
 }
 setInterval(showDelay, 2000);
 
 receiver.on("state", () => {
-  describe();
-  watch();
-  showDelay();
+	describe();
+	watch();
+	showDelay();
 });
 receiver.on("route", describe);
 
-// --- Settings -------------------------------------------------------------------------------------------------
-
-const volume = byId("volume");
-volume.value = memory.get("volume", 100);
-volume.oninput = () => {
-  receiver.audio.volume = volume.value / 100;
-  memory.set("volume", Number(volume.value));
-};
-volume.oninput();
 receiver.audio.volume = 0.5;
-byId("volume-help").hidden = receiver.audio.volume === 0.5; // iOS ignores it
+byId("volume-help").hidden = receiver.audio.volume === 0.5; // iOS leaves it at 1
+volume.value = recall("volume", 100);
+volume.oninput = () => {
+	receiver.audio.volume = volume.value / 100;
+	remember("volume", volume.value);
+};
 volume.oninput();
 
-byId("awake").checked = memory.get("awake", true);
-byId("awake").onchange = () => {
-  memory.set("awake", byId("awake").checked);
-  describe();
+awake.checked = recall("awake", true);
+awake.onchange = () => {
+	remember("awake", awake.checked);
+	describe();
 };
 
-const asked = new URL(location.href).searchParams.get("stream");
-let wantedStream = asked ?? memory.get("stream", "");
+let wanted = new URL(location.href).searchParams.get("stream") ?? recall("stream", "");
 function listStreams() {
-  const streams = [...socket.streams];
-  if (wantedStream && !streams.some((stream) => stream.stream_id === wantedStream)) {
-    streams.push({ stream_id: wantedStream, name: `${wantedStream} (not live now)` });
-  }
-  const options = streams.map(({ stream_id, name }) => new Option(name, stream_id));
-  choice.replaceChildren(choice.options[0], ...options);
-  choice.value = wantedStream;
+	const options = socket.streams.map(({ stream_id, name }) => new Option(name, stream_id));
+	if (wanted && !options.some(({ value }) => value === wanted)) options.push(new Option(`${wanted} (not live)`, wanted));
+	choice.replaceChildren(choice.options[0], ...options);
+	choice.value = wanted;
 }
 choice.onchange = () => {
-  wantedStream = choice.value;
-  memory.set("stream", wantedStream);
-  if (receiver.state !== "idle") receiver.listen(wantedStream || null);
+	wanted = choice.value;
+	remember("stream", wanted);
+	if (receiver.state !== "idle") receiver.listen(wanted || null);
+	describe();
 };
 socket.on("streams", listStreams);
 
 listStreams();
 describe();
-if (memory.get("listening", false)) receiver.listen(wantedStream || null); // a tablet that restarted in the night
+if (recall("listening", false)) receiver.listen(wanted || null); // a tablet that restarted in the night

@@ -1,5 +1,4 @@
-// @ts-check
-/** A browser at `latest.mp3` while nobody talks. The audio server has no WebSocket, so this page asks. */
+/** A browser at `latest.mp3` while nobody talks; the audio server has no WebSocket, so this page asks. */
 const ASK_MS = 2_000;
 const byId = (id) => /** @type {any} */ (document.getElementById(id));
 const audio = new Audio();
@@ -8,47 +7,52 @@ let pressed = false;
 let playing = false;
 
 function stop() {
-  playing = false;
-  audio.removeAttribute("src");
-  audio.load();
+	playing = false;
+	audio.removeAttribute("src");
+	audio.load();
 }
 
 async function play() {
-  pressed = playing = true;
-  audio.src = `latest.mp3${location.search}`;
-  await audio.play().catch(stop);
-  draw();
+	pressed = playing = true;
+	draw(true);
+	audio.src = `latest.mp3${location.search}`;
+	await audio.play().catch(() => playing && stop());
+	draw(playing);
 }
 
-/** @param {string[] | null} live ids, or null where the server does not answer */
-function draw(live = ["latest"]) {
-  const waiting = !live?.length;
-  byId("spinner").hidden = !waiting;
-  byId("start").hidden = waiting;
-  byId("start").dataset.state = playing ? "live" : "idle";
-  byId("start-label").textContent = playing ? "Stop" : "Start";
-  const words = playing ? "You hear the live voice" : waiting ? "Nobody is talking yet" : "A voice is live";
-  byId("state").textContent = live ? words : "The server does not answer";
-  byId("hint").textContent = live
-    ? waiting ? "Leave this page open: it looks every other second." : playing ? "" : "Press to hear it."
-    : "Is it running, and are you on the same network? Trying again by itself.";
+/** @param {boolean | undefined} live undefined where the server does not answer */
+function draw(live) {
+	let words = ["Nobody is talking yet", "Leave this page open: it looks every other second."];
+	if (live) words = ["A voice is live", "Press to hear it."];
+	if (playing) words = ["You hear the live voice", "Further voices start by themselves."];
+	if (live === undefined) words = ["The server does not answer", "Is it running? Trying again by itself."];
+	byId("spinner").hidden = live;
+	byId("start").hidden = !live;
+	byId("start").dataset.state = playing ? "playing" : "idle";
+	byId("start-label").textContent = playing ? "Stop" : "Start";
+	if (byId("state").textContent !== words[0]) byId("state").textContent = words[0];
+	byId("hint").textContent = words[1];
 }
 
 async function ask() {
-  if (!playing) {
-    const reply = await fetch(`status${location.search}`, { cache: "no-store" }).catch(() => null);
-    const live = reply?.ok ? (await reply.json()).active_streams : null;
-    if (live?.length && pressed) await play();
-    else draw(live);
-  }
-  setTimeout(ask, ASK_MS);
+	if (!playing) {
+		const reply = await fetch(`status${location.search}`).catch(() => null);
+		const live = reply?.ok ? (await reply.json()).active_streams.length > 0 : undefined;
+		if (live && pressed) play();
+		else draw(live);
+	}
+	setTimeout(ask, ASK_MS);
 }
 
 byId("start").onclick = () => {
-  if (!playing) return play();
-  stop();
-  pressed = false;
-  draw();
+	if (!playing) return play();
+	pressed = false;
+	stop();
+	draw(true);
 };
-audio.onended = audio.onerror = () => playing && (stop(), draw([]));
+audio.onended = audio.onerror = () => {
+	if (!playing) return;
+	stop();
+	draw(false);
+};
 ask();

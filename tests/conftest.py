@@ -6,11 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.audio import Samples, write_wav
 from tests.support.browsers import BROWSERS, BrowserPage, browser_page
 from tests.support.server import RunningServer, running_server
 from tests.support.speech import synthesise
+
+# A busy machine makes no difference to what is tested.
+settings.register_profile("relay", deadline=None)
+settings.load_profile("relay")
 
 
 @pytest.fixture(scope="session")

@@ -329,6 +329,21 @@ def test_folder_that_cannot_be_written_means_no_https_and_one_warning(
     )
 
 
+def test_user_without_a_home_folder_means_no_https_and_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a container that runs under a number which no account has."""
+
+    def unknown(user: int) -> None:
+        raise KeyError(user)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delenv("HOME")
+
+    assert open_certificates(ServerSettings(), {}) is None
+    assert warnings(caplog).endswith('server.data_dir is "": this user has no home folder, so name a folder')
+
+
 def test_folder_that_became_read_only_is_still_used(ordinary_user: Path, machine: Machine) -> None:
     folder = ordinary_user / "tls"
     authority_pem = machine.certificates(folder).authority_pem()

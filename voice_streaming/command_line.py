@@ -15,6 +15,7 @@ from .config import ConfigError, Settings, load
 from .process import FILES_BESIDE_CONNECTIONS, raise_file_limit
 from .startup import StartError
 
+DEFAULT_CONFIG = Path(__file__).parent.parent / "config.json"
 EXIT_CANNOT_START = 1
 EXIT_WRONG_SETTING = 2
 
@@ -32,7 +33,7 @@ def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
         "server.log_level": parsed.log_level,
     }
     try:
-        settings = load(Path(config_path) if config_path else None, os.environ, overrides)
+        settings = load(Path(config_path) if config_path else None, os.environ, overrides, default_path=DEFAULT_CONFIG)
     except ConfigError as error:
         return _fail(error, EXIT_WRONG_SETTING)
     logging.basicConfig(
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="address to listen on (default 0.0.0.0: every address)")
     parser.add_argument("--port", type=int, help="port of pages and signalling (default 8080)")
     parser.add_argument("--audio-port", type=int, help="port of the MP3 streams (default 8081)")
-    parser.add_argument("--config", metavar="FILE", help="settings as JSON (default config.json, if it is there)")
+    parser.add_argument("--config", metavar="FILE", help="settings as JSON (default: config.json beside the program)")
     parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR (default INFO)")
     parser.add_argument("--demo", action="store_true", help="publish a spoken sample as the stream `demo`")
     parser.add_argument("--version", action="version", version=__version__)

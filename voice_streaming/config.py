@@ -6,6 +6,7 @@ Every key is checked in the layer that names it, so that an error can say where 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,11 +38,15 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 class ConfigError(Exception):
     """A setting is wrong; the message is one line that names the key, the value and what is allowed."""
 
+    def __init__(self, message: str) -> None:
+        # Keys are quoted as they stand in a file, and JSON allows line ends in them.
+        super().__init__("".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in message))
+
 
 class IceServer(Struct, frozen=True, forbid_unknown_fields=True):
     """An ICE server, as W3C's `RTCIceServer` has it; STUN only, as nothing is relayed outside of the network."""
 
-    urls: Annotated[str, Meta(pattern="^stun:")]
+    urls: Annotated[str, Meta(pattern=r"^stun:[^\s:?]+(:[0-9]{1,5})?$")]
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +87,7 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     resume_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     """How long a stream with a name waits for a sender that was lost; then it ends."""
     host_addresses: tuple[str, ...] = ()
-    """Addresses to gather ICE candidates on; none given: every address of the machine but loopback."""
+    """Addresses to gather ICE candidates on; none given: every address that others can reach."""
     opus_bitrate_bps: Annotated[int, Meta(ge=6000, le=510_000)] = 48_000
     opus_fec: bool = True
     opus_dtx: bool = False
@@ -155,7 +160,7 @@ def load(
     environment: Mapping[str, str],
     overrides: Mapping[str, Any],
     *,
-    default_path: Path = Path("config.json"),
+    default_path: Path | None = None,
     options_path: Path = ADDON_OPTIONS_PATH,
 ) -> Settings:
     """Reads every layer and returns the settings that result.
@@ -166,7 +171,7 @@ def load(
     layers = []
     if config_path is not None:
         layers.append(_file_layer(config_path))
-    elif default_path.exists():
+    elif default_path is not None and default_path.exists():
         layers.append(_file_layer(default_path))
     if options_path.exists():
         layers.append(_file_layer(options_path))
@@ -227,16 +232,23 @@ def _file_layer(path: Path) -> Layer:
 
 def _convert(layer: Layer) -> Settings:
     try:
-        return msgspec.convert(layer.values, Settings, strict=layer.strict)
+        settings = msgspec.convert(layer.values, Settings, strict=layer.strict)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{layer.source}: {_explained(str(error), layer.values)}") from error
+    for index, address in enumerate(settings.webrtc.host_addresses):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            key = f"webrtc.host_addresses.{index}"
+            raise ConfigError(f"{layer.source}: {key} is {_shown(address)}: expected an IP address") from None
+    return settings
 
 
 def _explained(message: str, values: dict[str, Any]) -> str:
     """Turns msgspec's "Expected `int` >= 1 - at `$.server.port`" into key, value and what is allowed."""
     reason, _, path = message.partition(" - at `$")
     keys = re.findall(r"[^.\[\]`]+", path)
-    if unknown := re.search(r"unknown field `(.*)`", reason):
+    if unknown := re.search(r"unknown field `(.*)`", reason, re.DOTALL):
         return f"{'.'.join([*keys, unknown[1]])}: there is no such setting"
     value: Any = values
     for key in keys:

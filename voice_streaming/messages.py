@@ -106,12 +106,17 @@ def parse(text: str) -> AnyClientMessage:
     except msgspec.ValidationError as error:
         reason = str(error)
         code = "unknown_type" if "Invalid value" in reason and reason.endswith("`$.type`") else "bad_message"
-        raise Refused(code, reason) from None
+        raise Refused(code, _brief(reason)) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Refused("bad_message", f"not JSON: {error}") from None
     if isinstance(message, StartSending) and message.name is not None:
         return StartSending(name=stream_name(message.name))
     return message
+
+
+def _brief(reason: str) -> str:
+    """The reason without the middle of a long value that it quotes: the client knows what it sent."""
+    return reason if len(reason) <= 200 else f"{reason[:120]}...{reason[-60:]}"
 
 
 def stream_name(name: str) -> str:
@@ -133,7 +138,7 @@ class StreamDetails(Struct, frozen=True):
     receivers: int
     listeners: int
     state: str
-    paused: bool
+    paused: bool = False
 
 
 class ServerMessage(Struct, frozen=True, tag_field="type"):

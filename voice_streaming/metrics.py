@@ -15,7 +15,7 @@ def prometheus(figures: Figures) -> str:
     lines = []
     for name, value in figures.items():
         if isinstance(value, bool | int | float):
-            lines += [f"# TYPE {PREFIX}{name} gauge", f"{PREFIX}{name} {float(value):g}"]
+            lines += [f"# TYPE {PREFIX}{name} gauge", f"{PREFIX}{name} {+value}"]
     return "\n".join(lines) + "\n"
 
 

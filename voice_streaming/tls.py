@@ -59,11 +59,11 @@ def open_certificates(server: ServerSettings, environment: Mapping[str, str]) ->
     """
     if server.tls == "off":
         return None
-    if server.ssl_cert_file:
+    if server.tls == "files" or server.ssl_cert_file:
         return CertificateFiles(Path(server.ssl_cert_file), Path(server.ssl_key_file))
     try:
         return LocalCertificates(data_folder(server, environment) / "tls", lambda: local_names(server.tls_names))
-    except TlsUnavailable as error:
+    except (TlsUnavailable, ConfigError) as error:
         logger.warning("No HTTPS, so other machines' browsers give no microphone: %s", error)
         return None
 

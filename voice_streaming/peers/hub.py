@@ -8,9 +8,9 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from aioice.ice import get_host_addresses
 from aiortc.rtcdtlstransport import RTCCertificate
 
+from ..addresses import lan_addresses
 from ..config import WebrtcSettings
 from ..fanout import Fanout
 from ..relay import OpusTrack, VoiceRelay
@@ -39,8 +39,6 @@ class Peers:
 
     def __init__(self, settings: WebrtcSettings, relay: VoiceRelay) -> None:
         self.settings = settings
-        self.early_media = 0
-        """Media datagrams that came before the keys."""
         self.refused_media = 0
         """Media datagrams that failed authentication, were replayed or do not parse."""
         self._relay = relay
@@ -82,7 +80,7 @@ class Peers:
 
     def sockets(self) -> list[SharedSocket]:
         """One for each host address that this machine has now; those of addresses that are gone close with use."""
-        hosts = self._hosts()
+        hosts = self.hosts()
         for host in hosts:
             if host not in self._sockets:
                 try:
@@ -93,12 +91,13 @@ class Peers:
             self._sockets.pop(host).close()
         return [self._sockets[host] for host in hosts if host in self._sockets]
 
-    def _hosts(self) -> list[str]:
+    def hosts(self) -> list[str]:
+        """The addresses to gather candidates on."""
         if self.settings.host_addresses:
             return list(self.settings.host_addresses)
         now_s = time.monotonic()
         if now_s - self._listed_s > ADDRESSES_AGE_S:
-            self._listed = get_host_addresses(use_ipv4=True, use_ipv6=True) or ["127.0.0.1"]
+            self._listed = lan_addresses() or ["127.0.0.1"]
             self._listed_s = now_s
         return self._listed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 LEFT = "left"
 """The reason when a peer says goodbye, by RTCP or DTLS."""
 MAX_TRICKLED_CANDIDATES = 64
+MAX_EARLY_DATAGRAMS = 50
+"""Media that may wait for the keys: one second of 20 ms packets."""
 STUN_TIMEOUT_S = 2.0
 """A description waits no longer than this for a configured STUN server."""
 
@@ -67,6 +70,8 @@ class Peer:
         self._peers = peers
         self._closed = False
         self._candidates = 0
+        self._early: deque[bytes] | None = deque(maxlen=MAX_EARLY_DATAGRAMS)
+        """Media that came before the keys: the other side has them first, and starts at once."""
         self._consent: Consent | None = None
         self._checks_consent = False
         servers = [RTCIceServer(urls=server.urls) for server in peers.settings.ice_servers]
@@ -93,7 +98,7 @@ class Peer:
             raise Refused("too_many_candidates", f"More than {MAX_TRICKLED_CANDIDATES} candidates are not taken")
         if candidate is None or not candidate.candidate:
             return
-        taken = sdp.take_candidate(candidate.candidate)
+        taken = sdp.take_candidate(candidate.candidate, self._peers.hosts())
         if taken is not None:
             await self._dtls.transport.addRemoteCandidate(taken)
 
@@ -126,10 +131,12 @@ class Peer:
         """Stops media, while the connection is still open."""
 
     def _on_media(self, datagram: bytes) -> None:
-        session = self._dtls._rx_srtp
-        if session is None or self._closed:
-            self._peers.early_media += 1
+        if self._early is not None:
+            self._early.append(datagram)
             return
+        if self._closed:
+            return
+        session = self._dtls._rx_srtp
         try:
             if rtp.is_rtcp(datagram):
                 self._on_rtcp(session.unprotect_rtcp(datagram))
@@ -172,6 +179,9 @@ class Peer:
             self._consent = Consent(self._ice, asyncio.get_running_loop().time())
             self._peers.join_round(self)
             self.on_connected()
+            early, self._early = self._early, None
+            for datagram in early or ():
+                self._on_media(datagram)
 
     def _start_media(self) -> None:
         raise NotImplementedError
