@@ -125,7 +125,7 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How much is written to a listener at once, rounded to whole MP3 frames."""
     burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
     """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
-    jitter_ms: Annotated[int, Meta(ge=20, le=1000)] = 60
+    jitter_ms: Annotated[int, Meta(ge=0, le=1000)] = 40
     """How much later than usual a packet may come and still be heard; adds that much delay."""
     max_listeners: Count = 2000
     max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
