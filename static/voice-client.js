@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The browser's side of the voice relay, for these pages and for others (a Home Assistant card, say):
+ * The browser's side of the voice relay, for these pages and for others:
  *
  *   import { VoiceSocket, VoiceReceiver } from "http://relay:8080/static/voice-client.js";
  *   const socket = new VoiceSocket();           // finds the server by the address of this file

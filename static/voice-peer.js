@@ -17,7 +17,7 @@ export function openPeer(onChange) {
 	return peer;
 }
 
-/** Sends the local description as soon as it has a candidate; later ones follow in messages of their own.
+/** Sends the local description as soon as it has a candidate; the others follow.
  *  @param {import("./voice-socket.js").VoiceSocket} socket @param {RTCPeerConnection} peer
  *  @param {"offer" | "answer"} kind */
 export async function describe(socket, peer, kind) {

@@ -1,4 +1,4 @@
-/** A browser at `latest.mp3` while nobody talks; the audio server has no WebSocket, so this page asks. */
+/** The audio server has no WebSocket, so this page asks. */
 const ASK_MS = 2_000;
 const byId = (id) => /** @type {any} */ (document.getElementById(id));
 const audio = new Audio();
@@ -22,9 +22,9 @@ async function play() {
 
 /** @param {boolean | undefined} live undefined where the server does not answer */
 function draw(live) {
-	let words = ["Nobody is talking yet", "Leave this page open: it looks every other second."];
+	let words = ["Nobody is talking yet", "Leave this page open."];
 	if (live) words = ["A voice is live", "Press to hear it."];
-	if (playing) words = ["You hear the live voice", "Further voices start by themselves."];
+	if (playing) words = ["You hear the live voice", "Later voices start by themselves."];
 	if (live === undefined) words = ["The server does not answer", "Is it running? Trying again by itself."];
 	byId("spinner").hidden = live;
 	byId("start").hidden = !live;

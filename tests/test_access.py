@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.ports import free_port
 from voice_streaming import messages
 from voice_streaming.access import _MESSAGE_SCOPES, EVERYTHING, Access, Grant, Scope, new_token
 from voice_streaming.config import AccessSettings, TokenSettings
@@ -46,8 +47,9 @@ class Door:
 
 
 @asynccontextmanager
-async def door(settings: AccessSettings) -> AsyncIterator[Door]:
-    access = Access(settings)
+async def door(settings: AccessSettings, *, as_ingress: bool = False) -> AsyncIterator[Door]:
+    port = free_port()
+    access = Access(settings, port if as_ingress else 0)
 
     async def grant(request: web.Request) -> web.Response:
         found = access.grant(request)
@@ -65,7 +67,7 @@ async def door(settings: AccessSettings) -> AsyncIterator[Door]:
     app.add_routes(
         [web.get("/grant", grant), web.get("/require/{scope}/{stream}", require), web.get("/origin", origin)]
     )
-    async with TestServer(app) as server:
+    async with TestServer(app, port=port) as server:
         yield Door(access, f"http://127.0.0.1:{server.port}")
 
 
@@ -121,7 +123,7 @@ INGRESS_HEADERS = {
 
 
 async def test_ingress_headers_are_believed_from_its_address() -> None:
-    async with door(msgspec.structs.replace(SETTINGS, ingress_address="127.0.0.1")) as asked:
+    async with door(msgspec.structs.replace(SETTINGS, ingress_address="127.0.0.1"), as_ingress=True) as asked:
         headers = {**INGRESS_HEADERS, "Origin": "https://home.example:8123"}
         assert await asked.get("/origin", **headers) == (200, "192.168.1.77")
         assert await asked.get("/grant", **headers) == (200, "['receive', 'send'] ['any']")
@@ -130,8 +132,8 @@ async def test_ingress_headers_are_believed_from_its_address() -> None:
 
 
 async def test_ingress_headers_of_others_count_for_nothing() -> None:
-    for address in ("172.30.32.2", ""):
-        async with door(msgspec.structs.replace(SETTINGS, ingress_address=address)) as asked:
+    for address, as_ingress in (("172.30.32.2", True), ("127.0.0.1", False), ("", True)):
+        async with door(msgspec.structs.replace(SETTINGS, ingress_address=address), as_ingress=as_ingress) as asked:
             assert (await asked.get("/grant", **INGRESS_HEADERS))[0] == 401
             assert (await asked.get("/origin", **INGRESS_HEADERS, Origin="https://home.example"))[0] == 403
             assert await asked.get("/origin", **INGRESS_HEADERS) == (200, "127.0.0.1")

@@ -117,7 +117,9 @@ async def test_the_server_has_a_limit_of_its_own() -> None:
 
 
 async def test_the_proxy_stands_for_many() -> None:
-    settings = msgspec.structs.replace(FEW, access=AccessSettings(ingress_address="127.0.0.1"))
+    settings = msgspec.structs.replace(
+        FEW, access=AccessSettings(ingress_address="127.0.0.1"), server=ServerSettings(ingress_port=8099)
+    )
     async with open_doors(settings) as (doors, port):
         writers = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(10)]
         await eventually(lambda: doors.connections == 10)

@@ -86,12 +86,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Access:
     """Decides by the settings. Without tokens everybody may do everything: the network is trusted then."""
 
-    def __init__(self, settings: AccessSettings) -> None:
+    def __init__(self, settings: AccessSettings, ingress_port: int = 0) -> None:
+        """`ingress_port` is the one where ingress headers are believed, from `access.ingress_address`; 0 is none."""
         self.unauthorized = 0
         """Requests without a token that is good enough."""
         self.foreign_origins = 0
         """Requests of pages from elsewhere."""
         self._settings = settings
+        self._ingress_port = ingress_port
         self._origins = {origin.lower() for origin in settings.allowed_origins}
         self._opaque = [
             (_digest(token.token), _grant(token.scopes, token.streams or None)) for token in settings.tokens
@@ -152,8 +154,11 @@ class Access:
         return await handler(request)
 
     def _is_ingress(self, request: web.Request) -> bool:
-        peer = request.transport and request.transport.get_extra_info("peername")
-        return bool(peer and self._settings.ingress_address and peer[0] == self._settings.ingress_address)
+        transport = request.transport
+        if not self._ingress_port or transport is None:
+            return False
+        own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        return bool(own and peer and own[1] == self._ingress_port and peer[0] == self._settings.ingress_address)
 
     def _check(self, token: str) -> Grant | None:
         if not token.isascii():

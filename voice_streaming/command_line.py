@@ -20,6 +20,7 @@ from .messages import stream_name
 from .process import FILES_BESIDE_CONNECTIONS, raise_file_limit
 from .refusal import Refused
 from .startup import StartError
+from .supervisor import chosen_ports
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "config.json"
 EXIT_CANNOT_START = 1
@@ -41,7 +42,13 @@ def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
         "server.log_level": parsed.log_level,
     }
     try:
-        settings = load(Path(config_path) if config_path else None, os.environ, overrides, default_path=DEFAULT_CONFIG)
+        settings = load(
+            Path(config_path) if config_path else None,
+            os.environ,
+            overrides,
+            addon_ports=chosen_ports(os.environ),
+            default_path=DEFAULT_CONFIG,
+        )
     except ConfigError as error:
         return _fail(error, EXIT_WRONG_SETTING)
     if parsed.command == "token":

@@ -61,7 +61,7 @@ class Doors:
         self.refused_of_address = 0
         self.max_connections = settings.server.max_connections + settings.audio.max_listeners + SPARE_CONNECTIONS
         self._per_address = settings.limits.tcp_connections_per_address
-        self._proxy = settings.access.ingress_address
+        self._proxy = settings.access.ingress_address if settings.server.ingress_port else ""
         self._of_address: Counter[str] = Counter()
         self._listening: list[socket.socket] = []
         self._refusals: deque[socket.socket] = deque()

@@ -11,6 +11,7 @@ from aiohttp import web
 from .access import Access, Grant
 from .config import Settings
 from .doors import Doors
+from .ingress import ingress_guard
 from .limits import Limits
 from .metrics import Figures
 from .registry import Connection, Stream
@@ -22,7 +23,8 @@ class Gate:
     def __init__(
         self, settings: Settings, connections: Mapping[str, Connection[Any]], streams: Mapping[str, Stream]
     ) -> None:
-        self.access = Access(settings.access)
+        self.access = Access(settings.access, settings.server.ingress_port)
+        self._ingress_guard = ingress_guard(settings.server.ingress_port)
         self.limits = Limits(settings, connections, streams)
         self.doors = Doors(settings)
 
@@ -36,7 +38,7 @@ class Gate:
 
     def application(self) -> web.Application:
         """One that admits requests as it should."""
-        return web.Application(middlewares=(self.limits.pace, self.access.guard))
+        return web.Application(middlewares=(self._ingress_guard, self.limits.pace, self.access.guard))
 
     def close(self) -> None:
         """Nobody gets in any more."""

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from .addresses import lan_addresses
 from .config import Settings
-from .doors import Doors
+from .doors import Doors, Protocols
 from .tls import CHECK_INTERVAL_S, Certificates
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,15 @@ class OpenPorts:
             context = self._certificates.context()
             start = partial(self._doors.open, server.host, server.tls_port, protocols, context)
             await _open("server.tls_port", server.tls_port, start)
+        if server.ingress_port:
+            await self._open_ingress(server.host, server.ingress_port, protocols)
+
+    async def _open_ingress(self, host: str, port: int, protocols: Protocols) -> None:
+        """Without it, the pages are still found at their own address: it is no reason not to start."""
+        try:
+            await _open("server.ingress_port", port, partial(self._doors.open, host, port, protocols))
+        except StartError as error:
+            logger.warning("Home Assistant's side bar cannot show the pages: %s", error)
 
     async def close(self) -> None:
         self._doors.stop_listening()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from playwright.async_api import Browser, async_playwright
 
 from tests.support.availability import require_linux, require_program
+from tests.support.trust import trust_authority
 
 # Chromium heeds the last --disable-features only, so ours, which comes last, repeats those of Playwright's that keep
 # the browser off the network and off our plain HTTP addresses. The first one makes Chromium name 127.0.0.1 in its ICE
@@ -37,12 +40,14 @@ async def chromium(
     grant_microphone: bool = True,
     autoplay: bool = True,
     arguments: Sequence[str] = (),
+    authority: Path | None = None,
 ) -> AsyncIterator[Browser]:
     """Run a headless Chromium with an empty profile and WebRTC on loopback while the block runs.
 
     The microphone plays the WAV file over and over (beeps without one). `grant_microphone=False` asks the user, whom
     nobody plays, so that only `BrowserContext.grant_permissions` gives access. `autoplay=False` keeps the rule for
     users: no sound before a click; note that Playwright's `evaluate` counts as one.
+    `authority` is a PEM file with a certificate authority that the browser trusts.
     """
     executable = require_chromium()
     switches = [
@@ -57,8 +62,16 @@ async def chromium(
         switches.append(f"--use-file-for-fake-audio-capture={microphone}")
     if grant_microphone:
         switches.append("--use-fake-ui-for-media-stream")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable, args=[*switches, *arguments])
+    environment: dict[str, str | float | bool] = {**os.environ}
+    async with AsyncExitStack() as stack:
+        if authority is not None:
+            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True))
+            trust_authority(Path(home, ".pki", "nssdb"), authority)
+            environment["HOME"] = home
+        playwright = await stack.enter_async_context(async_playwright())
+        browser = await playwright.chromium.launch(
+            executable_path=executable, args=[*switches, *arguments], env=environment
+        )
         try:
             yield browser
         finally:
