@@ -5,11 +5,11 @@ import { audience, problemText } from "./words.js";
 
 /** A press longer than this is a hold: the stream ends with it. */
 const HOLD_MS = 400;
-/** A microphone that gives less for so long is switched off, or the wrong one. */
+/** A microphone this quiet for so long is off, or the wrong one. */
 const SILENCE_DB = -75;
 const SILENT_MS = 5_000;
 
-addEventListener("pagehide", () => sender.stop()); // before the socket closes
+addEventListener("pagehide", () => sender.stop()); // while there is a socket
 const socket = openSocket();
 const sender = new VoiceSender(socket);
 const talk = byId("talk");
@@ -37,7 +37,7 @@ function release() {
 talk.onpointerdown = (event) => event.button === 0 && press();
 talk.oncontextmenu = (event) => event.preventDefault(); // a long touch means talking here
 talk.onclick = (event) => {
-	if (event.detail) return; // pointerdown had it
+	if (event.detail) return; // pointerdown did
 	press(); // Enter, or a screen reader
 	heldSince = 0;
 };

@@ -1,6 +1,7 @@
 // @ts-check
 /**
- * @typedef {{stream_id: string, name: string, started_at?: number, receivers?: number, listeners?: number}} Stream
+ * @typedef {{stream_id: string, name: string, started_at?: number, receivers?: number, listeners?: number,
+ *   paused?: boolean}} Stream
  * @typedef {{code: string, message?: string}} Problem
  */
 
