@@ -298,6 +298,8 @@ async def test_a_stream_that_ended_leaves_no_fanout_behind_but_its_counts() -> N
         stage.track.stop()
         await peer.close()
         assert stage.peers.fanouts == []
+        assert stage.peers.fanout(stage.track) is not fanout()
+        assert stage.peers.fanouts == []
         assert (stage.peers.forwarded, stage.peers.dropped) == (1, 0)
         stage.track = OpusTrack()
         stage._open.clear()

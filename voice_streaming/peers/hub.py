@@ -65,9 +65,11 @@ class Peers:
     def fanout(self, track: OpusTrack) -> Fanout:
         fanout = self._fanouts.get(track)
         if fanout is None:
-            fanout = self._fanouts[track] = Fanout(self._relay, track)
-            # A fan-out knows its track, so that neither would ever be forgotten.
-            track.add_listener("ended", functools.partial(self._retire, track))
+            fanout = Fanout(self._relay, track)
+            if track.readyState == "live":
+                self._fanouts[track] = fanout
+                # A fan-out knows its track, so that neither would ever be forgotten.
+                track.add_listener("ended", functools.partial(self._retire, track))
         return fanout
 
     def _retire(self, track: OpusTrack) -> None:
