@@ -175,6 +175,7 @@ class VoiceStreamingServer:
             "slow_websockets_closed": self.too_slow,
             "loop_lag_p50_seconds": round(self._lag.median_s, 6),
             "loop_lag_max_seconds": round(self._lag.max_s, 6),
+            **self.audio_server.figures(),
         }
 
     # WebSockets
