@@ -22,6 +22,8 @@ from audio_stream_server import AudioStreamServer
 from voice_streaming import __version__, command_line, messages, metrics
 from voice_streaming.config import Settings
 from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
+from voice_streaming.discovery import announcements
+from voice_streaming.ingress import ingress_guard
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
 from voice_streaming.process import LoopLag, settle_memory
@@ -94,6 +96,7 @@ class VoiceStreamingServer:
             "renew-certificates": renew_certificates(self.certificates),
             "cleanup-stale-streams": self.cleanup_stale_streams(),
             "loop-lag": self._lag.run(),
+            **announcements(self.settings, self.certificates is not None, os.environ),
         }.items():
             self._tasks.spawn(work, name)
         if demo:
@@ -134,7 +137,7 @@ class VoiceStreamingServer:
             self.certificates.authority_pem if self.certificates else lambda: None,
             self.settings.server.frame_ancestors,
         )
-        application = web.Application()
+        application = web.Application(middlewares=[ingress_guard(self.settings.server.ingress_port)])
         application.add_routes([*site.routes(), *self.audio_server.routes()])
         application.on_response_prepare.append(site.add_headers)
         return application
@@ -169,8 +172,8 @@ class VoiceStreamingServer:
             "total_audio_bytes": self.streams.total_bytes,
             "webrtc_available": True,
             "receivers": sum(len(fanout) for fanout in fanouts),
-            "forwarded_packets": sum(fanout.forwarded for fanout in fanouts),
-            "dropped_packets": sum(fanout.dropped for fanout in fanouts),
+            "forwarded_packets": self.peers.forwarded,
+            "dropped_packets": self.peers.dropped,
             "refused_media": self.peers.refused_media,
             "slow_websockets_closed": self.too_slow,
             "loop_lag_p50_seconds": round(self._lag.median_s, 6),
@@ -382,11 +385,18 @@ class VoiceStreamingServer:
         if client.pc is not peer:
             return
         logger.debug("Connection %s: media lost: %s", client.id, reason)
-        if reason == LEFT:
-            self._drop(client, "sender left")
-        else:
+        if reason != LEFT:
             client.ws.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}").text)
-            self._drop(client, "sender lost", may_resume=True)
+        stream = self.active_streams.get(client.stream_id or "")
+        if client.role is Role.SENDER and client.name is not None and stream is not None and stream.is_live:
+            # Its socket is there: the next offer goes on with the stream, stop_stream ends it.
+            client.pc = None
+            client.advance(ConnectionState.READY)
+            self._tasks.spawn(peer.close(), f"close-peer-{client.id}")
+            if stream.sender_id == client.id:
+                self.streams.pause(stream, "sender lost")
+        else:
+            self._drop(client, "sender left" if reason == LEFT else "sender lost")
 
     async def _release(self, client: Client, reason: str, *, may_resume: bool = False) -> None:
         """Takes the client's role and media from it. Its socket stays; what it sent ends with `reason`.

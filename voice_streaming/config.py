@@ -25,9 +25,14 @@ ENVIRONMENT_KEYS = {
     "LOG_LEVEL": "server.log_level",
     "SSL_CERT_FILE": "server.ssl_cert_file",
     "SSL_KEY_FILE": "server.ssl_key_file",
+    "INGRESS_PORT": "server.ingress_port",
 }
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
+ADDON_CERTIFICATE_FOLDER = Path("/ssl")
+"""Where Home Assistant keeps certificates; add-ons name files in it without the folder."""
+
+MAX_PORT = 65_535
+Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 MachineName = Annotated[str, Meta(pattern=r"^(([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+|[0-9A-Fa-f:.]+)$", max_length=253)]
 """A DNS name or an IP address."""
@@ -69,6 +74,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """HTTPS beside HTTP: with `ssl_cert_file` where that is given, else with a certificate of our own (`auto`); only
     with `ssl_cert_file` (`files`); or none (`off`)."""
     tls_port: Port = 8443
+    ingress_port: Annotated[int, Meta(ge=0, le=MAX_PORT)] = 0
+    """A further port, for Home Assistant's ingress alone; 0 for none. The add-on sets it."""
     tls_names: tuple[MachineName, ...] = ()
     """Further names and addresses for our own certificate: what a router calls this machine (`box.fritz.box`)."""
     ssl_cert_file: str = ""
@@ -88,10 +95,22 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a stream with a name waits for a sender that was lost; then it ends."""
     host_addresses: tuple[str, ...] = ()
     """Addresses to gather ICE candidates on; none given: every address that others can reach."""
+    advertised_addresses: tuple[str, ...] = ()
+    """Addresses that clients are told instead of those of `host_addresses`: the machine's, when this is a container
+    behind its port forwarding. Goes with `udp_ports`."""
+    udp_ports: Annotated[str, Meta(pattern=r"^(\d{1,5}(-\d{1,5})?)?$")] = ""
+    """Where media sockets may bind, such as `40000` or `40000-40100`; empty: any free port. All peers share one socket
+    for each host address, so that one port is enough."""
     opus_bitrate_bps: Annotated[int, Meta(ge=6000, le=510_000)] = 48_000
     opus_fec: bool = True
     opus_dtx: bool = False
     opus_stereo: bool = False
+
+    @property
+    def udp_port_range(self) -> range:
+        """The ports of `udp_ports`; only 0, which is any free port, where it is empty."""
+        first, _, last = self.udp_ports.partition("-")
+        return range(int(first or 0), int(last or first or 0) + 1)
 
 
 class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,12 +138,24 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Web pages, such as `https://home.example:8123`, whose scripts may read the audio; `*` is any."""
 
 
+class DiscoverySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is told that this server is here."""
+
+    lan: bool = True
+    """Announce `_voice-streaming._tcp.local.` by multicast DNS; a server that listens on loopback only does not."""
+    addresses: tuple[str, ...] = ()
+    """Addresses to announce, each on its own network; none given: those that the server listens on, but loopback."""
+    home_assistant: bool = True
+    """Tell Home Assistant's Supervisor, where this runs as an add-on."""
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. Keys in files have the same nesting: `{"server": {"port": 8080}}`."""
 
     server: ServerSettings = ServerSettings()
     webrtc: WebrtcSettings = WebrtcSettings()
     audio: AudioSettings = AudioSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
 
 
 def data_folder(
@@ -160,13 +191,15 @@ def load(
     environment: Mapping[str, str],
     overrides: Mapping[str, Any],
     *,
+    addon_ports: Mapping[str, int] | None = None,
     default_path: Path | None = None,
     options_path: Path = ADDON_OPTIONS_PATH,
 ) -> Settings:
     """Reads every layer and returns the settings that result.
 
-    `config_path` must exist when given; `default_path` and `options_path` may be absent. `overrides` maps dotted keys
-    to values (the command line); None means not given. Raises ConfigError.
+    `config_path` must exist when given; `default_path` and `options_path` may be absent. `overrides` (the command line)
+    and `addon_ports` (what the Supervisor has under Network) map dotted keys to values; None means not given. Raises
+    ConfigError.
     """
     layers = []
     if config_path is not None:
@@ -174,11 +207,13 @@ def load(
     elif default_path is not None and default_path.exists():
         layers.append(_file_layer(default_path))
     if options_path.exists():
-        layers.append(_file_layer(options_path))
+        layers.append(_options_layer(options_path))
+    layers += [Layer("Home Assistant's Network settings", _nest(*port)) for port in (addon_ports or {}).items()]
+    # Without a key SSL_CERT_FILE is OpenSSL's own: the authorities to trust, which many systems set for every program.
     layers += [
         Layer(f"environment variable {name}", _nest(key, environment[name]), strict=False)
         for name, key in ENVIRONMENT_KEYS.items()
-        if environment.get(name)
+        if environment.get(name) and not (name == "SSL_CERT_FILE" and not environment.get("SSL_KEY_FILE"))
     ]
     layers += [Layer("command line", _nest(key, value)) for key, value in overrides.items() if value is not None]
     merged: dict[str, Any] = {}
@@ -197,6 +232,8 @@ def _check_together(settings: Settings) -> None:
     if server.tls != "off":
         _check_certificate_files(server)
         ports["server.tls_port"] = server.tls_port
+    if server.ingress_port:
+        ports["server.ingress_port"] = server.ingress_port
     for key, port in ports.items():
         if other := next((name for name, taken in ports.items() if taken == port and name != key), None):
             raise ConfigError(f"{key} is {port}: {other} is the same; each needs a port of its own")
@@ -206,7 +243,6 @@ def _check_certificate_files(server: ServerSettings) -> None:
     keys = {"server.ssl_cert_file": server.ssl_cert_file, "server.ssl_key_file": server.ssl_key_file}
     missing = [key for key, path in keys.items() if not path]
     if len(missing) == 1:
-        # OpenSSL knows SSL_CERT_FILE too, as the authorities to trust, and some systems set it for every program.
         raise ConfigError(
             f'{missing[0]} is "": give both server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
             "and SSL_KEY_FILE), or neither"
@@ -230,18 +266,44 @@ def _file_layer(path: Path) -> Layer:
     return Layer(str(path), values)
 
 
+def _options_layer(path: Path) -> Layer:
+    """An add-on's options: every choice from a list is text there, and certificates are named by their files' names."""
+    layer = _file_layer(path)
+    server = layer.values.get("server")
+    if isinstance(server, dict):
+        for key in ("ssl_cert_file", "ssl_key_file"):
+            if isinstance(name := server.get(key), str) and name:
+                server[key] = str(ADDON_CERTIFICATE_FOLDER / name)
+    layer.strict = False
+    return layer
+
+
 def _convert(layer: Layer) -> Settings:
     try:
         settings = msgspec.convert(layer.values, Settings, strict=layer.strict)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{layer.source}: {_explained(str(error), layer.values)}") from error
-    for index, address in enumerate(settings.webrtc.host_addresses):
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            key = f"webrtc.host_addresses.{index}"
-            raise ConfigError(f"{layer.source}: {key} is {_shown(address)}: expected an IP address") from None
+    _check_addresses(layer.source, settings)
     return settings
+
+
+def _check_addresses(source: str, settings: Settings) -> None:
+    """What a pattern cannot tell."""
+    webrtc = settings.webrtc
+    for key, addresses in {
+        "webrtc.host_addresses": webrtc.host_addresses,
+        "webrtc.advertised_addresses": webrtc.advertised_addresses,
+        "discovery.addresses": settings.discovery.addresses,
+    }.items():
+        for index, address in enumerate(addresses):
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                raise ConfigError(f"{source}: {key}.{index} is {_shown(address)}: expected an IP address") from None
+    ports = webrtc.udp_port_range
+    if webrtc.udp_ports and not (ports and ports[0] >= 1 and ports[-1] <= MAX_PORT):
+        allowed = f"allowed are ports from 1 to {MAX_PORT}, such as 40000 or 40000-40100"
+        raise ConfigError(f"{source}: webrtc.udp_ports is {_shown(webrtc.udp_ports)}: {allowed}")
 
 
 def _explained(message: str, values: dict[str, Any]) -> str:

@@ -15,12 +15,16 @@ from pylibsrtp import Session
 
 from .opus import CLOCK_RATE_HZ, OpusPacket
 from .relay import OpusTrack, VoiceRelay
-from .rtp import SenderReport, ntp_time, pack_header
-from .srtp import Places
-from .udp import Address, Batch, SharedSocket
+from .rtp import HEADER_BYTES, SenderReport, ntp_time, pack_header
+from .srtp import MAX_TRAILER_BYTES, Places
+from .udp import SLOT_BYTES, Address, Batch, SharedSocket
 
+MAX_PAYLOAD_BYTES = SLOT_BYTES - HEADER_BYTES - MAX_TRAILER_BYTES
+"""Beyond it, libsrtp would write into the next row."""
 _HALF = 0x8000
 """Half of the sequence numbers."""
+_LATE_PACKETS = 0x200
+"""How far behind the newest packet a late one may be: ten seconds, more than any sender's reordering."""
 
 
 @dataclass(eq=False)
@@ -33,6 +37,8 @@ class Lane:
     payload_type: int
     dropped: int = 0
     """Packets that were not sent: the socket was full, the address unreachable or the key refused."""
+    dropped_octets: int = 0
+    """Their payload bytes."""
     packets_before: int = 0
     """Packets and payload bytes of the track that were sent before this receiver joined."""
     octets_before: int = 0
@@ -81,6 +87,7 @@ class _Group:
             failed = self._batch.send()
         for row in failed:
             self.lanes[row].dropped += 1
+            self.lanes[row].dropped_octets += len(packet.payload)
         return len(failed)
 
 
@@ -106,9 +113,10 @@ class Fanout:
 
     def add(self, lane: Lane) -> None:
         """Sends the lane every packet from the next one on."""
-        # A session that starts near the wrap of sequence numbers and loses the first packets behind it would never
-        # again agree on the rollover counter (RFC 3711 section 3.3.1). So it starts in the lower half, always.
-        offset = self._track.timeline.sequence & _HALF
+        # A session that starts near the wrap of sequence numbers and loses the first packets on one side of it would
+        # never again agree on the rollover counter (RFC 3711 section 3.3.1). So it starts in the lower half, always,
+        # and not so low that a late packet is from behind the wrap.
+        offset = (self._track.timeline.sequence - _LATE_PACKETS) & _HALF
         lane.packets_before, lane.octets_before = self.packets, self.octets
         self._join(lane, offset)
         if len(self._group_of) == 1:
@@ -145,6 +153,9 @@ class Fanout:
             self._groups = {key: other for key, other in self._groups.items() if other is not group}
 
     def on_packet(self, packet: OpusPacket) -> None:
+        if len(packet.payload) > MAX_PAYLOAD_BYTES:
+            self.dropped += len(self._group_of)
+            return
         for group in self._groups.values():
             failed = group.send(self.ssrc, packet)
             self.dropped += failed
@@ -166,5 +177,5 @@ class Fanout:
         if self._newest is None or packets <= 0:
             return None
         ticks = self._newest.timestamp + round((now_s - self._newest.arrived_s) * CLOCK_RATE_HZ)
-        octets = self.octets - lane.octets_before
+        octets = self.octets - lane.octets_before - lane.dropped_octets
         return SenderReport(self.ssrc, ntp_time(), ticks & 0xFFFF_FFFF, packets & 0xFFFF_FFFF, octets & 0xFFFF_FFFF)

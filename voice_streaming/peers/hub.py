@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 import weakref
@@ -41,6 +42,8 @@ class Peers:
         self.settings = settings
         self.refused_media = 0
         """Media datagrams that failed authentication, were replayed or do not parse."""
+        self._retired_forwarded = 0
+        self._retired_dropped = 0
         self._relay = relay
         self._sockets: dict[str, SharedSocket] = {}
         self._fanouts: weakref.WeakKeyDictionary[OpusTrack, Fanout] = weakref.WeakKeyDictionary()
@@ -63,7 +66,24 @@ class Peers:
         fanout = self._fanouts.get(track)
         if fanout is None:
             fanout = self._fanouts[track] = Fanout(self._relay, track)
+            # A fan-out knows its track, so that neither would ever be forgotten.
+            track.add_listener("ended", functools.partial(self._retire, track))
         return fanout
+
+    def _retire(self, track: OpusTrack) -> None:
+        fanout = self._fanouts.pop(track)
+        self._retired_forwarded += fanout.forwarded
+        self._retired_dropped += fanout.dropped
+
+    @property
+    def forwarded(self) -> int:
+        """Packets times receivers, of all streams so far."""
+        return self._retired_forwarded + sum(fanout.forwarded for fanout in self.fanouts)
+
+    @property
+    def dropped(self) -> int:
+        """Packets that did not leave, of all streams so far."""
+        return self._retired_dropped + sum(fanout.dropped for fanout in self.fanouts)
 
     @property
     def fanouts(self) -> list[Fanout]:
@@ -84,9 +104,10 @@ class Peers:
         for host in hosts:
             if host not in self._sockets:
                 try:
-                    self._sockets[host] = SharedSocket(host)
+                    self._sockets[host] = SharedSocket(host, self.settings.udp_port_range)
                 except OSError as error:
-                    logger.warning("No WebRTC on %s: %s", host, error)
+                    ports = f" (webrtc.udp_ports {self.settings.udp_ports})" if self.settings.udp_ports else ""
+                    logger.warning("No WebRTC on %s%s: %s", host, ports, error)
         for host in [host for host, shared in self._sockets.items() if host not in hosts and not shared.is_used]:
             self._sockets.pop(host).close()
         return [self._sockets[host] for host in hosts if host in self._sockets]

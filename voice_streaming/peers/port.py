@@ -27,15 +27,7 @@ class PeerPort(StunProtocol):
         self.shared = shared
         self._on_media = on_media
         host, number = shared.address
-        self.local_candidate = Candidate(
-            foundation=candidate_foundation("host", "udp", host),
-            component=1,
-            transport="udp",
-            priority=candidate_priority(1, "host"),
-            host=host,
-            port=number,
-            type="host",
-        )
+        self.local_candidate = host_candidate(host, number)
         shared.add_user(connection.local_username, self)
 
     def on_datagram(self, datagram: bytes, address: Address) -> None:
@@ -94,3 +86,16 @@ class PeerPort(StunProtocol):
 
     async def close(self) -> None:
         self.shared.remove(self.receiver.local_username, self)
+
+
+def host_candidate(host: str, port: int) -> Candidate:
+    """A candidate as of a socket that is bound there (RFC 8445 section 5.1.1.1)."""
+    return Candidate(
+        foundation=candidate_foundation("host", "udp", host),
+        component=1,
+        transport="udp",
+        priority=candidate_priority(1, "host"),
+        host=host,
+        port=port,
+        type="host",
+    )
