@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from http import HTTPStatus
 from pathlib import Path
@@ -18,6 +17,7 @@ from voice_streaming.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printab
 from voice_streaming.listeners import Listener
 from voice_streaming.metrics import Figures
 from voice_streaming.mp3 import Mp3Counters
+from voice_streaming.opus import CLOCK_RATE_HZ
 from voice_streaming.registry import Stream
 from voice_streaming.relay import VoiceRelay
 
@@ -42,6 +42,7 @@ class AudioStreamServer:
     def __init__(self, settings: Settings, relay: VoiceRelay, streams: dict[str, Stream]) -> None:
         """To be made with a running loop."""
         self._settings = settings
+        self._relay = relay
         self._streams = streams
         self._broadcast = Broadcast(settings.audio, relay, streams)
         self._runner: web.AppRunner | None = None
@@ -59,11 +60,6 @@ class AudioStreamServer:
     def encoders(self) -> int:
         """Streams that are being encoded now."""
         return self._broadcast.encoders
-
-    def figures(self) -> Figures:
-        """What `/metrics` says of the MP3 side."""
-        counted = {f"mp3_{name}": round(value, 6) for name, value in dataclasses.asdict(self.counters).items()}
-        return {"mp3_listeners": self.listeners, "mp3_encoders": self.encoders, **counted}
 
     @property
     def is_running(self) -> bool:
@@ -106,6 +102,23 @@ class AudioStreamServer:
     def stream_ended(self, stream: Stream) -> None:
         """To be called when a stream ends. Its listeners hear what was said last; then they move on, or are let go."""
         self._broadcast.end(stream)
+
+    def figures(self) -> Figures:
+        """The counters, by the names they have in `/metrics`."""
+        counters, pcm = self.counters, self._relay.pcm_counters
+        return {
+            "mp3_listeners": self.listeners,
+            "mp3_encoders": self.encoders,
+            "mp3_listeners_total": counters.listeners_total,
+            "mp3_sent_bytes_total": counters.bytes_sent,
+            "mp3_slow_listeners_disconnected_total": counters.disconnected_slow,
+            "mp3_encoder_cpu_seconds_total": round(counters.encoder_s, 3),
+            "mp3_encoded_seconds_total": round(counters.encoded_audio_s, 3),
+            "mp3_silence_seconds_total": round(counters.silence_samples / CLOCK_RATE_HZ, 3),
+            "mp3_concealed_packets_total": pcm.concealed_packets,
+            "mp3_late_packets_total": pcm.late_packets + counters.late_blocks,
+            "mp3_broken_packets_total": pcm.broken_packets,
+        }
 
     async def status(self, request: web.Request) -> web.Response:
         live = [stream for stream in self._streams.values() if stream.is_live]

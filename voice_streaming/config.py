@@ -121,13 +121,13 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     sample_rate_hz: Literal[32_000, 44_100, 48_000] = 44_100
     """48,000 is what Opus has and needs no resampler; 44,100 is what every player takes."""
     channels: Literal[1, 2] = 2
-    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 100
+    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 130
     """How much is written to a listener at once, rounded to whole MP3 frames."""
     burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
     """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
     jitter_ms: Annotated[int, Meta(ge=0, le=1000)] = 40
     """How much later than usual a packet may come and still be heard; adds that much delay."""
-    max_listeners: Count = 2000
+    max_listeners: Count = 3000
     max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     """Seconds of audio that a listener may leave unread before it is disconnected."""
     encoder_linger_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
