@@ -24,7 +24,7 @@ from voice_streaming.config import Settings
 from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
-from voice_streaming.process import LoopLag
+from voice_streaming.process import LoopLag, settle_memory
 from voice_streaming.refusal import Refused
 from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState
 from voice_streaming.relay import FirstPacket, VoiceRelay
@@ -98,6 +98,7 @@ class VoiceStreamingServer:
             self._tasks.spawn(work, name)
         if demo:
             self._start_demo()
+        settle_memory()
         log_addresses(self.settings, with_tls=self.certificates is not None)
 
     async def stop(self) -> None:
@@ -380,11 +381,18 @@ class VoiceStreamingServer:
         if client.pc is not peer:
             return
         logger.debug("Connection %s: media lost: %s", client.id, reason)
-        if reason == LEFT:
-            self._drop(client, "sender left")
-        else:
+        if reason != LEFT:
             client.ws.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}").text)
-            self._drop(client, "sender lost", may_resume=True)
+        stream = self.active_streams.get(client.stream_id or "")
+        if client.role is Role.SENDER and client.name is not None and stream is not None and stream.is_live:
+            # Its socket is there: the next offer goes on with the stream, stop_stream ends it.
+            client.pc = None
+            client.advance(ConnectionState.READY)
+            self._tasks.spawn(peer.close(), f"close-peer-{client.id}")
+            if stream.sender_id == client.id:
+                self.streams.pause(stream, "sender lost")
+        else:
+            self._drop(client, "sender left" if reason == LEFT else "sender lost")
 
     async def _release(self, client: Client, reason: str, *, may_resume: bool = False) -> None:
         """Takes the client's role and media from it. Its socket stays; what it sent ends with `reason`.

@@ -175,10 +175,11 @@ def load(
         layers.append(_file_layer(default_path))
     if options_path.exists():
         layers.append(_file_layer(options_path))
+    # Without a key SSL_CERT_FILE is OpenSSL's own: the authorities to trust, which many systems set for every program.
     layers += [
         Layer(f"environment variable {name}", _nest(key, environment[name]), strict=False)
         for name, key in ENVIRONMENT_KEYS.items()
-        if environment.get(name)
+        if environment.get(name) and not (name == "SSL_CERT_FILE" and not environment.get("SSL_KEY_FILE"))
     ]
     layers += [Layer("command line", _nest(key, value)) for key, value in overrides.items() if value is not None]
     merged: dict[str, Any] = {}
@@ -206,7 +207,6 @@ def _check_certificate_files(server: ServerSettings) -> None:
     keys = {"server.ssl_cert_file": server.ssl_cert_file, "server.ssl_key_file": server.ssl_key_file}
     missing = [key for key, path in keys.items() if not path]
     if len(missing) == 1:
-        # OpenSSL knows SSL_CERT_FILE too, as the authorities to trust, and some systems set it for every program.
         raise ConfigError(
             f'{missing[0]} is "": give both server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
             "and SSL_KEY_FILE), or neither"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import statistics
 from collections import deque
@@ -32,6 +33,16 @@ def raise_file_limit(needed: int) -> str | None:
         f"The limit of open files is {limit}, and {needed} may be needed: raise it (ulimit -n), "
         f"or lower server.max_connections and audio.max_listeners"
     )
+
+
+def settle_memory() -> None:
+    """To be called when all is loaded: the collector then never looks at what is there for good.
+
+    A full collection holds the event loop up for as long as it looks at everything, and modules alone are 50,000
+    objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class LoopLag:

@@ -80,7 +80,7 @@ class Peers:
 
     def sockets(self) -> list[SharedSocket]:
         """One for each host address that this machine has now; those of addresses that are gone close with use."""
-        hosts = self._hosts()
+        hosts = self.hosts()
         for host in hosts:
             if host not in self._sockets:
                 try:
@@ -91,7 +91,8 @@ class Peers:
             self._sockets.pop(host).close()
         return [self._sockets[host] for host in hosts if host in self._sockets]
 
-    def _hosts(self) -> list[str]:
+    def hosts(self) -> list[str]:
+        """The addresses to gather candidates on."""
         if self.settings.host_addresses:
             return list(self.settings.host_addresses)
         now_s = time.monotonic()

@@ -98,7 +98,7 @@ class Peer:
             raise Refused("too_many_candidates", f"More than {MAX_TRICKLED_CANDIDATES} candidates are not taken")
         if candidate is None or not candidate.candidate:
             return
-        taken = sdp.take_candidate(candidate.candidate)
+        taken = sdp.take_candidate(candidate.candidate, self._peers.hosts())
         if taken is not None:
             await self._dtls.transport.addRemoteCandidate(taken)
 

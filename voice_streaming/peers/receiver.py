@@ -33,7 +33,7 @@ class ReceiverPeer(Peer):
 
     async def accept(self, answer: str) -> None:
         """The client's answer. Raises Refused."""
-        text, self._payload_type = sdp.take_answer(answer)
+        text, self._payload_type = sdp.take_answer(answer, self._peers.hosts())
         await self._take(text, "answer")
 
     @property
