@@ -11,12 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from . import __version__
-from .config import ConfigError, Settings, load
+from .config import DEFAULT_CONFIG, ConfigError, Settings, load
 from .process import FILES_BESIDE_CONNECTIONS, raise_file_limit
 from .startup import StartError
 from .supervisor import chosen_ports
 
-DEFAULT_CONFIG = Path(__file__).parent.parent / "config.json"
 EXIT_CANNOT_START = 1
 EXIT_WRONG_SETTING = 2
 

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+DEFAULT_CONFIG = Path(__file__).parent.parent / "config.json"
+
 ADDON_OPTIONS_PATH = Path("/data/options.json")
 """Where Home Assistant's Supervisor writes an add-on's options."""
 
