@@ -15,7 +15,6 @@ from voice_streaming.broadcast import Broadcast
 from voice_streaming.config import Settings
 from voice_streaming.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printable
 from voice_streaming.listeners import Listener
-from voice_streaming.metrics import Figures
 from voice_streaming.mp3 import Mp3Counters
 from voice_streaming.opus import CLOCK_RATE_HZ
 from voice_streaming.registry import Stream
@@ -103,7 +102,7 @@ class AudioStreamServer:
         """To be called when a stream ends. Its listeners hear what was said last; then they move on, or are let go."""
         self._broadcast.end(stream)
 
-    def figures(self) -> Figures:
+    def figures(self) -> dict[str, float]:
         """The counters, by the names they have in `/metrics`."""
         counters, pcm = self.counters, self._relay.pcm_counters
         return {

@@ -8,8 +8,6 @@ import resource
 import statistics
 from collections import deque
 
-from .metrics import Figures
-
 FILES_BESIDE_CONNECTIONS = 64
 """Listening sockets, media sockets, certificates, the log, and what Python has open itself."""
 
@@ -61,7 +59,7 @@ class LoopLag:
             await asyncio.sleep(LAG_INTERVAL_S)
             self._lags_s.append(max(0.0, loop.time() - due_s))
 
-    def figures(self) -> Figures:
+    def figures(self) -> dict[str, float]:
         """What `/metrics` says of it: seconds, over the last minute."""
         lags_s = self._lags_s or [0.0]
         return {
