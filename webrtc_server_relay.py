@@ -22,6 +22,8 @@ from audio_stream_server import AudioStreamServer
 from voice_streaming import __version__, command_line, messages, metrics
 from voice_streaming.config import Settings
 from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
+from voice_streaming.discovery import announcements
+from voice_streaming.ingress import ingress_guard
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
 from voice_streaming.process import LoopLag, settle_memory
@@ -94,6 +96,7 @@ class VoiceStreamingServer:
             "renew-certificates": renew_certificates(self.certificates),
             "cleanup-stale-streams": self.cleanup_stale_streams(),
             "loop-lag": self._lag.run(),
+            **announcements(self.settings, self.certificates is not None, os.environ),
         }.items():
             self._tasks.spawn(work, name)
         if demo:
@@ -131,10 +134,11 @@ class VoiceStreamingServer:
             self.websocket_handler,
             self.health,
             self.figures,
+            self.receiver_details,
             self.certificates.authority_pem if self.certificates else lambda: None,
             self.settings.server.frame_ancestors,
         )
-        application = web.Application()
+        application = web.Application(middlewares=[ingress_guard(self.settings.server.ingress_port)])
         application.add_routes([*site.routes(), *self.audio_server.routes()])
         application.on_response_prepare.append(site.add_headers)
         return application
@@ -161,21 +165,25 @@ class VoiceStreamingServer:
 
     def figures(self) -> metrics.Figures:
         """All counters, by the names they have in `/metrics`."""
-        fanouts = self.peers.fanouts
         return {
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "active_connections": len(self.connections),
             "active_streams": self.streams.live_count,
             "total_audio_bytes": self.streams.total_bytes,
             "webrtc_available": True,
-            "receivers": sum(len(fanout) for fanout in fanouts),
-            "forwarded_packets": sum(fanout.forwarded for fanout in fanouts),
-            "dropped_packets": sum(fanout.dropped for fanout in fanouts),
-            "refused_media": self.peers.refused_media,
             "slow_websockets_closed": self.too_slow,
-            "loop_lag_p50_seconds": round(self._lag.median_s, 6),
-            "loop_lag_max_seconds": round(self._lag.max_s, 6),
+            **self.peers.figures(),
+            **self.audio_server.figures(),
+            **self._lag.figures(),
         }
+
+    def receiver_details(self) -> list[dict[str, object]]:
+        """What `/metrics?details=1` says of each WebRTC receiver."""
+        return [
+            {"connection_id": client.id, "stream_id": client.stream_id, **client.pc.statistics()}
+            for client in self.connections.values()
+            if isinstance(client.pc, ReceiverPeer)
+        ]
 
     # WebSockets
 

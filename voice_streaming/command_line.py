@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from . import __version__
-from .config import ConfigError, Settings, load
+from .config import DEFAULT_CONFIG, ConfigError, Settings, load
 from .process import FILES_BESIDE_CONNECTIONS, raise_file_limit
 from .startup import StartError
+from .supervisor import chosen_ports
 
-DEFAULT_CONFIG = Path(__file__).parent.parent / "config.json"
 EXIT_CANNOT_START = 1
 EXIT_WRONG_SETTING = 2
 
@@ -33,7 +33,13 @@ def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
         "server.log_level": parsed.log_level,
     }
     try:
-        settings = load(Path(config_path) if config_path else None, os.environ, overrides, default_path=DEFAULT_CONFIG)
+        settings = load(
+            Path(config_path) if config_path else None,
+            os.environ,
+            overrides,
+            addon_ports=chosen_ports(os.environ),
+            default_path=DEFAULT_CONFIG,
+        )
     except ConfigError as error:
         return _fail(error, EXIT_WRONG_SETTING)
     logging.basicConfig(

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+DEFAULT_CONFIG = Path(__file__).parent.parent / "config.json"
+
 ADDON_OPTIONS_PATH = Path("/data/options.json")
 """Where Home Assistant's Supervisor writes an add-on's options."""
 
@@ -25,9 +27,14 @@ ENVIRONMENT_KEYS = {
     "LOG_LEVEL": "server.log_level",
     "SSL_CERT_FILE": "server.ssl_cert_file",
     "SSL_KEY_FILE": "server.ssl_key_file",
+    "INGRESS_PORT": "server.ingress_port",
 }
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
+ADDON_CERTIFICATE_FOLDER = Path("/ssl")
+"""Where Home Assistant keeps certificates; add-ons name files in it without the folder."""
+
+MAX_PORT = 65_535
+Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 MachineName = Annotated[str, Meta(pattern=r"^(([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+|[0-9A-Fa-f:.]+)$", max_length=253)]
 """A DNS name or an IP address."""
@@ -69,6 +76,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """HTTPS beside HTTP: with `ssl_cert_file` where that is given, else with a certificate of our own (`auto`); only
     with `ssl_cert_file` (`files`); or none (`off`)."""
     tls_port: Port = 8443
+    ingress_port: Annotated[int, Meta(ge=0, le=MAX_PORT)] = 0
+    """A further port, for Home Assistant's ingress alone; 0 for none. The add-on sets it."""
     tls_names: tuple[MachineName, ...] = ()
     """Further names and addresses for our own certificate: what a router calls this machine (`box.fritz.box`)."""
     ssl_cert_file: str = ""
@@ -88,10 +97,22 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a stream with a name waits for a sender that was lost; then it ends."""
     host_addresses: tuple[str, ...] = ()
     """Addresses to gather ICE candidates on; none given: every address that others can reach."""
+    advertised_addresses: tuple[str, ...] = ()
+    """Addresses that clients are told instead of those of `host_addresses`: the machine's, when this is a container
+    behind its port forwarding. Goes with `udp_ports`."""
+    udp_ports: Annotated[str, Meta(pattern=r"^(\d{1,5}(-\d{1,5})?)?$")] = ""
+    """Where media sockets may bind, such as `40000` or `40000-40100`; empty: any free port. All peers share one socket
+    for each host address, so that one port is enough."""
     opus_bitrate_bps: Annotated[int, Meta(ge=6000, le=510_000)] = 48_000
     opus_fec: bool = True
     opus_dtx: bool = False
     opus_stereo: bool = False
+
+    @property
+    def udp_port_range(self) -> range:
+        """The ports of `udp_ports`; only 0, which is any free port, where it is empty."""
+        first, _, last = self.udp_ports.partition("-")
+        return range(int(first or 0), int(last or first or 0) + 1)
 
 
 class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,13 +123,13 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     sample_rate_hz: Literal[32_000, 44_100, 48_000] = 44_100
     """48,000 is what Opus has and needs no resampler; 44,100 is what every player takes."""
     channels: Literal[1, 2] = 2
-    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 100
+    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 130
     """How much is written to a listener at once, rounded to whole MP3 frames."""
     burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
     """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
-    jitter_ms: Annotated[int, Meta(ge=20, le=1000)] = 60
+    jitter_ms: Annotated[int, Meta(ge=0, le=1000)] = 40
     """How much later than usual a packet may come and still be heard; adds that much delay."""
-    max_listeners: Count = 2000
+    max_listeners: Count = 3000
     max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     """Seconds of audio that a listener may leave unread before it is disconnected."""
     encoder_linger_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
@@ -119,12 +140,24 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Web pages, such as `https://home.example:8123`, whose scripts may read the audio; `*` is any."""
 
 
+class DiscoverySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is told that this server is here."""
+
+    lan: bool = True
+    """Announce `_voice-streaming._tcp.local.` by multicast DNS; a server that listens on loopback only does not."""
+    addresses: tuple[str, ...] = ()
+    """Addresses to announce, each on its own network; none given: those that the server listens on, but loopback."""
+    home_assistant: bool = True
+    """Tell Home Assistant's Supervisor, where this runs as an add-on."""
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. Keys in files have the same nesting: `{"server": {"port": 8080}}`."""
 
     server: ServerSettings = ServerSettings()
     webrtc: WebrtcSettings = WebrtcSettings()
     audio: AudioSettings = AudioSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
 
 
 def data_folder(
@@ -160,13 +193,15 @@ def load(
     environment: Mapping[str, str],
     overrides: Mapping[str, Any],
     *,
+    addon_ports: Mapping[str, int] | None = None,
     default_path: Path | None = None,
     options_path: Path = ADDON_OPTIONS_PATH,
 ) -> Settings:
     """Reads every layer and returns the settings that result.
 
-    `config_path` must exist when given; `default_path` and `options_path` may be absent. `overrides` maps dotted keys
-    to values (the command line); None means not given. Raises ConfigError.
+    `config_path` must exist when given; `default_path` and `options_path` may be absent. `overrides` (the command line)
+    and `addon_ports` (what the Supervisor has under Network) map dotted keys to values; None means not given. Raises
+    ConfigError.
     """
     layers = []
     if config_path is not None:
@@ -174,7 +209,8 @@ def load(
     elif default_path is not None and default_path.exists():
         layers.append(_file_layer(default_path))
     if options_path.exists():
-        layers.append(_file_layer(options_path))
+        layers.append(_options_layer(options_path))
+    layers += [Layer("Home Assistant's Network settings", _nest(*port)) for port in (addon_ports or {}).items()]
     # Without a key SSL_CERT_FILE is OpenSSL's own: the authorities to trust, which many systems set for every program.
     layers += [
         Layer(f"environment variable {name}", _nest(key, environment[name]), strict=False)
@@ -198,6 +234,8 @@ def _check_together(settings: Settings) -> None:
     if server.tls != "off":
         _check_certificate_files(server)
         ports["server.tls_port"] = server.tls_port
+    if server.ingress_port:
+        ports["server.ingress_port"] = server.ingress_port
     for key, port in ports.items():
         if other := next((name for name, taken in ports.items() if taken == port and name != key), None):
             raise ConfigError(f"{key} is {port}: {other} is the same; each needs a port of its own")
@@ -230,18 +268,44 @@ def _file_layer(path: Path) -> Layer:
     return Layer(str(path), values)
 
 
+def _options_layer(path: Path) -> Layer:
+    """An add-on's options: every choice from a list is text there, and certificates are named by their files' names."""
+    layer = _file_layer(path)
+    server = layer.values.get("server")
+    if isinstance(server, dict):
+        for key in ("ssl_cert_file", "ssl_key_file"):
+            if isinstance(name := server.get(key), str) and name:
+                server[key] = str(ADDON_CERTIFICATE_FOLDER / name)
+    layer.strict = False
+    return layer
+
+
 def _convert(layer: Layer) -> Settings:
     try:
         settings = msgspec.convert(layer.values, Settings, strict=layer.strict)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{layer.source}: {_explained(str(error), layer.values)}") from error
-    for index, address in enumerate(settings.webrtc.host_addresses):
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            key = f"webrtc.host_addresses.{index}"
-            raise ConfigError(f"{layer.source}: {key} is {_shown(address)}: expected an IP address") from None
+    _check_addresses(layer.source, settings)
     return settings
+
+
+def _check_addresses(source: str, settings: Settings) -> None:
+    """What a pattern cannot tell."""
+    webrtc = settings.webrtc
+    for key, addresses in {
+        "webrtc.host_addresses": webrtc.host_addresses,
+        "webrtc.advertised_addresses": webrtc.advertised_addresses,
+        "discovery.addresses": settings.discovery.addresses,
+    }.items():
+        for index, address in enumerate(addresses):
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                raise ConfigError(f"{source}: {key}.{index} is {_shown(address)}: expected an IP address") from None
+    ports = webrtc.udp_port_range
+    if webrtc.udp_ports and not (ports and ports[0] >= 1 and ports[-1] <= MAX_PORT):
+        allowed = f"allowed are ports from 1 to {MAX_PORT}, such as 40000 or 40000-40100"
+        raise ConfigError(f"{source}: webrtc.udp_ports is {_shown(webrtc.udp_ports)}: {allowed}")
 
 
 def _explained(message: str, values: dict[str, Any]) -> str:

@@ -54,6 +54,15 @@ class OpenPorts:
             context = self._certificates.context()
             site = web.TCPSite(self._runner, server.host, server.tls_port, ssl_context=context)
             await _open("server.tls_port", server.tls_port, site.start)
+        if server.ingress_port:
+            await self._open_ingress(server.host, server.ingress_port)
+
+    async def _open_ingress(self, host: str, port: int) -> None:
+        """Without it, the pages are still found at their own address: it is no reason not to start."""
+        try:
+            await _open("server.ingress_port", port, web.TCPSite(self._runner, host, port).start)
+        except StartError as error:
+            logger.warning("Home Assistant's side bar cannot show the pages: %s", error)
 
     async def close(self) -> None:
         await self._audio_server.stop()

@@ -24,7 +24,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DAEMON = REPOSITORY / "webrtc_server_relay.py"
 
 # Environment variables that would change the daemon's settings behind the test's back (DESIGN section 6).
-_SETTING_VARIABLES = ("CONFIG", "HOST", "PORT", "AUDIO_PORT", "LOG_LEVEL", "SSL_CERT_FILE", "SSL_KEY_FILE")
+_SETTING_VARIABLES = (
+    "CONFIG",
+    "HOST",
+    "PORT",
+    "AUDIO_PORT",
+    "LOG_LEVEL",
+    "SSL_CERT_FILE",
+    "SSL_KEY_FILE",
+    "INGRESS_PORT",
+)
 
 
 class ServerFailed(AssertionError):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 import pylibsrtp
 from aioice import Candidate
-from aioice.ice import CandidatePair, server_reflexive_candidate
+from aioice.ice import CandidatePair, ConnectionClosed, ConnectionEvent, server_reflexive_candidate
 from aioice.ice import Connection as IceConnection
 from aiortc import (
     RTCBundlePolicy,
@@ -35,7 +35,7 @@ from ..messages import CandidateInit
 from ..refusal import Refused
 from ..udp import Address, SharedSocket
 from .consent import Consent
-from .port import PeerPort
+from .port import PeerPort, host_candidate
 
 if TYPE_CHECKING:
     from .hub import Peers
@@ -89,6 +89,8 @@ class Peer:
         replace(self._ice, "check_complete", self._on_check_complete)
         replace(self._ice, "query_consent", _no_consent_task)
         self._cname = uuid.uuid4().hex
+        # aiortc's monitor asks for ever, without a pause, if the connection was closed before the monitor began.
+        replace(self._ice, "get_event", self._next_ice_event)
         self._pc.add_listener("connectionstatechange", self._on_connection_state)
 
     async def add_candidate(self, candidate: CandidateInit | None) -> None:
@@ -102,15 +104,19 @@ class Peer:
         if taken is not None:
             await self._dtls.transport.addRemoteCandidate(taken)
 
-    async def close(self) -> None:
-        """Says goodbye and closes the connection; safe to call twice."""
-        if not self._closed:
-            self._closed = True
-            self._peers.leave_round(self)
-            if self._consent is not None:
-                self._consent.forget()
-            self._leave()
-            await self._pc.close()
+    def close(self) -> Coroutine[Any, Any, None]:
+        """Says goodbye and closes the connection; safe to call twice.
+
+        Media stops with the call; what it returns is to be awaited for the rest.
+        """
+        if self._closed:
+            return asyncio.sleep(0)
+        self._closed = True
+        self._peers.leave_round(self)
+        if self._consent is not None:
+            self._consent.forget()
+        self._leave()
+        return self._pc.close()
 
     def attend(self, now_s: float) -> None:
         """What is due every ATTENTION_INTERVAL_S: a report each time, a consent check every other time."""
@@ -196,6 +202,9 @@ class Peer:
         if nominated is not None and nominated is not before:
             self._on_nominated()
 
+    async def _next_ice_event(self) -> ConnectionEvent:
+        return await IceConnection.get_event(self._ice) or ConnectionClosed()
+
     def _on_connection_state(self) -> None:
         if self._pc.connectionState == "failed":
             self._lose("connection failed")
@@ -204,7 +213,9 @@ class Peer:
 
     def _lose(self, reason: str) -> None:
         if not self._closed:
-            self.on_gone(reason)
+            # Called once: whoever says goodbye may do so twice, and its connection closes after that.
+            on_gone, self.on_gone = self.on_gone, lambda reason: None
+            on_gone(reason)
 
     async def _gather(self) -> None:
         """In the place of aioice's, which opens a socket for each address and peer."""
@@ -213,10 +224,20 @@ class Peer:
             for shared in self._peers.sockets():
                 port = PeerPort(self._ice, shared, self._on_media)
                 self._ice._protocols.append(port)
-                self._ice._local_candidates.append(port.local_candidate)
+            self._ice._local_candidates += self._told_candidates()
             if self._ice.stun_server is not None:
                 self._ice._local_candidates += await self._ask_stun(self._ice.stun_server)
             self._ice._local_candidates_end = True
+
+    def _told_candidates(self) -> list[Candidate]:
+        """Where clients are told to send to: our sockets, or what is forwarded to them."""
+        own = [cast(PeerPort, port).local_candidate for port in self._ice._protocols]
+        told = self._peers.settings.advertised_addresses
+        if not told:
+            return own
+        # A forwarded port keeps its number, and IPv6 is not forwarded to IPv4.
+        places = {(address, c.port) for c in own for address in told if (":" in address) == (":" in c.host)}
+        return [host_candidate(address, port) for address, port in sorted(places)]
 
     async def _ask_stun(self, server: Address) -> list[Candidate]:
         """The addresses that a configured STUN server sees us at; those that it does not tell in time are left out."""
@@ -228,6 +249,9 @@ class Peer:
     async def _describe(self) -> str:
         """Our description, complete with candidates."""
         await self._pc.setLocalDescription()
+        if self._closed:
+            # It may have gathered after it was closed.
+            await self._ice.close()
         return str(self._pc.localDescription.sdp)
 
     async def _take(self, text: str, kind: str) -> None:
