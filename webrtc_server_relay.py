@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -26,7 +26,7 @@ from voice_streaming.discovery import announcements
 from voice_streaming.ingress import ingress_guard
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
-from voice_streaming.process import LoopLag, settle_memory
+from voice_streaming.process import LoopLag, process_figures, settle_memory
 from voice_streaming.refusal import Refused
 from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState
 from voice_streaming.relay import FirstPacket, VoiceRelay
@@ -92,13 +92,14 @@ class VoiceStreamingServer:
         self.certificates = open_certificates(self.settings.server, os.environ)
         self._ports = OpenPorts(self.settings, self._application(), self.audio_server, self.certificates)
         await self._ports.open()
-        for name, work in {
-            "renew-certificates": renew_certificates(self.certificates),
-            "cleanup-stale-streams": self.cleanup_stale_streams(),
-            "loop-lag": self._lag.run(),
+        background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "renew-certificates": functools.partial(renew_certificates, self.certificates),
+            "cleanup-stale-streams": self.cleanup_stale_streams,
+            "loop-lag": self._lag.run,
             **announcements(self.settings, self.certificates is not None, os.environ),
-        }.items():
-            self._tasks.spawn(work, name)
+        }
+        for name, work in background.items():
+            self._tasks.supervise(work, name)
         if demo:
             self._start_demo()
         settle_memory()
@@ -145,14 +146,15 @@ class VoiceStreamingServer:
 
     def _start_demo(self) -> None:
         stream = self.streams.create(DEMO_STREAM_ID, DEMO_STREAM_ID, DEMO_STREAM_ID, permanent=True)
-        self._tasks.spawn(DemoSender(stream.track).run(), "demo-sender")
+        self._tasks.supervise(DemoSender(stream.track).run, "demo-sender")
 
     # Figures
 
     def health(self) -> dict[str, object]:
-        """What `GET /health` says."""
+        """What `GET /health` says. `problems`: what failed and is not running again yet, each with its cause."""
         return {
-            "status": "ok",
+            "status": "degraded" if self._tasks.failures else "ok",
+            "problems": {**self._tasks.failures},
             "webrtc_available": True,
             "audio_server_running": self.audio_server.is_running,
             "active_streams": self.streams.live_count,
@@ -175,6 +177,7 @@ class VoiceStreamingServer:
             **self.peers.figures(),
             **self.audio_server.figures(),
             **self._lag.figures(),
+            **process_figures(),
         }
 
     def receiver_details(self) -> list[dict[str, object]]:
