@@ -26,7 +26,7 @@ from voice_streaming.discovery import announcements
 from voice_streaming.ingress import ingress_guard
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
-from voice_streaming.process import LoopLag
+from voice_streaming.process import LoopLag, settle_memory
 from voice_streaming.refusal import Refused
 from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState
 from voice_streaming.relay import FirstPacket, VoiceRelay
@@ -101,6 +101,7 @@ class VoiceStreamingServer:
             self._tasks.spawn(work, name)
         if demo:
             self._start_demo()
+        settle_memory()
         log_addresses(self.settings, with_tls=self.certificates is not None)
 
     async def stop(self) -> None:
@@ -133,6 +134,7 @@ class VoiceStreamingServer:
             self.websocket_handler,
             self.health,
             self.figures,
+            self.receiver_details,
             self.certificates.authority_pem if self.certificates else lambda: None,
             self.settings.server.frame_ancestors,
         )
@@ -163,21 +165,25 @@ class VoiceStreamingServer:
 
     def figures(self) -> metrics.Figures:
         """All counters, by the names they have in `/metrics`."""
-        fanouts = self.peers.fanouts
         return {
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "active_connections": len(self.connections),
             "active_streams": self.streams.live_count,
             "total_audio_bytes": self.streams.total_bytes,
             "webrtc_available": True,
-            "receivers": sum(len(fanout) for fanout in fanouts),
-            "forwarded_packets": sum(fanout.forwarded for fanout in fanouts),
-            "dropped_packets": sum(fanout.dropped for fanout in fanouts),
-            "refused_media": self.peers.refused_media,
             "slow_websockets_closed": self.too_slow,
-            "loop_lag_p50_seconds": round(self._lag.median_s, 6),
-            "loop_lag_max_seconds": round(self._lag.max_s, 6),
+            **self.peers.figures(),
+            **self.audio_server.figures(),
+            **self._lag.figures(),
         }
+
+    def receiver_details(self) -> list[dict[str, object]]:
+        """What `/metrics?details=1` says of each WebRTC receiver."""
+        return [
+            {"connection_id": client.id, "stream_id": client.stream_id, **client.pc.statistics()}
+            for client in self.connections.values()
+            if isinstance(client.pc, ReceiverPeer)
+        ]
 
     # WebSockets
 
@@ -383,11 +389,18 @@ class VoiceStreamingServer:
         if client.pc is not peer:
             return
         logger.debug("Connection %s: media lost: %s", client.id, reason)
-        if reason == LEFT:
-            self._drop(client, "sender left")
-        else:
+        if reason != LEFT:
             client.ws.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}").text)
-            self._drop(client, "sender lost", may_resume=True)
+        stream = self.active_streams.get(client.stream_id or "")
+        if client.role is Role.SENDER and client.name is not None and stream is not None and stream.is_live:
+            # Its socket is there: the next offer goes on with the stream, stop_stream ends it.
+            client.pc = None
+            client.advance(ConnectionState.READY)
+            self._tasks.spawn(peer.close(), f"close-peer-{client.id}")
+            if stream.sender_id == client.id:
+                self.streams.pause(stream, "sender lost")
+        else:
+            self._drop(client, "sender left" if reason == LEFT else "sender lost")
 
     async def _release(self, client: Client, reason: str, *, may_resume: bool = False) -> None:
         """Takes the client's role and media from it. Its socket stays; what it sent ends with `reason`.

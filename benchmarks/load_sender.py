@@ -94,6 +94,10 @@ class _SenderLoad:
         self._late_s: list[float] = []
 
     async def answer(self, command: object) -> object:
+        for task in self._tasks:
+            if task.done():
+                task.result()
+                raise RuntimeError("the server closed the sender's connection")
         match command:
             case StartStreams(count):
                 return await self._start(count)

@@ -19,6 +19,8 @@ _LONE_JOINS = 20
 _LONE_SECONDS = 5.0
 # New receivers settle (timers, caches, the last handshakes) before a window opens over them.
 _SETTLE_S = 2.0
+# Well below the server's webrtc.media_timeout_s, after which a silent sender is given up.
+_IDLE_SECONDS = 6.0
 _SEARCH_SECONDS = 5.0
 _SEARCH_STEPS = 6
 _SEARCH_REFINEMENTS = 2
@@ -120,8 +122,7 @@ class Round:
         }
 
     def _measure_idle(self, fleet: Fleet) -> None:
-        used_s = fleet.idle_cpu_s(self._plan.seconds)
-        per_receiver_us = used_s * 1e6 / self._plan.seconds / self._plan.receivers
+        per_receiver_us = fleet.idle_cpu_s(_IDLE_SECONDS) * 1e6 / _IDLE_SECONDS / self._plan.receivers
         self.figures["idle_us_per_receiver_s"] = per_receiver_us
         self._say(f"sender silent: the server uses {per_receiver_us:.0f} us per receiver and second")
 

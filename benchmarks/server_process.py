@@ -43,7 +43,13 @@ class ServerProcess:
         folder = Path(self._folder.name)
         port, audio_port = _free_port(), _free_port()
         config = {
-            "server": {"host": "127.0.0.1", "port": port, "max_connections": 5000, "tls": "off"},
+            "server": {
+                "host": "127.0.0.1",
+                "port": port,
+                "max_connections": 5000,
+                "tls": "off",
+                "data_dir": str(folder),
+            },
             "audio": {"port": audio_port},
             "webrtc": {"host_addresses": ["127.0.0.1"]},
         }

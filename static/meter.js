@@ -7,7 +7,7 @@ export const SILENCE = new Array(32).fill(-Infinity);
 /** @returns {number} 0 to 1 */
 const height = (db) => Math.min(1, Math.max(0, 1 - db / FLOOR_DB));
 
-/** Sets what a meter or a round button shows. @param {HTMLElement} element @param {number} db */
+/** Sets what a meter or a round button shows. */
 export function showLevel(element, db) {
 	element.style.setProperty("--level", height(db).toFixed(3));
 	if (element.matches("[role=meter]")) element.setAttribute("aria-valuenow", (height(db) * 100).toFixed());
@@ -16,7 +16,7 @@ export function showLevel(element, db) {
 /** Fills an element with a bar for each band. */
 export function showSpectrum(element, bands) {
 	while (element.childElementCount < bands.length) element.append(document.createElement("i"));
-	bands.forEach((db, band) => showLevel(/** @type {any} */ (element.children[band]), db));
+	bands.forEach((db, band) => showLevel(element.children[band], db));
 }
 
 /** Measures a stream in the browser. */
@@ -24,7 +24,6 @@ export class Analyser {
 	#context = new AudioContext();
 	#node = this.#context.createAnalyser();
 
-	/** @param {MediaStream} media */
 	constructor(media) {
 		this.#context.createMediaStreamSource(media).connect(this.#node);
 	}

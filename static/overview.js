@@ -5,7 +5,7 @@ import { audience, problemText } from "./words.js";
 
 const socket = openSocket();
 const receiver = new VoiceReceiver(socket);
-/** @type {Map<string, any>} a card for each stream id */
+/** By stream id. @type {Map<string, any>} */
 const cards = new Map();
 let audioPort = 0;
 
@@ -19,7 +19,7 @@ async function copy(text, button) {
 	try {
 		await navigator.clipboard.writeText(text);
 	} catch {
-		const field = document.createElement("textarea"); // plain HTTP has no other way
+		const field = document.createElement("textarea"); // plain HTTP
 		field.value = text;
 		button.after(field);
 		field.select();
@@ -27,9 +27,9 @@ async function copy(text, button) {
 		field.remove();
 		button.focus();
 	}
-	const label = button.textContent;
-	if (label !== "Copied") setTimeout(() => (button.textContent = label), 1500);
+	button.dataset.label ??= button.textContent;
 	button.textContent = "Copied";
+	setTimeout(() => (button.textContent = button.dataset.label), 1500);
 }
 
 function newCard(id) {
@@ -55,14 +55,14 @@ function draw() {
 		cards.delete(id);
 	}
 	for (const stream of streams) {
-		const { stream_id, name, started_at = 0 } = stream;
+		const { stream_id, name, started_at } = stream;
 		const card = cards.get(stream_id) ?? newCard(stream_id);
 		const set = (selector, text) => (card.querySelector(selector).textContent = text);
 		const state = receiver.chosen === stream_id ? receiver.state : "idle";
 		const since = new Date(started_at * 1000).toLocaleTimeString([], { timeStyle: "short" });
 		const said = { idle: "", playing: "You hear this voice.", joining: "Joining…" };
 		set("h2", name);
-		set(".facts", `Since ${since} · ${audience(stream)}`);
+		set(".facts", `${stream.paused ? "Pauses · " : ""}Since ${since} · ${audience(stream)}`);
 		set(".listen", { idle: "Listen", blocked: "Tap to hear" }[state] ?? "Stop");
 		set(".said", said[state] ?? problemText(receiver.problem));
 	}

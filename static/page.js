@@ -2,17 +2,17 @@
 import { VoiceSocket } from "./voice-client.js";
 import { problemText } from "./words.js";
 
-/** @param {string} id @returns {any} */
+/** @returns {any} */
 export const byId = (id) => document.getElementById(id);
 
-/** Shows a text, or hides its element where there is none. @param {string} id @param {string} text */
+/** Shows a text; an empty one hides its element. */
 export function show(id, text) {
 	const element = byId(id);
 	if (element.textContent !== text) element.textContent = text;
 	element.hidden = !text;
 }
 
-/** A setting of an earlier visit. @param {string} key @param {any} fallback */
+/** A setting of an earlier visit. */
 export function recall(key, fallback) {
 	try {
 		return JSON.parse(localStorage[`voice.${key}`]);
@@ -21,21 +21,19 @@ export function recall(key, fallback) {
 	}
 }
 
-/** @param {string} key @param {any} value */
 export function remember(key, value) {
 	try {
 		localStorage[`voice.${key}`] = JSON.stringify(value);
 	} catch {
-		// A private window may refuse; then the setting is lost with the page.
+		// A private window may refuse; this page then forgets.
 	}
 }
 
-/** Opens the page's socket, says how it fares, and asks for a token when the server wants one.
- *  @param {{pollMs?: number}} [options] */
-export function openSocket(options) {
+/** Opens the page's socket, says how it fares, and asks for a token where needed. */
+export function openSocket(options = {}) {
 	const socket = new VoiceSocket({ ...options, token: recall("token", "") });
 	socket.on("state", () => {
-		const words = { open: "Connected", connecting: "Connecting…", locked: "Locked" };
+		const words = { open: "Connected", connecting: "Connecting…" };
 		byId("connection").dataset.state = socket.state;
 		show("connection", words[socket.state] ?? "Offline");
 		if (socket.state !== "connecting") show("server-problem", problemText(socket.problem));
@@ -67,12 +65,12 @@ function askForToken(socket) {
 let lock;
 let awake = false;
 
-/** Keeps the screen on, or lets it go dark. @param {boolean} on */
+/** Keeps the screen on, or lets it go dark. */
 export async function keepAwake(on) {
 	awake = on;
 	if (on && !document.hidden && lock?.released !== false) {
-		lock = await navigator.wakeLock?.request("screen").catch(() => null); // a low battery may refuse
+		lock = await navigator.wakeLock?.request("screen").catch(() => null); // battery low, say
 	}
 	if (!awake) lock?.release();
 }
-document.addEventListener("visibilitychange", () => keepAwake(awake)); // hiding a page takes its lock away
+document.addEventListener("visibilitychange", () => keepAwake(awake)); // a hidden page loses it

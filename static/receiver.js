@@ -4,7 +4,7 @@ import { Analyser, SILENCE, showLevel, showSpectrum } from "./meter.js";
 import { byId, keepAwake, openSocket, recall, remember, show } from "./page.js";
 import { problemText } from "./words.js";
 
-/** Without the server's picture for so long, the browser draws its own. */
+/** Without the server's picture for so long, we draw our own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
 
 const socket = openSocket({ pollMs: 5_000 });
@@ -36,12 +36,12 @@ function describe() {
 	show("state", words[state]);
 	show("problem", socket.problem ? "" : problemText(problem));
 	show("listen-label", { idle: "Listen", blocked: "Tap to hear" }[state] ?? "Stop");
-	button.dataset.state = { joining: "busy", reconnecting: "busy" }[state] ?? state;
+	button.dataset.state = state;
 	button.setAttribute("aria-pressed", state !== "idle" && state !== "blocked");
 	byId("hint").hidden = state !== "idle";
 	byId("spectrum").hidden = state !== "playing";
 	const mp3 = route === "mp3" && state === "playing";
-	show("route", mp3 ? "WebRTC does not get through here, so this is the MP3 stream, a little further behind." : "");
+	show("route", mp3 ? "WebRTC does not get through here: this is the MP3 stream, further behind." : "");
 	keepAwake(state !== "idle" && awake.checked);
 }
 socket.on("state", describe);
@@ -92,7 +92,7 @@ async function showDelay() {
 	if (state !== "playing") return show("delay", "");
 	if (route === "mp3") {
 		const wait = audio.buffered.length ? audio.buffered.end(audio.buffered.length - 1) - audio.currentTime : 0;
-		return show("delay", `${wait.toFixed(1)} s measured in this browser’s buffer; the encoder adds a little`);
+		return show("delay", `${wait.toFixed(1)} s measured in this browser’s buffer, plus the encoder`);
 	}
 	measure ??= peer && delayMeter(peer);
 	const delay = await measure?.();
@@ -143,4 +143,4 @@ socket.on("streams", listStreams);
 
 listStreams();
 describe();
-if (recall("listening", false)) receiver.listen(wanted || null); // a tablet that restarted in the night
+if (recall("listening", false)) receiver.listen(wanted || null); // after a restart in the night

@@ -5,18 +5,18 @@ import { audience, problemText } from "./words.js";
 
 /** A press longer than this is a hold: the stream ends with it. */
 const HOLD_MS = 400;
-/** A microphone that gives less than this for so long is switched off, or the wrong one. */
+/** A microphone this quiet for so long is off, or the wrong one. */
 const SILENCE_DB = -75;
 const SILENT_MS = 5_000;
 
-addEventListener("pagehide", () => sender.stop()); // before the socket closes
+addEventListener("pagehide", () => sender.stop()); // while there is a socket
 const socket = openSocket();
 const sender = new VoiceSender(socket);
 const talk = byId("talk");
 const name = byId("name");
 const device = byId("device");
 
-/** When the press began that started the stream; 0 when it cannot be a hold. */
+/** When the press began that may be a hold, or 0. */
 let heldSince = 0;
 let spaceDown = false;
 
@@ -28,7 +28,7 @@ function press() {
 	sender.start();
 }
 
-/** A press that only led to the browser's question for permission is no hold. */
+/** A press that only led to the browser's question is no hold. */
 function release() {
 	if (heldSince && performance.now() - heldSince > HOLD_MS && sender.state !== "asking") sender.stop();
 	heldSince = 0;
@@ -37,7 +37,7 @@ function release() {
 talk.onpointerdown = (event) => event.button === 0 && press();
 talk.oncontextmenu = (event) => event.preventDefault(); // a long touch means talking here
 talk.onclick = (event) => {
-	if (event.detail) return; // pointerdown had it
+	if (event.detail) return; // pointerdown did
 	press(); // Enter, or a screen reader
 	heldSince = 0;
 };
@@ -72,9 +72,9 @@ function describe() {
 		reconnecting: "Coming back…",
 	};
 	show("state", words[state]);
-	const problem = sender.problem ?? changeProblem ?? (silent ? { code: "silent" } : null);
+	const problem = sender.problem ?? changeProblem ?? (silent && state === "live" ? { code: "silent" } : null);
 	show("problem", socket.problem ? "" : problemText(problem));
-	talk.dataset.state = { idle: "idle", live: muted ? "muted" : "live" }[state] ?? "busy";
+	talk.dataset.state = state === "live" && muted ? "muted" : state;
 	talk.setAttribute("aria-pressed", state !== "idle");
 	show("talk-label", state === "idle" ? "Talk" : "Stop");
 	byId("hint").hidden = name.disabled = state !== "idle";
@@ -86,7 +86,7 @@ function describe() {
 function count() {
 	const seconds = Math.floor((Date.now() - liveSince) / 1000);
 	const time = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-	show("facts", sender.state === "live" && sender.stream ? `${time} · ${audience(sender.stream)}` : "not live yet");
+	show("facts", sender.state === "live" ? `${time} · ${audience(sender.stream)}` : "not live yet");
 }
 setInterval(count, 1000);
 socket.on("streams", count);
@@ -105,6 +105,7 @@ sender.on("state", () => {
 
 let analyser = null;
 let heardAt = 0;
+let frame = 0;
 
 function draw() {
 	if (!analyser) return showLevel(talk, -Infinity);
@@ -117,20 +118,19 @@ function draw() {
 		silent = !silent;
 		describe();
 	}
-	requestAnimationFrame(draw);
+	frame = requestAnimationFrame(draw);
 }
 
 sender.on("microphone", () => {
-	const drawing = analyser !== null;
 	analyser?.close();
 	analyser = sender.media && new Analyser(sender.media);
-	heardAt = performance.now();
-	if (!drawing) draw();
+	cancelAnimationFrame(frame);
+	draw();
 	listDevices();
 	describe();
 });
 
-/** A browser tells the labels only while it gives the microphone. */
+/** Labels are told only while the microphone is open. */
 async function listDevices() {
 	const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
 	const inputs = devices.filter(({ kind, deviceId, label }) => kind === "audioinput" && deviceId !== "default" && label);
@@ -155,13 +155,13 @@ sender.settings.deviceId = recall("deviceId", ""); // the list may not know it y
 name.value = recall("name", "");
 name.onchange = () => name.validity.valid && remember("name", name.value.trim());
 
-/** The intercom's ear: a second socket, which never plays what this page sends. */
+/** The intercom's ear: a second socket, deaf to this page's own stream. */
 const ear = new VoiceSocket({ pollMs: 10_000 });
 const receiver = new VoiceReceiver(ear, { skip: (stream) => sender.owns(stream) });
 const intercom = byId("intercom");
 
 receiver.on("state", () => {
-	const words = { idle: "", waiting: "Nobody else is talking.", playing: `You hear “${receiver.stream?.name}”.` };
+	const words = { idle: "", waiting: "Nobody else is talking", playing: `You hear “${receiver.stream?.name}”` };
 	show("intercom-state", words[receiver.state] ?? (problemText(receiver.problem) || "Joining…"));
 	byId("intercom-tap").hidden = receiver.state !== "blocked";
 });

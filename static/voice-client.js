@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The browser's side of the voice relay, for these pages and for others (a Home Assistant card, say):
+ * The browser's side of the voice relay, for these pages and for others:
  *
  *   import { VoiceSocket, VoiceReceiver } from "http://relay:8080/static/voice-client.js";
  *   const socket = new VoiceSocket();           // finds the server by the address of this file
@@ -9,7 +9,7 @@
  *   socket.open();
  *   button.onclick = () => receiver.listen();   // to the newest stream, now and after it has ended
  *
- * Each class is an EventTarget with a `state`; every change of it, or of its cause `problem`, is a "state" event.
+ * Each class is an EventTarget; a change of its `state`, or of the cause `problem`, is a "state" event.
  */
 export { VoiceSocket } from "./voice-socket.js";
 export { VoiceSender } from "./voice-sender.js";

@@ -2,28 +2,24 @@
 import { MEDIA_TIMEOUT_MS, describe, openPeer } from "./voice-peer.js";
 import { Machine, retryDelay } from "./voice-socket.js";
 
-/**
- * @typedef {import("./voice-socket.js").Stream} Stream
- * @typedef {import("./voice-socket.js").Problem} Problem
- */
+/** @import { Stream, VoiceSocket } from "./voice-socket.js" */
 
 /** How long a listener waits for WebRTC before MP3 takes over. */
-const MP3_AFTER_MS = 4_000;
+const MP3_AFTER_MS = 3_000;
 
 /**
  * Plays the newest stream, or a chosen one, until told to stop: across ends, restarts and network changes.
- * States: `idle`, `waiting` (no stream to play), `joining`, `playing` ("route" tells that `route` may have changed),
- * `blocked` (the browser wants a press: call `unblock()` from one), `reconnecting` (by itself). Where WebRTC does not
- * connect in time, MP3 plays until it does.
+ * States: `idle`, `waiting` (for a stream), `joining`, `playing` (a "route" event follows), `blocked` (the browser
+ * wants a press: call `unblock()` from one), `reconnecting` (by itself). MP3 plays where WebRTC does not connect.
  */
 export class VoiceReceiver extends Machine {
-	/** What plays; the volume is the caller's. */
+	/** Its volume is the caller's. */
 	audio = new Audio();
 	/** @type {"webrtc" | "mp3" | null} */
 	route = null;
 	/** The stream that plays or is being joined. @type {string | null} */
 	streamId = null;
-	/** The only stream to play, or null for the newest. @type {string | null} */
+	/** Null is for the newest. @type {string | null} */
 	chosen = null;
 	/** The voice as WebRTC brings it. @type {MediaStream | null} */
 	media = null;
@@ -36,7 +32,7 @@ export class VoiceReceiver extends Machine {
 	#mp3Timer = 0;
 	#timer = 0;
 
-	/** @param {import("./voice-socket.js").VoiceSocket} socket @param {{skip?: (stream: Stream) => boolean}} [options]
+	/** @param {VoiceSocket} socket @param {{skip?: (stream: Stream) => boolean}} [options]
 	 *  `skip`: streams never to play, such as one's own in an intercom */
 	constructor(socket, { skip = () => false } = {}) {
 		super({
@@ -61,12 +57,12 @@ export class VoiceReceiver extends Machine {
 		this.audio.onpause = () => this.state === "playing" && this.enter("blocked", { code: "paused" });
 	}
 
-	/** What the server says of the stream that plays. @returns {Stream | undefined} */
+	/** The stream that plays, as listed. @returns {Stream | undefined} */
 	get stream() {
 		return this.#socket.streams.find((stream) => stream.stream_id === this.streamId);
 	}
 
-	/** Listens to one stream, or to whichever is newest. @param {string | null} [streamId] */
+	/** To one stream, or to the newest. @param {string | null} [streamId] */
 	listen(streamId = null) {
 		this.chosen = streamId;
 		this.#webrtcFailed = false;
@@ -115,11 +111,11 @@ export class VoiceReceiver extends Machine {
 		const peer = (this.peer = openPeer((connected) => {
 			if (peer !== this.peer) return;
 			if (connected) this.#playWebrtc();
-			else if (this.route !== "mp3") this.#retry({ code: "no-media" });
+			else if (this.route !== "mp3") this.#retry({ code: "lost" });
 		}));
 		peer.ontrack = ({ track }) => {
 			this.media = new MediaStream([track]);
-			if (this.route !== "mp3") this.#playWebrtc(); // early, to learn whether the browser lets us play at all
+			if (this.route !== "mp3") this.#playWebrtc(); // early, to learn whether we may
 		};
 		await peer.setRemoteDescription(offer);
 		await describe(this.#socket, peer, "answer");
@@ -182,6 +178,6 @@ export class VoiceReceiver extends Machine {
 		this.peer = this.media = this.route = this.streamId = null;
 		this.audio.pause();
 		this.audio.removeAttribute("src");
-		this.audio.srcObject = null; // this lets go of the MP3 connection, too
+		this.audio.srcObject = null; // lets go of the MP3 connection, too
 	}
 }

@@ -2,24 +2,19 @@
 import { MEDIA_TIMEOUT_MS, describe, openPeer } from "./voice-peer.js";
 import { Machine, retryDelay } from "./voice-socket.js";
 
-/**
- * @typedef {import("./voice-socket.js").Stream} Stream
- * @typedef {import("./voice-socket.js").Problem} Problem
- * @typedef {{deviceId?: string, echoCancellation?: boolean, noiseSuppression?: boolean, autoGainControl?: boolean}}
- *   Settings  a device that is gone is replaced by the system's choice
- */
+/** @import { Problem, Stream, VoiceSocket } from "./voice-socket.js" */
 
 /**
  * A microphone that goes to the server. States: `idle` (microphone released), `asking` (for permission),
  * `connecting`, `live` (the server has its packets), `reconnecting` (by itself). "microphone" tells that `media` has
- * changed. Back at `idle`, `problem.code` may be `insecure`, `denied`, `no-microphone`, `busy`, `microphone`,
- * `unplugged`, `replaced`, `idle` or a code of the server.
+ * changed. `problem.code` at `idle`: `insecure`, `denied`, `no-microphone`, `busy`, `microphone`, `unplugged`,
+ * `replaced`, `idle`, or the server's.
  */
 export class VoiceSender extends Machine {
 	/** The open microphone. @type {MediaStream | null} */
 	media = null;
 	streamId = null;
-	/** @type {Settings} */
+	/** Of the microphone; where `deviceId` is gone, the system chooses. @type {MediaTrackConstraints} */
 	settings = {};
 	#socket;
 	#peer = null;
@@ -29,10 +24,10 @@ export class VoiceSender extends Machine {
 	/** @type {Promise<any>} */
 	#changed = Promise.resolve();
 
-	/** 1 to 64 letters, digits, `_`, `-` or spaces, for a stream address that stays the same; or nothing. */
+	/** 1 to 64 letters, digits, `_`, `-`, spaces: keeps the stream's address; or nothing. */
 	name = "";
 
-	/** @param {import("./voice-socket.js").VoiceSocket} socket */
+	/** @param {VoiceSocket} socket */
 	constructor(socket) {
 		super({
 			idle: "asking",
@@ -65,7 +60,7 @@ export class VoiceSender extends Machine {
 		return this.streamId ? stream_id === this.streamId : this.name !== "" && name === this.name;
 	}
 
-	/** What the server says of our stream. @returns {Stream | undefined} */
+	/** Our stream, as listed. @returns {Stream | undefined} */
 	get stream() {
 		return this.#socket.streams.find((stream) => this.owns(stream));
 	}
@@ -105,7 +100,7 @@ export class VoiceSender extends Machine {
 		this.tell("microphone");
 	}
 
-	/** Uses another microphone or other processing, at once where live. @param {Settings} settings
+	/** Takes another microphone or processing, at once where live. @param {MediaTrackConstraints} settings
 	 *  @returns {Promise<Problem | null>} what went wrong; the old microphone then stays in use */
 	change(settings) {
 		return (this.#changed = this.#changed.then(async () => {

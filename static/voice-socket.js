@@ -1,12 +1,13 @@
 // @ts-check
 /**
- * @typedef {{stream_id: string, name: string, started_at?: number, receivers?: number, listeners?: number}} Stream
+ * @typedef {{stream_id: string, name: string, started_at?: number, receivers?: number, listeners?: number,
+ *   paused?: boolean}} Stream
  * @typedef {{code: string, message?: string}} Problem
  */
 
 /** Waits double, with jitter: a house full of tablets must not knock at the same moment. */
 const RETRY_FIRST_MS = 500;
-const RETRY_LAST_MS = 15_000;
+const RETRY_LAST_MS = 10_000;
 /** Silence for so long after a question means a dead socket; TCP may take minutes to notice. */
 const ANSWER_TIMEOUT_MS = 6_000;
 
@@ -14,7 +15,7 @@ const ANSWER_TIMEOUT_MS = 6_000;
 export const retryDelay = (attempt) =>
 	Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
 
-/** A state with one door, which refuses a step that is not in the plan. */
+/** A state with one door, which refuses a step that is not planned. */
 export class Machine extends EventTarget {
 	#steps;
 	#state;
@@ -46,16 +47,16 @@ export class Machine extends EventTarget {
 		this.dispatchEvent(new CustomEvent(type, { detail }));
 	}
 
-	/** As addEventListener, for the detail alone. @param {string} type @param {(detail: any) => void} listener */
+	/** As addEventListener, with the detail alone. @param {string} type @param {(detail: any) => void} listener */
 	on(type, listener) {
 		this.addEventListener(type, (/** @type {any} */ event) => listener(event.detail));
 	}
 }
 
 /**
- * Signalling that comes back by itself. States: `closed`, `connecting`, `open`, `waiting` for the next attempt
- * (`problem.code`: `unreachable`, `lost`, `full`, `forbidden` or `refused`), `locked` (set `token`, then `open()`).
- * Each message of the server is an event of its type; "streams" tells that `streams` may have changed.
+ * Signalling that comes back by itself. States: `closed`, `connecting`, `open`, `waiting` (`problem.code` is
+ * `unreachable`, `lost`, `full`, `forbidden` or `refused`), `locked` (set `token`, then `open()`). Each message of the
+ * server is an event of its type; "streams" tells that `streams` may have changed.
  */
 export class VoiceSocket extends Machine {
 	/** Oldest first. @type {Stream[]} */
@@ -65,8 +66,8 @@ export class VoiceSocket extends Machine {
 	#timer = 0;
 	#ws = null;
 
-	/** @param {{base?: string | URL, token?: string, pollMs?: number}} [options] `base`: the server's address, ending
-	 *  in a slash; `pollMs`: how often to ask who listens, which also finds out dead sockets */
+	/** @param {{base?: string | URL, token?: string, pollMs?: number}} [options] `base`: the server's address,
+	 *  `…/`; `pollMs`: how often to ask who listens, which also finds dead sockets */
 	constructor({ base = new URL("../", import.meta.url), token = "", pollMs = 2_000 } = {}) {
 		super({
 			closed: "connecting",
@@ -83,7 +84,7 @@ export class VoiceSocket extends Machine {
 		document.addEventListener("visibilitychange", hurry);
 	}
 
-	/** @param {string} path on the server, or an address @returns {string} an address, with the token */
+	/** @param {string} path on the server, or an address @returns {string} with the token */
 	address(path) {
 		const url = new URL(path, this.base);
 		if (this.token) url.searchParams.set("token", this.token);
@@ -99,11 +100,9 @@ export class VoiceSocket extends Machine {
 		this.enter("closed");
 	}
 
-	/** @param {object} message sent now or never @returns {boolean} whether it was sent */
+	/** Sends now or never. @param {object} message */
 	send(message) {
-		if (this.state !== "open") return false;
-		this.#ws?.send(JSON.stringify(message));
-		return true;
+		if (this.state === "open") this.#ws?.send(JSON.stringify(message));
 	}
 
 	#connect() {
@@ -161,7 +160,7 @@ export class VoiceSocket extends Machine {
 
 	#receive(message) {
 		const { type, stream_id, name = stream_id } = message;
-		if (this.#askedAt) this.#attempt = 0; // a connection that answers is a good one
+		if (this.#askedAt) this.#attempt = 0; // it answers
 		this.#askedAt = 0;
 		if (message.code === "unauthorized") {
 			this.#drop();

@@ -36,7 +36,8 @@ def test_environment_names_the_certificate_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "overrides", "message"),
     [
-        ({"SSL_CERT_FILE": "c.pem"}, {}, 'server.ssl_key_file is "": give both'),
+        ({"SSL_CERT_FILE": "c.pem"}, {"tls": "files"}, 'server.tls is "files": it needs server.ssl_cert_file'),
+        ({}, {"ssl_cert_file": "c.pem"}, 'server.ssl_key_file is "": give both'),
         ({"SSL_KEY_FILE": "k.pem"}, {}, 'server.ssl_cert_file is "": give both'),
         ({"SSL_KEY_FILE": "k.pem"}, {"tls": "files"}, 'server.ssl_cert_file is "": give both'),
         ({}, {"tls": "files"}, 'server.tls is "files": it needs server.ssl_cert_file and server.ssl_key_file'),
@@ -54,6 +55,10 @@ def test_settings_that_do_not_fit_stop_the_start_with_one_line(
         loaded(environment, tmp_path, **overrides)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_openssl_s_own_variable_does_not_stop_the_start(tmp_path: Path) -> None:
+    assert loaded({"SSL_CERT_FILE": "/etc/ssl/cert.pem"}, tmp_path).ssl_cert_file == ""
 
 
 def test_files_and_ports_of_no_https_do_not_matter(tmp_path: Path) -> None:

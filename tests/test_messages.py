@@ -208,5 +208,6 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
         "receivers": 2,
         "listeners": 3,
         "state": "active",
+        "paused": False,
     }
     assert texts[2]["offer"] == {"sdp": "v=0", "type": "offer"}

@@ -250,3 +250,21 @@ def test_our_descriptions_ask_for_opus_as_configured() -> None:
     (opus, *_) = SessionDescription.parse(sdp.finish_offer(offer.sdp, WebrtcSettings())).media[0].rtp.codecs
     assert opus.parameters["maxaveragebitrate"] == str(WebrtcSettings().opus_bitrate_bps)
     assert opus.parameters["useinbandfec"] == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "hosts", "used"),
+    [
+        ("192.168.1.7", [], True),
+        ("192.168.1.7", ["192.168.1.2"], True),
+        ("192.168.1.7", ["127.0.0.1"], False),
+        ("127.0.0.1", ["127.0.0.1"], True),
+        ("127.0.0.1", ["192.168.1.2"], False),
+        ("127.0.0.1", ["192.168.1.2", "127.0.0.1"], True),
+        ("fd00::7", ["192.168.1.2"], False),
+        ("fd00::7", ["fd00::2"], True),
+    ],
+)
+def test_a_candidate_that_none_of_our_addresses_reaches_is_none(address: str, hosts: list[str], used: bool) -> None:
+    candidate = sdp.take_candidate(f"candidate:1 1 udp 2113937151 {address} 5000 typ host", hosts)
+    assert (candidate is not None) == used

@@ -123,13 +123,13 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     sample_rate_hz: Literal[32_000, 44_100, 48_000] = 44_100
     """48,000 is what Opus has and needs no resampler; 44,100 is what every player takes."""
     channels: Literal[1, 2] = 2
-    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 100
+    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 130
     """How much is written to a listener at once, rounded to whole MP3 frames."""
     burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
     """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
-    jitter_ms: Annotated[int, Meta(ge=20, le=1000)] = 60
+    jitter_ms: Annotated[int, Meta(ge=0, le=1000)] = 40
     """How much later than usual a packet may come and still be heard; adds that much delay."""
-    max_listeners: Count = 2000
+    max_listeners: Count = 3000
     max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     """Seconds of audio that a listener may leave unread before it is disconnected."""
     encoder_linger_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
@@ -211,10 +211,11 @@ def load(
     if options_path.exists():
         layers.append(_options_layer(options_path))
     layers += [Layer("Home Assistant's Network settings", _nest(*port)) for port in (addon_ports or {}).items()]
+    # Without a key SSL_CERT_FILE is OpenSSL's own: the authorities to trust, which many systems set for every program.
     layers += [
         Layer(f"environment variable {name}", _nest(key, environment[name]), strict=False)
         for name, key in ENVIRONMENT_KEYS.items()
-        if environment.get(name)
+        if environment.get(name) and not (name == "SSL_CERT_FILE" and not environment.get("SSL_KEY_FILE"))
     ]
     layers += [Layer("command line", _nest(key, value)) for key, value in overrides.items() if value is not None]
     merged: dict[str, Any] = {}
@@ -244,7 +245,6 @@ def _check_certificate_files(server: ServerSettings) -> None:
     keys = {"server.ssl_cert_file": server.ssl_cert_file, "server.ssl_key_file": server.ssl_key_file}
     missing = [key for key, path in keys.items() if not path]
     if len(missing) == 1:
-        # OpenSSL knows SSL_CERT_FILE too, as the authorities to trust, and some systems set it for every program.
         raise ConfigError(
             f'{missing[0]} is "": give both server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
             "and SSL_KEY_FILE), or neither"

@@ -15,12 +15,37 @@ from pylibsrtp import Session
 
 from .opus import CLOCK_RATE_HZ, OpusPacket
 from .relay import OpusTrack, VoiceRelay
-from .rtp import SenderReport, ntp_time, pack_header
-from .srtp import Places
-from .udp import Address, Batch, SharedSocket
+from .rtp import HEADER_BYTES, SenderReport, ntp_time, pack_header
+from .srtp import MAX_TRAILER_BYTES, Places
+from .udp import SLOT_BYTES, Address, Batch, SharedSocket
 
+MAX_PAYLOAD_BYTES = SLOT_BYTES - HEADER_BYTES - MAX_TRAILER_BYTES
+"""Beyond it, libsrtp would write into the next row."""
 _HALF = 0x8000
 """Half of the sequence numbers."""
+_LATE_PACKETS = 0x200
+"""How far behind the newest packet a late one may be: ten seconds, more than any sender's reordering."""
+
+
+@dataclass
+class Drops:
+    """Packets that did not leave for a receiver, by reason."""
+
+    oversized: int = 0
+    """Longer than a datagram has room for."""
+    unprotected: int = 0
+    """Refused by SRTP: too old for the receiver's window, or its key is worn out."""
+    untaken: int = 0
+    """Not taken by the socket: it was full, or the address cannot be reached."""
+
+    @property
+    def total(self) -> int:
+        return self.oversized + self.unprotected + self.untaken
+
+    def add(self, other: Drops) -> None:
+        self.oversized += other.oversized
+        self.unprotected += other.unprotected
+        self.untaken += other.untaken
 
 
 @dataclass(eq=False)
@@ -32,7 +57,9 @@ class Lane:
     session: Session
     payload_type: int
     dropped: int = 0
-    """Packets that were not sent: the socket was full, the address unreachable or the key refused."""
+    """Packets that were not sent, for whatever reason."""
+    dropped_octets: int = 0
+    """Their payload bytes."""
     packets_before: int = 0
     """Packets and payload bytes of the track that were sent before this receiver joined."""
     octets_before: int = 0
@@ -64,8 +91,8 @@ class _Group:
         if last is not lane:
             self.lanes[index] = last
 
-    def send(self, ssrc: int, packet: OpusPacket) -> int:
-        """Sends the packet to every lane and returns how many it did not reach."""
+    def send(self, ssrc: int, packet: OpusPacket, drops: Drops) -> int:
+        """Sends the packet to every lane and returns how many it reached; the others are added to `drops`."""
         size = self._batch.size
         sequence = packet.sequence + self.sequence_offset
         header = pack_header(self.payload_type, packet.marker, sequence, packet.timestamp, ssrc)
@@ -76,12 +103,15 @@ class _Group:
         if refused:
             # Those rows are in the clear: the others go one by one.
             clear = set(refused)
-            failed = [row for row in range(size) if row in clear or not self._batch.send_row(row)]
+            untaken = [row for row in range(size) if row not in clear and not self._batch.send_row(row)]
         else:
-            failed = self._batch.send()
-        for row in failed:
+            untaken = self._batch.send()
+        drops.unprotected += len(refused)
+        drops.untaken += len(untaken)
+        for row in (*refused, *untaken):
             self.lanes[row].dropped += 1
-        return len(failed)
+            self.lanes[row].dropped_octets += len(packet.payload)
+        return size - len(refused) - len(untaken)
 
 
 class Fanout:
@@ -94,7 +124,7 @@ class Fanout:
         self.octets = 0
         self.forwarded = 0
         """Packets times receivers."""
-        self.dropped = 0
+        self.drops = Drops()
         self._relay = relay
         self._track = track
         self._groups: dict[tuple[SharedSocket, int, int], _Group] = {}
@@ -106,9 +136,10 @@ class Fanout:
 
     def add(self, lane: Lane) -> None:
         """Sends the lane every packet from the next one on."""
-        # A session that starts near the wrap of sequence numbers and loses the first packets behind it would never
-        # again agree on the rollover counter (RFC 3711 section 3.3.1). So it starts in the lower half, always.
-        offset = self._track.timeline.sequence & _HALF
+        # A session that starts near the wrap of sequence numbers and loses the first packets on one side of it would
+        # never again agree on the rollover counter (RFC 3711 section 3.3.1). So it starts in the lower half, always,
+        # and not so low that a late packet is from behind the wrap.
+        offset = (self._track.timeline.sequence - _LATE_PACKETS) & _HALF
         lane.packets_before, lane.octets_before = self.packets, self.octets
         self._join(lane, offset)
         if len(self._group_of) == 1:
@@ -145,10 +176,11 @@ class Fanout:
             self._groups = {key: other for key, other in self._groups.items() if other is not group}
 
     def on_packet(self, packet: OpusPacket) -> None:
+        if len(packet.payload) > MAX_PAYLOAD_BYTES:
+            self.drops.oversized += len(self._group_of)
+            return
         for group in self._groups.values():
-            failed = group.send(self.ssrc, packet)
-            self.dropped += failed
-            self.forwarded += len(group.lanes) - failed
+            self.forwarded += group.send(self.ssrc, packet, self.drops)
         self.packets += 1
         self.octets += len(packet.payload)
         if self._newest is None or packet.sequence > self._newest.sequence:
@@ -166,5 +198,5 @@ class Fanout:
         if self._newest is None or packets <= 0:
             return None
         ticks = self._newest.timestamp + round((now_s - self._newest.arrived_s) * CLOCK_RATE_HZ)
-        octets = self.octets - lane.octets_before
+        octets = self.octets - lane.octets_before - lane.dropped_octets
         return SenderReport(self.ssrc, ntp_time(), ticks & 0xFFFF_FFFF, packets & 0xFFFF_FFFF, octets & 0xFFFF_FFFF)

@@ -164,7 +164,8 @@ class Programme:
         self._next_frame = next_frame
         self._silent_samples = 0
         """Silence that the encoder was given since it last got sound."""
-        self._skip_carry = 0.0
+        self._silence_owed = 0.0
+        """Silence not yet put out; not whole, as an MP3 frame is not on Opus' clock."""
         self._has_ended = False
         self._packet_times = _PacketTimes(self._playout.arrivals, self._due)
         relay.attach(track, self._packet_times)
@@ -178,15 +179,15 @@ class Programme:
     def on_pcm(self, block: PcmBlock) -> None:
         if self._has_ended:
             return
-        for samples in self._playout.place(block, self._due(block.arrived_s)):
-            self._silent_samples = 0
-            self._encode(samples)
+        silence, samples = self._playout.place(block, self._due(block.arrived_s))
+        self._silence(silence)
+        if len(samples):
+            self._sound(samples)
 
     def on_end(self) -> None:
         if self._has_ended:
             return
-        for _ in range(SETTLED_FRAMES):
-            self._encode(self._playout.silence(round(self._mp3.frame_opus_samples)))
+        self._sound(np.zeros((round(SETTLED_FRAMES * self._mp3.frame_opus_samples), CHANNELS), np.int16))
         self._has_ended = True
 
     def stop(self) -> None:
@@ -197,13 +198,9 @@ class Programme:
     def prepare(self, frame: int) -> None:
         """Sees to it that all frames before this one of the clock are there to take."""
         while not self._has_ended and self._next_frame + len(self._ready) < frame:
-            if self._source.conceal():
-                continue
-            if self._silent_samples >= SETTLED_FRAMES * self._mp3.frame_opus_samples:
-                self._skip_frame()
-            else:
-                self._silent_samples += FILL_SAMPLES
-                self._encode(self._playout.silence(FILL_SAMPLES))
+            if not self._source.conceal():
+                self._playout.be_silent(FILL_SAMPLES)
+                self._silence(FILL_SAMPLES)
 
     def take(self, count: int) -> list[bytes]:
         """The next frames; after the end, silence."""
@@ -216,13 +213,30 @@ class Programme:
     def _due(self, monotonic_s: float) -> float:
         return (self._studio.clock.at(monotonic_s) - self._start_frame) * self._mp3.frame_opus_samples
 
-    def _skip_frame(self) -> None:
-        """A frame of silence that nobody needs to encode."""
-        self._ready.extend(self._studio.silent.take(1))
-        self._skip_carry += self._mp3.frame_opus_samples
-        length = int(self._skip_carry)
-        self._skip_carry -= length
-        self._playout.skip(length)
+    def _silence(self, length: int) -> None:
+        """Puts out silence, which needs no encoding once the encoder holds nothing else."""
+        self._silence_owed += length
+        frame = self._mp3.frame_opus_samples
+        while self._silence_owed >= 1:
+            if self._silent_samples < SETTLED_FRAMES * frame:
+                piece = min(int(self._silence_owed), FILL_SAMPLES)
+                self._silent_samples += piece
+                self._silence_owed -= piece
+                self._encode(np.zeros((piece, CHANNELS), np.int16))
+            elif self._silence_owed >= frame:
+                self._silence_owed -= frame
+                self._ready.extend(self._studio.silent.take(1))
+            else:
+                # Less than a frame: it waits for more silence, or for sound.
+                break
+
+    def _sound(self, samples: Samples) -> None:
+        owed = int(self._silence_owed)
+        if owed:
+            self._silence_owed -= owed
+            samples = np.concatenate([np.zeros((owed, CHANNELS), np.int16), samples])
+        self._silent_samples = 0
+        self._encode(samples)
 
     def _encode(self, samples: Samples) -> None:
         began_s = time.thread_time()

@@ -175,7 +175,8 @@ class PcmSource:
         self._sinks: tuple[PcmSink, ...] = ()
         self._arrived: deque[OpusPacket | None] = deque()
         self._counters = counters
-        self._timeline = PcmTimeline(self._emit, counters)
+        self._timeline: PcmTimeline | None = None
+        """There while there are sinks."""
         self._ended = False
 
     def attach(self, sink: PcmSink) -> None:
@@ -194,6 +195,7 @@ class PcmSource:
         if sink in self._sinks:
             self._sinks = tuple(other for other in self._sinks if other is not sink)
             if not self._sinks:
+                self._timeline = None
                 self._track.detach(self)
 
     def conceal(self) -> bool:
@@ -204,7 +206,7 @@ class PcmSource:
         if self._arrived:
             self._decode_arrived()
             return True
-        return self._timeline.conceal()
+        return self._timeline is not None and self._timeline.conceal()
 
     def on_packet(self, packet: OpusPacket) -> None:
         self._arrived.append(packet)
@@ -217,18 +219,21 @@ class PcmSource:
         self._turns.add(self._decode_arrived)
 
     def _decode_arrived(self) -> None:
-        while self._arrived and self._sinks:
+        while self._arrived and self._timeline is not None:
             packet = self._arrived.popleft()
             if packet is not None:
                 self._timeline.push(packet)
-                continue
-            self._timeline.finish()
-            sinks, self._sinks = self._sinks, ()
-            for sink in sinks:
-                try:
-                    sink.on_end()
-                except Exception:  # noqa: BLE001 - _drop logs it
-                    self._drop(sink)
+            else:
+                self._timeline.finish()
+                self._tell_end()
+
+    def _tell_end(self) -> None:
+        sinks, self._sinks, self._timeline = self._sinks, (), None
+        for sink in sinks:
+            try:
+                sink.on_end()
+            except Exception:  # noqa: BLE001 - _drop logs it
+                self._drop(sink)
 
     def _emit(self, block: PcmBlock) -> None:
         for sink in self._sinks:

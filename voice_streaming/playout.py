@@ -1,13 +1,14 @@
 """A stream's blocks on a line that runs in real time, whatever the sender's clock and the network do.
 
 No I/O and no clock: positions and times are counts of samples at CLOCK_RATE_HZ. The caller says how much is due, which
-is how far real time has come; `place` and `silence` move `position`, which is how far the output has come.
+is how far real time has come; `place` and `be_silent` move `position`, which is how far the output has come.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,6 +55,12 @@ class PlayoutCounters:
     """How often the delay was set afresh."""
 
 
+class Placed(NamedTuple):
+    silence: int
+    """Samples of silence that come first."""
+    samples: Samples
+
+
 class Arrivals:
     """How the sender's timestamps run against real time. A lead is a timestamp less what was due when it arrived."""
 
@@ -88,7 +95,7 @@ class Arrivals:
 
 
 class Playout:
-    """Keeps the end of each block `margin` samples ahead of what is due when it arrives; so late may packets be."""
+    """Puts a block that arrives when it usually does `margin` samples ahead of what is due: so late may others be."""
 
     def __init__(self, margin: int, counters: PlayoutCounters) -> None:
         self.position = 0
@@ -105,8 +112,8 @@ class Playout:
         self._tail = QUIET
         self._stretch_carry = 0.0
 
-    def place(self, block: PcmBlock, due: float) -> list[Samples]:
-        """What follows at `position` now: nothing for a late block, else the block, after silence where there is a gap.
+    def place(self, block: PcmBlock, due: float) -> Placed:
+        """What follows at `position` now: the block, after silence where there is a gap; nothing for a late block.
 
         `due` is what was due when the block arrived.
         """
@@ -116,26 +123,22 @@ class Playout:
         gap = block.timestamp + offset - self.position
         if gap <= -len(samples):
             self._counters.late_blocks += not block.concealed
-            return []
-        placed = [self.silence(gap)] if gap > 0 else []
-        if gap < 0:
+            return Placed(0, samples[:0])
+        if gap > 0:
+            self.be_silent(gap)
+        elif gap < 0:
             samples = samples[-gap:]
         if self._is_silent:
             samples = faded_in(samples)
             self._is_silent = False
         if not block.concealed:
             samples = self._at_our_speed(samples, offset)
-        self._tail = np.concatenate([self._tail, samples[-3:]])[-3:]
+        self._tail = samples[-3:] if len(samples) >= 3 else np.concatenate([self._tail, samples])[-3:]
         self.position += len(samples)
-        return [*placed, samples]
+        return Placed(max(gap, 0), samples)
 
-    def silence(self, length: int) -> Samples:
-        """Silence of that many samples, because nothing else came."""
-        self.skip(length)
-        return np.zeros((length, CHANNELS), np.int16)
-
-    def skip(self, length: int) -> None:
-        """As `silence`, for a caller that has its own."""
+    def be_silent(self, length: int) -> None:
+        """Silence follows for that many samples, because nothing else came."""
         self.position += length
         self._is_silent = True
         self._tail = QUIET
@@ -145,7 +148,7 @@ class Playout:
         """The offset, set afresh where the old one no longer fits."""
         if self._offset is None:
             return self._anchor(block, block.timestamp - due)
-        early = block.timestamp + self._offset + len(block.samples) - due - self._margin
+        early = block.timestamp + self._offset - due - self._margin
         if early > MOST_EARLY_SAMPLES or (self._is_silent and early > DEADBAND_SAMPLES):
             return self._anchor(block, block.timestamp - due)
         pause = block.timestamp - self._end
@@ -153,14 +156,14 @@ class Playout:
         if is_late and pause > PAUSE_SAMPLES and -early < 2 * self._margin + pause * CLOCK_TOLERANCE:
             return self._anchor(block, block.timestamp - due)
         if early < -self._margin:
-            lately = self.arrivals.lately(-self._offset - len(block.samples))
+            lately = self.arrivals.lately(-self._offset)
             if lately is not None:
                 return self._anchor(block, lately)
         return self._offset
 
     def _anchor(self, block: PcmBlock, lead: float) -> int:
         """Sets the delay so that a block with this lead is just where it should be."""
-        offset = max(self._margin - len(block.samples) - round(lead), self.position - block.timestamp)
+        offset = max(self._margin - round(lead), self.position - block.timestamp)
         self._offset = offset
         self.arrivals.forget()
         self._stretch_carry = 0.0
@@ -172,7 +175,7 @@ class Playout:
         usual = self.arrivals.usual
         if usual is None:
             return samples
-        early = usual + offset + len(samples) - self._margin
+        early = usual + offset - self._margin
         if abs(early) < DEADBAND_SAMPLES:
             return samples
         self._stretch_carry -= len(samples) * max(-MOST_STRETCH, min(MOST_STRETCH, early / CORRECTION_SAMPLES))

@@ -68,6 +68,9 @@ class OpusTrack(MediaStreamTrack):
         self.packets += 1
         self.payload_bytes += len(packet.payload)
         for sink in self._sinks:
+            # One before it may have detached it, or ended the track.
+            if sink not in self._sinks:
+                continue
             try:
                 sink.on_packet(packet)
             except Exception:
@@ -180,6 +183,15 @@ class _Pump:
             self._task.cancel()
             self._task = None
 
+    def end(self) -> None:
+        """The source ended: its subscribers are told. A `recv` that waits may never learn of it."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        subscribers, self._subscribers = self._subscribers, ()
+        for subscriber in subscribers:
+            subscriber.on_end()
+
     async def _run(self) -> None:
         try:
             while True:
@@ -191,8 +203,7 @@ class _Pump:
         except Exception:
             logger.exception("Track %s failed", self._source.id)
         self._task = None
-        for subscriber in self._subscribers:
-            subscriber.on_end()
+        self.end()
 
 
 class VoiceRelay(MediaRelay):
@@ -236,8 +247,10 @@ class VoiceRelay(MediaRelay):
     def _pump(self, track: MediaStreamTrack) -> _Pump:
         pump = self._pumps.get(track.id)
         if pump is None:
-            pump = self._pumps[track.id] = _Pump(track)
-            track.add_listener("ended", lambda: self._pumps.pop(track.id, None))
+            pump = _Pump(track)
+            if track.readyState == "live":
+                self._pumps[track.id] = pump
+                track.add_listener("ended", lambda: self._pumps.pop(track.id).end())
         return pump
 
 

@@ -6,7 +6,9 @@ section by section, as RFC 3264 section 6 has it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from aiortc import RTCIceCandidate
 from aiortc.rtcdtlstransport import X509_DIGEST_ALGORITHMS
@@ -36,8 +38,11 @@ class TakenOffer:
     taken: MediaDescription
 
 
-def take_offer(text: str) -> TakenOffer:
-    """Chooses the first audio section that offers to send Opus. Raises Refused `bad_sdp` or `no_opus`."""
+def take_offer(text: str, hosts: Sequence[str] = ()) -> TakenOffer:
+    """Chooses the first audio section that offers to send Opus. Raises Refused `bad_sdp` or `no_opus`.
+
+    `hosts` are our own addresses: candidates that none of them can reach are left out.
+    """
     description = _parse(text)
     section = next((media for media in description.media if _sends_opus(media)), None)
     if section is None:
@@ -47,11 +52,14 @@ def take_offer(text: str) -> TakenOffer:
     description.media = [section]
     # What it could receive does not matter, and aiortc stumbles over a section that leaves the direction out.
     section.direction = "sendonly"
-    return TakenOffer(_clean(description, section), sections, section)
+    return TakenOffer(_clean(description, section, hosts), sections, section)
 
 
-def take_answer(text: str) -> tuple[str, int]:
-    """A receiver's answer, cleaned, and the payload type it gave Opus. Raises Refused `bad_sdp` or `no_opus`."""
+def take_answer(text: str, hosts: Sequence[str] = ()) -> tuple[str, int]:
+    """A receiver's answer, cleaned, and the payload type it gave Opus. Raises Refused `bad_sdp` or `no_opus`.
+
+    `hosts` as for `take_offer`.
+    """
     description = _parse(text)
     if len(description.media) != 1 or not _has_opus(description.media[0]):
         raise Refused("no_opus", "The answer does not accept Opus audio")
@@ -60,7 +68,7 @@ def take_answer(text: str) -> tuple[str, int]:
         raise Refused("no_opus", "The answer does not receive audio")
     # We offered to send only, and an answer that sends too would have aiortc start media twice.
     section.direction = "recvonly"
-    return _clean(description, section), opus_payload_type(section.rtp.codecs)
+    return _clean(description, section, hosts), opus_payload_type(section.rtp.codecs)
 
 
 def opus_payload_type(codecs: list[RTCRtpCodecParameters]) -> int:
@@ -87,13 +95,13 @@ def finish_offer(text: str, settings: WebrtcSettings) -> str:
     return str(description)
 
 
-def take_candidate(text: str) -> RTCIceCandidate | None:
+def take_candidate(text: str, hosts: Sequence[str] = ()) -> RTCIceCandidate | None:
     """A trickled candidate, None for one that is not used. Raises Refused `bad_candidate`."""
     try:
         candidate = candidate_from_sdp(text.removeprefix("a=").removeprefix("candidate:"))
     except Exception as error:  # noqa: BLE001 - the parser raises whatever a hostile text leads it to
         raise Refused("bad_candidate", f"The candidate cannot be read: {type(error).__name__}") from None
-    return candidate if _is_usable(candidate) else None
+    return candidate if _is_usable(candidate, hosts) else None
 
 
 def _parse(text: str) -> SessionDescription:
@@ -126,7 +134,7 @@ def _inherit_transport(section: MediaDescription, sections: list[MediaDescriptio
         section.ice_candidates = [candidate for media in sections for candidate in media.ice_candidates]
 
 
-def _clean(description: SessionDescription, section: MediaDescription) -> str:
+def _clean(description: SessionDescription, section: MediaDescription, hosts: Sequence[str]) -> str:
     """The text with one section that is complete, or Refused.
 
     Names that only mDNS can resolve are left out, as waiting for them takes up to a second, and ICE learns the address
@@ -141,7 +149,7 @@ def _clean(description: SessionDescription, section: MediaDescription) -> str:
         raise Refused("bad_sdp", "The session description has no DTLS fingerprint or setup role")
     if not section.rtcp_mux:
         raise Refused("bad_sdp", "The session description does not multiplex RTP and RTCP")
-    section.ice_candidates = [c for c in section.ice_candidates if _is_usable(c)][:MAX_CANDIDATES]
+    section.ice_candidates = [c for c in section.ice_candidates if _is_usable(c, hosts)][:MAX_CANDIDATES]
     section.ice_candidates_complete = False
     # ICE finds the addresses. Firefox puts a .local name beside `rtcp`, which aiortc reads but cannot write.
     description.host, section.host, section.rtcp_host = None, "0.0.0.0", None
@@ -152,14 +160,17 @@ def _clean(description: SessionDescription, section: MediaDescription) -> str:
     return str(description)
 
 
-def _is_usable(candidate: RTCIceCandidate) -> bool:
-    return (
-        candidate.protocol.lower() == "udp"
-        and not candidate.ip.lower().endswith(".local")
-        and candidate.component == 1
-        # No socket sends to another: aioice's check would fail with an exception of its own.
-        and 0 < candidate.port < 1 << 16
-    )
+def _is_usable(candidate: RTCIceCandidate, hosts: Sequence[str]) -> bool:
+    # No socket sends to a port out of range: aioice's check would fail with an exception of its own.
+    if candidate.protocol.lower() != "udp" or candidate.component != 1 or not 0 < candidate.port < 1 << 16:
+        return False
+    try:
+        address = ip_address(candidate.ip)
+    except ValueError:
+        return False  # A name: see `_clean`.
+    ours = [ip_address(host) for host in hosts] or [address]
+    # Loopback reaches loopback, and nothing else does.
+    return any(our.version == address.version and our.is_loopback == address.is_loopback for our in ours)
 
 
 def _refusal(media: MediaDescription) -> MediaDescription:

@@ -44,6 +44,11 @@ def is_stun(datagram: bytes) -> bool:
     return len(datagram) >= _STUN_HEADER_BYTES and datagram[0] < 4
 
 
+def is_dtls(datagram: bytes) -> bool:
+    """RFC 7983 section 7: the first byte is 20 to 63."""
+    return len(datagram) > 0 and 20 <= datagram[0] <= 63
+
+
 def is_media(datagram: bytes) -> bool:
     """RTP or RTCP, RFC 7983 section 7: the first byte is 128 to 191."""
     return len(datagram) > 1 and 128 <= datagram[0] <= 191
@@ -161,8 +166,11 @@ class SharedSocket:
                 logger.exception("A datagram of %d bytes from %s:%d could not be handled", len(datagram), *address[:2])
 
     def _port(self, datagram: bytes, address: Address) -> Port | None:
-        if not is_stun(datagram):
+        if is_media(datagram) or is_dtls(datagram):
             return self._addresses.get(address)
+        if not is_stun(datagram):
+            # Nothing that a peer could read: aiortc's DTLS transport would end on an empty one.
+            return None
         if is_stun_request(datagram):
             return self._users.get(stun_local_username(datagram) or "")
         return self._transactions.get(stun_transaction(datagram))
@@ -222,7 +230,7 @@ _sendmmsg = _find_sendmmsg()
 class Batch:
     """Slots for datagrams that leave one socket together, each with an address of its own.
 
-    Rows of `slots` (uint8, shape (capacity, SLOT_BYTES)) are filled by the owner, their lengths in `lengths` (uint64);
+    Rows of `slots` (uint8, shape (capacity, SLOT_BYTES)) are filled by the owner, their lengths in `lengths` (uintp);
     the first `size` are sent. Adding grows the arrays, so views of them do not outlive an `add`: `slots` and `lengths`
     must be read again after it. Removing moves the last row into the gap.
     """
@@ -256,7 +264,7 @@ class Batch:
         return int(self.slots.ctypes.data) + index * SLOT_BYTES
 
     def length_address(self, index: int) -> int:
-        """Where the row's length stands in memory: eight bytes, native order."""
+        """Where the row's length stands in memory: a `size_t`, native order."""
         return ctypes.addressof(self._iovecs) + index * ctypes.sizeof(_IoVec) + _IoVec.length.offset
 
     def send(self) -> list[int]:
@@ -290,7 +298,7 @@ class Batch:
         self._names = np.zeros((capacity, _NAME_BYTES), np.uint8)
         self._headers = (_MMsgHdr * capacity)()
         self._headers_address = ctypes.addressof(self._headers)
-        self.lengths = np.frombuffer(memoryview(self._iovecs).cast("B"), np.uint64)[1::2]
+        self.lengths = np.frombuffer(memoryview(self._iovecs).cast("B"), np.uintp)[1::2]
         for index in range(capacity):
             self._iovecs[index].base = self.slot_address(index)
             header = self._headers[index].header

@@ -1,4 +1,8 @@
-"""The same page in either browser, for tests that must hold in both."""
+"""The same page in either browser, for tests that must hold in both.
+
+Let a sender and a receiver be separate browsers: what Firefox's own pages play is an echo to its microphone's
+processing, which then removes it (a page that called itself scored 0.5 instead of 0.9).
+"""
 
 from __future__ import annotations
 

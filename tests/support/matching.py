@@ -12,9 +12,9 @@ from tests.support.audio import SAMPLE_RATE_HZ, Samples, level_dbfs
 # A score that says "the same speech" clearly, and that nothing else comes near. Measured with the espeak-ng speech of
 # `speech.py` (tests/test_speech_matching.py measures the codecs and the impostors again at every run):
 #   Opus 32 kbit/s 0.98; Opus 12 kbit/s 0.96; MP3 128 kbit/s 1.00; Opus, then MP3 0.98; a clock 200 ppm off 0.95;
-#   Chromium, 8 s of its microphone as it is 1.00, with its echo, noise and gain processing (which changes phases) 0.86;
-#   the same through a peer connection 0.90 and 0.73 (in the first second 0.4: its jitter buffer stretches time);
-#   Firefox, likewise: microphone 0.90 to 0.99 (its first seconds are sometimes choppy), through a peer connection 0.98;
+#   Chromium's microphone as it is 1.00, with its echo, noise and gain processing (which changes phases) 0.86;
+#   Firefox's 0.88 to 0.99, with its processing 0.82; through a peer connection to the same page 0.73 to 0.98 (in the
+#   first second 0.4: the jitter buffer stretches time, so record some seconds);
 #   another text by the same voice 0.22, by another voice 0.17, the same speech backwards 0.23, noise at most 0.10,
 #   a sine 0.12, silence 0.
 SAME_SPEECH = 0.5

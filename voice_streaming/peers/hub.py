@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 import weakref
@@ -12,7 +13,8 @@ from aiortc.rtcdtlstransport import RTCCertificate
 
 from ..addresses import lan_addresses
 from ..config import WebrtcSettings
-from ..fanout import Fanout
+from ..fanout import Drops, Fanout
+from ..opus import CLOCK_RATE_HZ
 from ..relay import OpusTrack, VoiceRelay
 from ..udp import SharedSocket
 from .peer import SRTP_PROFILES, replace
@@ -41,6 +43,8 @@ class Peers:
         self.settings = settings
         self.refused_media = 0
         """Media datagrams that failed authentication, were replayed or do not parse."""
+        self._retired_forwarded = 0
+        self._retired_drops = Drops()
         self._relay = relay
         self._sockets: dict[str, SharedSocket] = {}
         self._fanouts: weakref.WeakKeyDictionary[OpusTrack, Fanout] = weakref.WeakKeyDictionary()
@@ -62,12 +66,38 @@ class Peers:
     def fanout(self, track: OpusTrack) -> Fanout:
         fanout = self._fanouts.get(track)
         if fanout is None:
-            fanout = self._fanouts[track] = Fanout(self._relay, track)
+            fanout = Fanout(self._relay, track)
+            if track.readyState == "live":
+                self._fanouts[track] = fanout
+                # A fan-out knows its track, so that neither would ever be forgotten.
+                track.add_listener("ended", functools.partial(self._retire, track))
         return fanout
 
-    @property
-    def fanouts(self) -> list[Fanout]:
-        return list(self._fanouts.values())
+    def _retire(self, track: OpusTrack) -> None:
+        fanout = self._fanouts.pop(track)
+        self._retired_forwarded += fanout.forwarded
+        self._retired_drops.add(fanout.drops)
+
+    def figures(self) -> dict[str, float]:
+        """What `/metrics` says of peers, over all streams so far where it is a count."""
+        drops, forwarded = Drops(), self._retired_forwarded
+        drops.add(self._retired_drops)
+        for fanout in self._fanouts.values():
+            drops.add(fanout.drops)
+            forwarded += fanout.forwarded
+        reports = [peer.last_report for slot in self._slots for peer in slot if isinstance(peer, ReceiverPeer)]
+        known = [report for report in reports if report is not None]
+        return {
+            "receivers": sum(len(fanout) for fanout in self._fanouts.values()),
+            "receivers_packets_lost": sum(report.packets_lost for report in known),
+            "receivers_jitter_max_seconds": max((report.jitter for report in known), default=0) / CLOCK_RATE_HZ,
+            "forwarded_packets": forwarded,
+            "dropped_packets": drops.total,
+            "dropped_packets_oversized": drops.oversized,
+            "dropped_packets_unprotected": drops.unprotected,
+            "dropped_packets_untaken": drops.untaken,
+            "refused_media": self.refused_media,
+        }
 
     def close(self) -> None:
         """Closes the sockets; peers must be closed before."""
@@ -80,7 +110,7 @@ class Peers:
 
     def sockets(self) -> list[SharedSocket]:
         """One for each host address that this machine has now; those of addresses that are gone close with use."""
-        hosts = self._hosts()
+        hosts = self.hosts()
         for host in hosts:
             if host not in self._sockets:
                 try:
@@ -92,7 +122,8 @@ class Peers:
             self._sockets.pop(host).close()
         return [self._sockets[host] for host in hosts if host in self._sockets]
 
-    def _hosts(self) -> list[str]:
+    def hosts(self) -> list[str]:
+        """The addresses to gather candidates on."""
         if self.settings.host_addresses:
             return list(self.settings.host_addresses)
         now_s = time.monotonic()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 import pylibsrtp
 from aioice import Candidate
-from aioice.ice import CandidatePair, server_reflexive_candidate
+from aioice.ice import CandidatePair, ConnectionClosed, ConnectionEvent, server_reflexive_candidate
 from aioice.ice import Connection as IceConnection
 from aiortc import (
     RTCBundlePolicy,
@@ -89,6 +89,8 @@ class Peer:
         replace(self._ice, "check_complete", self._on_check_complete)
         replace(self._ice, "query_consent", _no_consent_task)
         self._cname = uuid.uuid4().hex
+        # aiortc's monitor asks for ever, without a pause, if the connection was closed before the monitor began.
+        replace(self._ice, "get_event", self._next_ice_event)
         self._pc.add_listener("connectionstatechange", self._on_connection_state)
 
     async def add_candidate(self, candidate: CandidateInit | None) -> None:
@@ -98,19 +100,23 @@ class Peer:
             raise Refused("too_many_candidates", f"More than {MAX_TRICKLED_CANDIDATES} candidates are not taken")
         if candidate is None or not candidate.candidate:
             return
-        taken = sdp.take_candidate(candidate.candidate)
+        taken = sdp.take_candidate(candidate.candidate, self._peers.hosts())
         if taken is not None:
             await self._dtls.transport.addRemoteCandidate(taken)
 
-    async def close(self) -> None:
-        """Says goodbye and closes the connection; safe to call twice."""
-        if not self._closed:
-            self._closed = True
-            self._peers.leave_round(self)
-            if self._consent is not None:
-                self._consent.forget()
-            self._leave()
-            await self._pc.close()
+    def close(self) -> Coroutine[Any, Any, None]:
+        """Says goodbye and closes the connection; safe to call twice.
+
+        Media stops with the call; what it returns is to be awaited for the rest.
+        """
+        if self._closed:
+            return asyncio.sleep(0)
+        self._closed = True
+        self._peers.leave_round(self)
+        if self._consent is not None:
+            self._consent.forget()
+        self._leave()
+        return self._pc.close()
 
     def attend(self, now_s: float) -> None:
         """What is due every ATTENTION_INTERVAL_S: a report each time, a consent check every other time."""
@@ -196,6 +202,9 @@ class Peer:
         if nominated is not None and nominated is not before:
             self._on_nominated()
 
+    async def _next_ice_event(self) -> ConnectionEvent:
+        return await IceConnection.get_event(self._ice) or ConnectionClosed()
+
     def _on_connection_state(self) -> None:
         if self._pc.connectionState == "failed":
             self._lose("connection failed")
@@ -204,7 +213,9 @@ class Peer:
 
     def _lose(self, reason: str) -> None:
         if not self._closed:
-            self.on_gone(reason)
+            # Called once: whoever says goodbye may do so twice, and its connection closes after that.
+            on_gone, self.on_gone = self.on_gone, lambda reason: None
+            on_gone(reason)
 
     async def _gather(self) -> None:
         """In the place of aioice's, which opens a socket for each address and peer."""
@@ -238,6 +249,9 @@ class Peer:
     async def _describe(self) -> str:
         """Our description, complete with candidates."""
         await self._pc.setLocalDescription()
+        if self._closed:
+            # It may have gathered after it was closed.
+            await self._ice.close()
         return str(self._pc.localDescription.sdp)
 
     async def _take(self, text: str, kind: str) -> None:

@@ -27,7 +27,7 @@ class SenderPeer(Peer):
 
     async def answer(self, offer: str) -> str:
         """Our answer to the client's offer. Raises Refused."""
-        taken = sdp.take_offer(offer)
+        taken = sdp.take_offer(offer, self._peers.hosts())
         await self._take(taken.sdp, "offer")
         self._payload_type = sdp.opus_payload_type(self._transceiver._codecs)
         return sdp.finish_answer(await self._describe(), taken, self._peers.settings)

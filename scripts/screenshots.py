@@ -1,0 +1,188 @@
+"""Pictures of every page in every state, at a phone's, a tablet's and a desk's width, in light and in dark.
+
+    python -m scripts.screenshots FOLDER [--widths 320 768 1440]
+
+It starts daemons and browsers of its own, on loopback, with the demo's voice as the microphone. Names tell page,
+state, width and colours: `sender-live-320-dark.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from playwright.async_api import Browser, Page, ViewportSize
+
+from tests.support.audio import decode_audio, write_wav
+from tests.support.chromium import chromium
+from tests.support.server import REPOSITORY, RunningServer, running_server
+
+WIDTHS = (320, 768, 1440)
+HEIGHTS = {320: 640, 768: 1024, 1440: 900}
+COLOURS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+CONNECTING_MS = 1_000
+"""Much longer than WebRTC needs on one machine."""
+INSECURE_NAME = "voice.example"
+"""A name that Chromium takes for this machine, and for one that it cannot trust with the microphone over plain HTTP."""
+
+
+class Gallery:
+    """Takes the pictures, from pages of one daemon."""
+
+    def __init__(self, folder: Path, widths: Sequence[int], server: RunningServer, browser: Browser) -> None:
+        self.folder = folder
+        self.widths = widths
+        self.server = server
+        self._browser = browser
+
+    @asynccontextmanager
+    async def page(
+        self, path: str, *, browser: Browser | None = None, url: str | None = None, listened: bool = False
+    ) -> AsyncIterator[Page]:
+        """A page of a visitor who has not been here before, or of one who was listening when it was closed."""
+        context = await (browser or self._browser).new_context()
+        try:
+            if listened:
+                await context.add_init_script("localStorage['voice.listening'] = 'true'")
+            page = await context.new_page()
+            await page.goto(url or self.server.url(path))
+            yield page
+        finally:
+            await context.close()
+
+    async def take(self, page: Page, name: str) -> None:
+        """Pictures of the page as it is now: all of it, where it is higher than the window."""
+        for width in self.widths:
+            await page.set_viewport_size(ViewportSize(width=width, height=HEIGHTS.get(width, 720)))
+            for colours in COLOURS:
+                await page.emulate_media(color_scheme=colours)
+                path = self.folder / f"{name}-{width}-{colours}.png"
+                await page.screenshot(path=path, full_page=True, animations="disabled")
+                print(path)
+
+
+async def state(page: Page, text: str) -> None:
+    """Waits until the page says so."""
+    await page.locator("#state", has_text=text).wait_for(state="attached")
+
+
+async def talk(page: Page, name: str) -> None:
+    await page.fill("#name", name)
+    # From the keyboard: with the mouse a long press would mean to talk while it lasts.
+    await page.focus("#talk")
+    await page.keyboard.press("Enter")
+    await state(page, "Live as")
+
+
+async def listen(page: Page) -> None:
+    await page.click("#listen")
+    await state(page, "You hear")
+
+
+async def pictures_of_silence(gallery: Gallery) -> None:
+    """What is seen while nobody talks, and what becomes of the waiting page when somebody does."""
+    async with gallery.page("/") as page:
+        await page.locator("#empty").wait_for()
+        await page.locator("#latest", has_text="latest.mp3").wait_for()
+        await gallery.take(page, "overview-empty")
+    async with gallery.page("/sender") as page:
+        await state(page, "Off")
+        await gallery.take(page, "sender-off")
+    async with gallery.page("/receiver") as page:
+        await state(page, "Off")
+        await gallery.take(page, "receiver-off")
+        await page.click("#listen")
+        await state(page, "Waiting")
+        await gallery.take(page, "receiver-waiting")
+    async with gallery.page("/certificate") as page:
+        await gallery.take(page, "certificate")
+        await page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        await gallery.take(page, "certificate-opened")
+    async with gallery.page("/", url=gallery.server.audio_url("/stream/latest.mp3")) as page:
+        await state(page, "Nobody is talking yet")
+        await gallery.take(page, "player-waiting")
+        async with gallery.page("/sender") as sender:
+            await talk(sender, "")
+            await state(page, "A voice is live")
+            await gallery.take(page, "player-ready")
+            await page.click("#start")
+            await state(page, "You hear")
+            await gallery.take(page, "player-playing")
+
+
+async def pictures_of_voices(gallery: Gallery) -> None:
+    """A voice on the air and whoever hears it; then the server goes."""
+    async with AsyncExitStack() as stack:
+        sender = await stack.enter_async_context(gallery.page("/sender"))
+        overview = await stack.enter_async_context(gallery.page("/"))
+        receiver = await stack.enter_async_context(gallery.page("/receiver"))
+        await talk(sender, "kitchen")
+        await listen(receiver)
+        await receiver.locator("#delay", has_text="ms").wait_for()
+        await gallery.take(receiver, "receiver-playing")
+        await overview.locator("h2", has_text="kitchen").wait_for()
+        await overview.locator("button.listen").first.click()
+        await overview.locator(".said", has_text="You hear").wait_for()
+        await gallery.take(overview, "overview-live")
+        await sender.locator("#facts", has_text="receiver").wait_for()
+        await gallery.take(sender, "sender-live")
+        await sender.click("#mute")
+        await gallery.take(sender, "sender-muted")
+        await sender.click("#mute")
+        await gallery.server.stop()
+        for page, name in ((sender, "sender"), (receiver, "receiver"), (overview, "overview")):
+            await page.locator("#server-problem").wait_for()
+            await gallery.take(page, f"{name}-unreachable")
+
+
+async def pictures_of_refusals(gallery: Gallery, strict: Browser) -> None:
+    """What a browser forbids: sound before a press, and the microphone."""
+    # First, as Chromium counts a press on one page for others of the same server.
+    async with gallery.page("/receiver", browser=strict, listened=True) as page:
+        await state(page, "Tap once to hear")
+        # The page tries again once it is connected, and Chromium takes a picture for a press.
+        await page.wait_for_timeout(CONNECTING_MS)
+        await gallery.take(page, "receiver-blocked")
+    async with gallery.page("/sender", browser=strict) as page:
+        await page.focus("#talk")
+        await page.keyboard.press("Enter")
+        await page.locator("#problem").wait_for()
+        await gallery.take(page, "sender-denied")
+    url = f"http://{INSECURE_NAME}:{gallery.server.port}/sender"
+    async with gallery.page("/sender", url=url) as page:
+        await page.locator("#secure").wait_for()
+        await gallery.take(page, "sender-insecure")
+
+
+async def take_all(folder: Path, widths: Sequence[int]) -> None:
+    async with AsyncExitStack() as stack:
+        microphone = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "voice.wav"
+        write_wav(microphone, decode_audio(REPOSITORY / "voice_streaming" / "demo.ogg"))
+        names = [f"--host-resolver-rules=MAP {INSECURE_NAME} 127.0.0.1"]
+        browser = await stack.enter_async_context(chromium(microphone=microphone, arguments=names))
+        strict = await stack.enter_async_context(chromium(grant_microphone=False, autoplay=False))
+        silent = await stack.enter_async_context(running_server())
+        await pictures_of_silence(Gallery(folder, widths, silent, browser))
+        server = await stack.enter_async_context(running_server(arguments=["--demo"]))
+        gallery = Gallery(folder, widths, server, browser)
+        await pictures_of_refusals(gallery, strict)
+        await pictures_of_voices(gallery)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Pictures of every page in every state.")
+    parser.add_argument("folder", type=Path, help="where the pictures go")
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS, metavar="PIXELS")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    asyncio.run(take_all(options.folder, options.widths))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""The MP3 routes as players use them: every case against the raw socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import cycle
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import ClientSession
+
+from audio_stream_server import AudioStreamServer
+from tests.support.audio import Samples, encode_opus
+from tests.support.ports import free_port
+from tests.support.radio import PACKET_S, mp3_frames, packets_of
+from tests.support.raw_http import raw_request, read_head
+from voice_streaming.config import AudioSettings, ServerSettings, Settings
+from voice_streaming.registry import Stream, StreamState
+from voice_streaming.relay import OpusTrack, VoiceRelay
+
+
+class Radio:
+    """A running AudioStreamServer, and streams that speak into it in real time."""
+
+    def __init__(self, settings: Settings, payloads: Sequence[bytes]) -> None:
+        self.streams: dict[str, Stream] = {}
+        self.server = AudioStreamServer(settings, VoiceRelay(), self.streams)
+        self.port = settings.audio.port
+        self._payloads = payloads
+        self._speaking: dict[str, asyncio.Task[None]] = {}
+
+    def speak(self, stream_id: str = "kitchen", name: str = "kitchen") -> Stream:
+        """A stream goes live and says the same over and over."""
+        stream = Stream(stream_id, name, OpusTrack(), "sender")
+        self.streams[stream_id] = stream
+        stream.advance(StreamState.ACTIVE)
+        self._speaking[stream_id] = asyncio.create_task(self._publish(stream.track))
+        self.server.stream_started(stream)
+        return stream
+
+    def end(self, stream: Stream) -> None:
+        """As the main server does it."""
+        self._speaking.pop(stream.id).cancel()
+        stream.advance(StreamState.ENDED)
+        stream.track.stop()
+        self.server.stream_ended(stream)
+        stream.advance(StreamState.REMOVED)
+        del self.streams[stream.id]
+
+    async def listeners_become(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while self.server.listeners != count:  # noqa: ASYNC110 - the server has no event for it
+                await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        for task in self._speaking.values():
+            task.cancel()
+        await self.server.stop()
+
+    async def _publish(self, track: OpusTrack) -> None:
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        for index, payload in enumerate(cycle(self._payloads)):
+            await asyncio.sleep(begun_s + index * PACKET_S - loop.time())
+            packet = packets_of([payload], sequence=index, timestamp=index * 960)[0]
+            track.publish(packet._replace(arrived_s=loop.time()))
+
+
+@pytest.fixture(scope="module")
+def payloads(speech: Samples) -> list[bytes]:
+    return encode_opus(speech)
+
+
+@asynccontextmanager
+async def radio_with(payloads: Sequence[bytes], **audio: Any) -> AsyncIterator[Radio]:
+    settings = Settings(
+        server=ServerSettings(host="127.0.0.1"), audio=msgspec.structs.replace(AudioSettings(port=free_port()), **audio)
+    )
+    radio = Radio(settings, payloads)
+    await radio.server.start()
+    try:
+        yield radio
+    finally:
+        await radio.stop()
+
+
+@pytest.fixture
+async def radio(payloads: list[bytes]) -> AsyncIterator[Radio]:
+    async with radio_with(payloads) as running:
+        yield running
+
+
+STREAM_HEADERS = {
+    "content-type": "audio/mpeg",
+    "connection": "close",
+    "cache-control": "no-store",
+    "accept-ranges": "none",
+    "icy-br": "128",
+    "icy-pub": "0",
+    "icy-name": "kitchen",
+    "access-control-allow-origin": "*",
+}
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_a_stream_is_whole_frames_without_length_or_chunks(radio: Radio, version: str) -> None:
+    radio.speak()
+    async with raw_request(radio.port, "/stream/kitchen.mp3", version=version) as answer:
+        assert answer.status_line == f"HTTP/{version} 200 OK"
+        assert answer.headers == STREAM_HEADERS
+        audio = await answer.during(1.0)
+    frames = mp3_frames(audio)
+    assert len(frames[-1]) in (417, 418), "the last frame is cut off"
+    # Half a second at once and one second of real time, less what is on its way.
+    assert 1.2 < len(frames) * 1152 / 44_100 < 1.65
+
+
+async def test_audio_comes_at_once(radio: Radio) -> None:
+    for path in ("/stream/latest.mp3", "/stream/kitchen.mp3"):
+        radio.speak()
+        begun_s = asyncio.get_running_loop().time()
+        async with raw_request(radio.port, path) as answer:
+            # More than MP3 players need to recognise the format and begin.
+            await answer.some(6000)
+        # Without the burst it would take 0.4 s and more.
+        assert asyncio.get_running_loop().time() - begun_s < 0.3
+
+
+async def test_head_answers_like_get_and_is_no_listener(radio: Radio) -> None:
+    stream = radio.speak()
+    async with raw_request(radio.port, "/stream/kitchen.mp3", method="HEAD") as answer:
+        assert answer.status == 200
+        assert answer.headers == STREAM_HEADERS
+        assert await answer.body() == b""
+    assert (stream.listeners, radio.server.listeners, radio.server.counters.listeners_total) == (0, 0, 0)
+    assert radio.server.encoders == 0
+
+
+@pytest.mark.parametrize("value", ["bytes=0-", "bytes=100-", "bytes=0-100", "bytes=-5", "nonsense"])
+async def test_other_ranges_are_answered_with_the_whole(radio: Radio, value: str) -> None:
+    radio.speak()
+    async with raw_request(radio.port, "/stream/latest.mp3", f"Range: {value}") as answer:
+        assert answer.status == 200
+        assert "content-range" not in answer.headers
+        mp3_frames(await answer.some(417))
+
+
+async def test_safaris_probe_gets_two_bytes_and_is_no_listener(radio: Radio) -> None:
+    radio.speak()
+    async with raw_request(radio.port, "/stream/latest.mp3", "Range: bytes=0-1", "Connection: close") as answer:
+        assert answer.status == 206
+        assert answer.headers["content-length"] == "2"
+        assert answer.headers["content-range"] == "bytes 0-1/*"
+        assert answer.headers["content-type"] == "audio/mpeg"
+        body = await answer.body()
+        assert len(body) == 2
+        assert body[0] == 0xFF
+    assert radio.server.counters.listeners_total == 0
+
+
+async def test_chunked_on_request_only(radio: Radio) -> None:
+    radio.speak()
+    async with raw_request(radio.port, "/stream/kitchen.mp3?chunked=1") as answer:
+        assert answer.headers == STREAM_HEADERS | {"transfer-encoding": "chunked"}
+        audio = b""
+        while len(audio) < 20_000:
+            length = int(await answer.reader.readline(), 16)
+            audio += await answer.some(length)
+            assert await answer.some(2) == b"\r\n"
+    mp3_frames(audio)
+    async with raw_request(radio.port, "/stream/kitchen.mp3?chunked=1", version="1.0") as answer:
+        assert answer.headers == STREAM_HEADERS
+
+
+async def test_chunked_stream_ends_with_the_last_chunk(radio: Radio) -> None:
+    stream = radio.speak()
+    async with raw_request(radio.port, "/stream/kitchen.mp3?chunked=1") as answer:
+        await answer.some(5000)
+        radio.end(stream)
+        assert (await answer.body()).endswith(b"\r\n0\r\n\r\n")
+
+
+async def test_a_connection_that_asked_for_something_else_before_can_play(radio: Radio) -> None:
+    radio.speak()
+    reader, writer = await asyncio.open_connection("127.0.0.1", radio.port)
+    try:
+        writer.write(b"GET /stream/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        status = await read_head(reader)
+        await status.some(int(status.headers["content-length"]))
+        writer.write(b"GET /stream/kitchen.mp3 HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n")
+        answer = await read_head(reader)
+        assert answer.headers == STREAM_HEADERS
+        mp3_frames(await answer.some(417))
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("query", ["bitrate=64", "format=ogg", "follow=yes", "chunked=2"])
+async def test_options_that_do_not_exist_are_refused(radio: Radio, query: str) -> None:
+    radio.speak()
+    async with raw_request(radio.port, f"/stream/latest.mp3?{query}") as answer:
+        assert answer.status == 400
+        assert query.split("=")[0] in (await answer.some(int(answer.headers["content-length"]))).decode()
+
+
+async def test_unknown_options_are_left_alone(radio: Radio) -> None:
+    radio.speak()
+    async with raw_request(radio.port, "/stream/latest.mp3?authSig=x&_=123") as answer:
+        assert answer.status == 200
+
+
+async def test_a_stream_that_does_not_exist_is_not_found(radio: Radio) -> None:
+    for method in ("GET", "HEAD"):
+        async with raw_request(radio.port, "/stream/nobody.mp3", method=method) as answer:
+            assert answer.status == 404
+            assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_cors_as_configured(payloads: list[bytes]) -> None:
+    async with radio_with(payloads, cors_origins=("https://home.example:8123",)) as radio:
+        radio.speak()
+        for origin, allowed in (("https://home.example:8123", True), ("https://other.example", False)):
+            async with raw_request(radio.port, "/stream/latest.mp3", f"Origin: {origin}") as answer:
+                assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
+                assert answer.headers["vary"] == "Origin"
+
+
+async def test_preflight(radio: Radio) -> None:
+    lines = ("Origin: https://x.example", "Access-Control-Request-Method: GET")
+    async with raw_request(radio.port, "/stream/latest.mp3", *lines, method="OPTIONS") as answer:
+        assert answer.status == 204
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert "Icy-MetaData" in answer.headers["access-control-allow-headers"]
+        assert "HEAD" in answer.headers["access-control-allow-methods"]
+
+
+async def read_metadata(answer_some: Any, interval: int) -> tuple[bytes, bytes]:
+    """The audio up to a metadata block, and the block's text."""
+    audio = await answer_some(interval)
+    length = (await answer_some(1))[0] * 16
+    return audio, await answer_some(length) if length else b""
+
+
+async def test_icy_metadata_exact_to_the_byte(payloads: list[bytes]) -> None:
+    async with radio_with(payloads, bitrate_bps=320_000) as radio:
+        first = radio.speak("one", "Küche")
+        async with raw_request(radio.port, "/stream/latest.mp3", "Icy-MetaData: 1") as answer:
+            assert answer.headers["icy-name"] == "Live voice"
+            interval = int(answer.headers["icy-metaint"])
+            blocks = [await read_metadata(answer.some, interval) for _ in range(3)]
+            second = radio.speak("two", "O'Hara\r\n\x00; 台所")
+            blocks += [await read_metadata(answer.some, interval) for _ in range(3)]
+            radio.end(second)
+            radio.end(first)
+            blocks += [await read_metadata(answer.some, interval) for _ in range(3)]
+    mp3_frames(b"".join(audio for audio, _ in blocks)[:-2000])
+    titles = [text.rstrip(b"\0").decode() for _, text in blocks]
+    assert titles[:3] == ["StreamTitle='Küche';", "", ""]
+    assert [title for title in titles[3:] if title] == ["StreamTitle='O\u2019Hara ; 台所';", "StreamTitle='';"]
+
+
+async def test_no_icy_metadata_unless_asked_for(radio: Radio) -> None:
+    radio.speak()
+    for line in ("Icy-MetaData: 0", "X: y"):
+        async with raw_request(radio.port, "/stream/kitchen.mp3", line) as answer:
+            assert "icy-metaint" not in answer.headers
+
+
+async def test_a_name_cannot_break_the_header(radio: Radio) -> None:
+    radio.speak("x", "Küche\r\nX-Evil: 1\r\n\r\n<b>\x7f\u2028台所")
+    async with raw_request(radio.port, "/stream/x.mp3") as answer:
+        assert answer.headers["icy-name"] == "Küche X-Evil: 1 <b> 台所"
+        assert "x-evil" not in answer.headers
+        mp3_frames(await answer.some(417))
+
+
+async def test_a_browser_that_navigates_gets_the_waiting_page_only_while_nothing_is_live(radio: Radio) -> None:
+    accept = "Accept: text/html,application/xhtml+xml,*/*;q=0.8"
+    async with raw_request(radio.port, "/stream/latest.mp3", accept, "Connection: close") as answer:
+        assert answer.headers["content-type"].startswith("text/html")
+        assert b"<html" in await answer.body()
+    async with raw_request(radio.port, "/stream/latest.mp3", "Accept: */*") as answer:
+        assert answer.headers["content-type"] == "audio/mpeg"
+    radio.speak()
+    async with raw_request(radio.port, "/stream/latest.mp3", accept) as answer:
+        assert answer.headers["content-type"] == "audio/mpeg"
+
+
+async def test_status_and_what_the_waiting_page_needs(radio: Radio) -> None:
+    stream = radio.speak("kitchen", "Kitchen")
+    async with (
+        ClientSession(f"http://127.0.0.1:{radio.port}") as http,
+        raw_request(radio.port, "/stream/latest.mp3"),
+        raw_request(radio.port, "/stream/kitchen.mp3"),
+    ):
+        async with http.get("/stream/status") as answer:
+            assert await answer.json() == {
+                "active_streams": ["kitchen"],
+                "details": [msgspec.to_builtins(stream.details())],
+                "audio_port": radio.port,
+            }
+        assert stream.details().listeners == 2
+        for path in ("/health", "/static/style.css"):
+            async with http.get(path) as answer:
+                assert answer.status == 200
+
+
+async def test_one_listener_too_many(payloads: list[bytes]) -> None:
+    async with radio_with(payloads, max_listeners=1) as radio, raw_request(radio.port, "/stream/latest.mp3"):
+        async with raw_request(radio.port, "/stream/latest.mp3") as answer:
+            assert answer.status == 503
+            assert "retry-after" in answer.headers
+        async with raw_request(radio.port, "/stream/latest.mp3", method="HEAD") as answer:
+            assert answer.status == 200
+
+
+async def test_follow_0_waits_for_a_stream_and_ends_with_it(radio: Radio) -> None:
+    async with raw_request(radio.port, "/stream/latest.mp3?follow=0") as answer:
+        await answer.some(8000)
+        stream = radio.speak()
+        await asyncio.sleep(0.5)
+        radio.end(stream)
+        rest = await answer.body(timeout_s=3)
+    mp3_frames(rest[rest.index(b"\xff\xfb") :])
+    await radio.listeners_become(0)
+
+
+async def test_a_player_that_leaves_is_counted_out(radio: Radio) -> None:
+    stream = radio.speak()
+    async with raw_request(radio.port, "/stream/latest.mp3"):
+        assert stream.listeners == 1
+    await radio.listeners_become(0)
+    assert stream.listeners == 0
+
+
+async def test_listeners_that_do_not_read_are_disconnected_and_nobody_else_notices(payloads: list[bytes]) -> None:
+    async with radio_with(payloads, bitrate_bps=320_000, max_backlog_s=0.5) as radio:
+        radio.speak()
+        stalled = []
+        async with raw_request(radio.port, "/stream/kitchen.mp3") as answer:
+            for _ in range(50):
+                connection = socket.socket()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.connect(("127.0.0.1", radio.port))
+                connection.sendall(b"GET /stream/kitchen.mp3 HTTP/1.1\r\nHost: x\r\n\r\n")
+                stalled.append(connection)
+            await radio.listeners_become(51)
+            audio = await answer.during(8)
+            await radio.listeners_become(1)
+            assert radio.server.counters.disconnected_slow == 50
+        assert len(mp3_frames(audio)) * 1152 / 44_100 > 7.7
+        for connection in stalled:
+            connection.close()
+
+
+async def test_those_that_connect_and_vanish_leave_nothing_behind(radio: Radio) -> None:
+    radio.speak()
+    tasks_before = len(asyncio.all_tasks())
+    for _ in range(5):
+        connections = [await asyncio.open_connection("127.0.0.1", radio.port) for _ in range(200)]
+        for index, (_, writer) in enumerate(connections):
+            writer.write(b"GET /stream/latest.mp3 HTTP/1.1\r\nHost: x\r\n\r\n")
+            if index % 3 == 0:
+                writer.transport.abort()
+        await asyncio.sleep(0.1)
+        for _, writer in connections:
+            writer.transport.abort()
+    await radio.listeners_become(0)
+    await asyncio.sleep(0.1)
+    assert len(asyncio.all_tasks()) <= tasks_before
+    assert radio.server.counters.listeners_total >= 500
+
+
+async def test_stop_lets_listeners_go_at_once(radio: Radio) -> None:
+    radio.speak()
+    async with raw_request(radio.port, "/stream/latest.mp3") as answer:
+        await answer.some(417)
+        async with asyncio.timeout(1):
+            await radio.server.stop()
+        with suppress(ConnectionResetError):
+            await answer.body()
+    assert not radio.server.is_running
+
+
+async def test_figures(radio: Radio) -> None:
+    stream = radio.speak()
+    async with raw_request(radio.port, "/stream/kitchen.mp3") as answer:
+        received = await answer.during(1.0)
+        figures = radio.server.figures()
+    assert figures["mp3_listeners"] == 1
+    assert figures["mp3_encoders"] == 1
+    assert figures["mp3_sent_bytes_total"] >= len(received)
+    assert 0.7 < figures["mp3_encoded_seconds_total"] < 1.5
+    assert 0 < figures["mp3_encoder_cpu_seconds_total"] < figures["mp3_encoded_seconds_total"]
+    radio.end(stream)
+    await asyncio.sleep(0.5)
+    assert radio.server.figures()["mp3_concealed_packets_total"] == 1
+
+
+async def test_a_port_in_use(radio: Radio, payloads: list[bytes]) -> None:
+    settings = Settings(server=ServerSettings(host="127.0.0.1"), audio=AudioSettings(port=radio.port))
+    with pytest.raises(OSError, match="in use"):
+        await Radio(settings, payloads).server.start()

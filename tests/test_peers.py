@@ -1,0 +1,555 @@
+"""Peers and clients in one process: real ICE, DTLS and SRTP on loopback, and every packet looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import socket
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aioice import Candidate
+from aioice.ice import CandidatePair
+from aiortc import RTCSessionDescription
+
+from tests.support.descriptions import browser_sdp
+from tests.support.rtc_client import (
+    PacketLog,
+    PayloadTrack,
+    gather_on_loopback,
+    new_peer,
+    record_packets,
+    wait_until_connected,
+)
+from voice_streaming import rtp
+from voice_streaming.config import WebrtcSettings
+from voice_streaming.messages import CandidateInit
+from voice_streaming.opus import OpusPacket
+from voice_streaming.peers import Peers, ReceiverPeer, SenderPeer
+from voice_streaming.refusal import Refused
+from voice_streaming.relay import OpusTrack, VoiceRelay
+from voice_streaming.udp import SharedSocket
+
+PAYLOADS = [bytes([120]) + random.Random(5).randbytes(number % 90 + 1) for number in range(50)]
+
+
+async def until(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
+    """Returns when the condition holds; AssertionError if it does not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}"
+        await asyncio.sleep(0.005)
+
+
+class Client:
+    """A browser's part, played by aiortc: RTP and RTCP are kept as they arrive."""
+
+    def __init__(self) -> None:
+        self.peer = new_peer()
+        self.packets = PacketLog()
+        self.rtcp: list[rtp.Rtcp] = []
+        self.voice = PayloadTrack()
+        self._timestamp = 0
+
+    async def offer(self) -> str:
+        self.peer.addTransceiver(self.voice, direction="sendonly")
+        self._record_rtcp()
+        gather_on_loopback(self.peer)
+        await self.peer.setLocalDescription(await self.peer.createOffer())
+        return self.peer.localDescription.sdp
+
+    async def take_answer(self, text: str) -> None:
+        await self.peer.setRemoteDescription(RTCSessionDescription(text, "answer"))
+
+    async def answer(self, offer: str) -> str:
+        await self.peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        for transceiver in self.peer.getTransceivers():
+            record_packets(transceiver.receiver, self.packets)
+        self._record_rtcp()
+        gather_on_loopback(self.peer)
+        await self.peer.setLocalDescription(await self.peer.createAnswer())
+        return self.peer.localDescription.sdp
+
+    @property
+    def dtls(self) -> Any:
+        return self.peer.getTransceivers()[0].receiver.transport
+
+    def say(self, payload: bytes) -> None:
+        self.voice.put(payload, self._timestamp)
+        self._timestamp += 960
+
+    def send_raw(self, datagram: bytes) -> None:
+        """From the very address that media comes from, without encryption."""
+        pair = self.dtls.transport._connection._nominated[1]
+        # asyncio's own sendto leaves empty datagrams out.
+        number = pair.protocol.transport.get_extra_info("socket").fileno()
+        with socket.fromfd(number, socket.AF_INET, socket.SOCK_DGRAM) as own:
+            own.sendto(datagram, pair.remote_addr)
+
+    async def send_rtcp(self, datagram: bytes) -> None:
+        await self.dtls._send_rtp(datagram)
+
+    def goodbyes(self) -> list[int]:
+        return [ssrc for compound in self.rtcp for ssrc in compound.byes]
+
+    def _record_rtcp(self) -> None:
+        async def record(datagram: bytes) -> None:
+            parsed = rtp.parse_rtcp(datagram)
+            assert parsed is not None
+            self.rtcp.append(parsed)
+
+        self.dtls._handle_rtcp_data = record
+
+
+class Stage:
+    """Peers on loopback and one track, with clients that come and go."""
+
+    def __init__(self) -> None:
+        self.relay = VoiceRelay()
+        self.peers = Peers(WebrtcSettings(host_addresses=("127.0.0.1",)), self.relay)
+        self.track = OpusTrack()
+        self.gone: list[str] = []
+        self._open: list[Any] = []
+        self._sequence = 1_000
+
+    @property
+    def shared(self) -> SharedSocket:
+        (one,) = self.peers.sockets()
+        return one
+
+    def publish(self, payload: bytes) -> None:
+        self._sequence += 1
+        self.track.timeline.sequence = self._sequence
+        now_s = asyncio.get_running_loop().time()
+        self.track.publish(OpusPacket(payload, self._sequence, self._sequence * 960, False, now_s))
+
+    async def receiver(self) -> tuple[ReceiverPeer, Client]:
+        peer, client = self.peers.receiver(self.track), Client()
+        self._open += [peer, client.peer]
+        peer.on_gone = self.gone.append
+        await peer.accept(await client.answer(await peer.offer()))
+        await wait_until_connected(client.peer)
+        await until(lambda: peer.lane is not None, "the receiver has a lane")
+        return peer, client
+
+    async def sender(self) -> tuple[SenderPeer, Client]:
+        peer, client = self.peers.sender(self.track), Client()
+        self._open += [peer, client.peer]
+        connected = asyncio.Event()
+        peer.on_connected, peer.on_gone = connected.set, self.gone.append
+        await client.take_answer(await peer.answer(await client.offer()))
+        await wait_until_connected(client.peer)
+        await asyncio.wait_for(connected.wait(), 10)
+        return peer, client
+
+    async def close(self) -> None:
+        await asyncio.gather(*(one.close() for one in self._open))
+        self.peers.close()
+
+
+@asynccontextmanager
+async def on_stage() -> AsyncIterator[Stage]:
+    one = Stage()
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
+async def test_packets_pass_from_a_sender_to_every_receiver_byte_for_byte() -> None:
+    before = threading.active_count()
+    async with on_stage() as stage:
+        sender, talker = await stage.sender()
+        listeners = [await stage.receiver() for _ in range(4)]
+        for payload in PAYLOADS:
+            talker.say(payload)
+            await asyncio.sleep(0.001)
+        for _, listener in listeners:
+            await listener.packets.wait_for(len(PAYLOADS))
+            assert listener.packets.payloads() == PAYLOADS
+            first = listener.packets[0]
+            steps = [
+                (packet.sequence - first.sequence, packet.timestamp - first.timestamp) for packet in listener.packets
+            ]
+            assert steps == [(number, number * 960) for number in range(len(PAYLOADS))]
+        assert sender.reception is not None
+        assert (sender.reception.received, sender.reception.lost) == (len(PAYLOADS), 0)
+        assert [peer.statistics()["packets_sent"] for peer, _ in listeners] == [len(PAYLOADS)] * 4
+        assert stage.track.packets == len(PAYLOADS)
+        # The clients' receivers, which are aiortc's, have a decoder's thread each; peers have none.
+        names = [thread.name for thread in threading.enumerate()]
+        assert sum("decoder" in name for name in names) == len(listeners)
+        assert threading.active_count() - before == len(listeners)
+        assert stage.peers.refused_media == 0
+
+
+async def test_all_peers_share_one_socket() -> None:
+    async with on_stage() as stage:
+        lanes = [(await stage.receiver())[0].lane for _ in range(3)]
+        assert {lane.shared for lane in lanes if lane is not None} == {stage.shared}
+
+
+async def test_reports_go_out_with_true_counters_and_come_in() -> None:
+    async with on_stage() as stage:
+        sender, talker = await stage.sender()
+        receiver, listener = await stage.receiver()
+        for payload in PAYLOADS:
+            talker.say(payload)
+            await asyncio.sleep(0.001)
+        await listener.packets.wait_for(len(PAYLOADS))
+        ssrc = listener.packets[0].ssrc
+        listener.rtcp.clear()
+        talker.rtcp.clear()
+        await until(lambda: any(compound.sender_reports for compound in listener.rtcp), "a sender report", 8)
+        await until(lambda: any(compound.blocks for compound in talker.rtcp), "a receiver report", 8)
+        (report,) = next(compound.sender_reports for compound in listener.rtcp if compound.sender_reports)
+        assert (report.ssrc, report.packets) == (ssrc, len(PAYLOADS))
+        assert report.octets == sum(map(len, PAYLOADS))
+        assert 0 <= (report.rtp_timestamp - listener.packets[-1].timestamp & 0xFFFFFFFF) < 20 * 48_000
+        (block,) = next(compound.blocks for compound in talker.rtcp if compound.blocks)
+        assert sender.reception is not None
+        assert (block.ssrc, block.packets_lost, block.fraction_lost) == (sender.reception.ssrc, 0, 0)
+        assert block.highest_sequence & 0xFFFF == sender.reception.block(0.0).highest_sequence & 0xFFFF
+
+        assert receiver.last_report is None
+        said = rtp.ReportBlock(ssrc, 25, 7, 1234, 99, 0, 0)
+        await listener.send_rtcp(rtp.pack_receiver_report(1, said._replace(ssrc=ssrc ^ 1)))
+        await listener.send_rtcp(rtp.pack_receiver_report(1, said))
+        await until(lambda: receiver.last_report is not None, "the receiver's report")
+        assert receiver.last_report == said
+
+
+async def test_a_senders_report_dates_the_report_to_it() -> None:
+    async with on_stage() as stage:
+        sender, talker = await stage.sender()
+        talker.say(b"voice")
+        await until(lambda: sender.reception is not None, "the first packet")
+        assert sender.reception is not None
+        report = rtp.SenderReport(sender.reception.ssrc, 0x1122334455667788, 0, 1, 5)
+        await talker.send_rtcp(rtp.pack_sender_report(report, "talker"))
+        await until(lambda: sender.reception is not None and sender.reception.last_report != 0, "the sender's report")
+        assert sender.reception.last_report == 0x33445566
+
+
+async def test_a_goodbye_is_told_once() -> None:
+    async with on_stage() as stage:
+        _, talker = await stage.sender()
+        for _ in range(3):
+            await talker.send_rtcp(rtp.pack_bye(7))
+        await talker.peer.close()
+        await until(lambda: bool(stage.gone), "the goodbye")
+        await asyncio.sleep(0.1)
+        assert stage.gone == ["left"]
+
+
+async def test_a_receiver_that_closes_is_gone() -> None:
+    async with on_stage() as stage:
+        _, listener = await stage.receiver()
+        await listener.peer.close()
+        await until(lambda: bool(stage.gone), "the receiver's end")
+        assert stage.gone == ["left"]
+
+
+async def test_a_peer_that_closes_says_goodbye_and_leaves_nothing_behind() -> None:
+    async with on_stage() as stage:
+        sender, _ = await stage.sender()
+        receivers = [await stage.receiver() for _ in range(2)]
+        shared, fanout = stage.shared, stage.peers.fanout(stage.track)
+        assert len(shared._users) == 3
+        stage.publish(b"voice")
+        await asyncio.gather(sender.close(), *(peer.close() for peer, _ in receivers))
+        await asyncio.gather(sender.close(), *(peer.close() for peer, _ in receivers))
+        for _, client in receivers:
+            await until(lambda client=client: client.goodbyes() == [fanout.ssrc], "a goodbye")  # type: ignore[misc]
+        assert (shared._users, shared._addresses, shared._transactions) == ({}, {}, {})
+        assert not shared.is_used
+        assert len(fanout) == 0
+        assert not any(stage.peers._slots)
+        assert stage.gone == [], "who closes is not told that it is gone"
+
+
+async def test_a_fanout_is_attached_only_while_it_has_lanes() -> None:
+    async with on_stage() as stage:
+        fanout = stage.peers.fanout(stage.track)
+        peer = stage.peers.receiver(stage.track)
+        await peer.offer()
+        assert fanout not in stage.track._sinks
+        await peer.close()
+        connected = [(await stage.receiver())[0] for _ in range(2)]
+        assert fanout in stage.track._sinks
+        await connected[0].close()
+        assert fanout in stage.track._sinks
+        await connected[1].close()
+        assert fanout not in stage.track._sinks
+
+
+async def test_a_stream_that_ended_leaves_no_fanout_behind_but_its_counts() -> None:
+    async with on_stage() as stage:
+        peer, listener = await stage.receiver()
+        stage.publish(b"voice")
+        await listener.packets.wait_for(1)
+        track, fanout = weakref.ref(stage.track), weakref.ref(stage.peers.fanout(stage.track))
+        stage.track.stop()
+        await peer.close()
+        assert len(stage.peers._fanouts) == 0
+        assert stage.peers.fanout(stage.track) is not fanout()
+        assert len(stage.peers._fanouts) == 0
+        figures = stage.peers.figures()
+        assert (figures["forwarded_packets"], figures["dropped_packets"]) == (1, 0)
+        stage.track = OpusTrack()
+        stage._open.clear()
+        await listener.peer.close()
+        del peer, listener
+        await until(
+            lambda: gc.collect() >= 0 and track() is None and fanout() is None, "track and fan-out are freed", 5
+        )
+
+
+async def test_garbage_from_strangers_is_dropped_and_counted() -> None:
+    async with on_stage() as stage:
+        _, talker = await stage.sender()
+        shared = stage.shared
+        strays = shared.strays
+        chance = random.Random(1)
+        garbage = [
+            b"",
+            b"\x00",
+            bytes(20),
+            b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12),
+            b"\x01\x01\x00\x00\x21\x12\xa4\x42" + bytes(12),
+            b"\x16\xfe\xfd" + chance.randbytes(60),
+            b"\x80\x60" + chance.randbytes(60),
+            b"\x80\xc8" + chance.randbytes(60),
+            chance.randbytes(2_000),
+            b"\xff" * 100,
+        ]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for datagram in garbage:
+                stranger.sendto(datagram, shared.address)
+            await until(lambda: shared.strays - strays == len(garbage), "every stray is counted")
+        talker.say(b"still here")
+        await until(lambda: stage.track.packets == 1, "media goes on")
+        assert stage.gone == []
+
+
+async def test_garbage_from_a_clients_own_address_does_not_end_its_session() -> None:
+    """Anyone in the network can write that address on a datagram."""
+    async with on_stage() as stage:
+        sender, talker = await stage.sender()
+        _, listener = await stage.receiver()
+        shared, refused = stage.shared, stage.peers.refused_media
+        strays = shared.strays
+        chance = random.Random(2)
+        talker.send_raw(b"")
+        talker.send_raw(b"\x00\x01short")
+        talker.send_raw(b"\xff" * 50)
+        talker.send_raw(b"\x40" + bytes(50))
+        talker.send_raw(b"\x00\x01\x00\x04\x21\x12\xa4\x42" + bytes(12) + b"\x00\x06\xff\xff")
+        for _ in range(20):
+            talker.send_raw(b"\x80\x60" + chance.randbytes(60))
+            talker.send_raw(b"\x80\xc8" + chance.randbytes(60))
+            talker.send_raw(bytes([chance.randrange(20, 64)]) + chance.randbytes(60))
+        talker.send_raw(b"\x80\x60" + chance.randbytes(1_700))
+        await until(lambda: stage.peers.refused_media - refused == 41, "media that is not authentic is counted")
+        assert shared.strays - strays == 5
+        for payload in PAYLOADS:
+            talker.say(payload)
+            await asyncio.sleep(0.001)
+        await listener.packets.wait_for(len(PAYLOADS))
+        assert listener.packets.payloads() == PAYLOADS
+        assert sender._dtls.state == "connected"
+        assert stage.gone == []
+
+
+async def test_what_is_no_voice_is_refused() -> None:
+    async with on_stage() as stage:
+        _, talker = await stage.sender()
+        session = talker.dtls._tx_srtp
+        refused = stage.peers.refused_media
+        talker.send_raw(session.protect(rtp.pack_header(96, False, 1, 960, 7) + b"voice"))
+        await until(lambda: stage.track.packets == 1, "a voice")
+        talker.send_raw(session.protect(rtp.pack_header(97, False, 2, 960, 7) + b"other type"))
+        talker.send_raw(session.protect(rtp.pack_header(96, False, 3, 960, 7)))
+        again = session.protect(rtp.pack_header(96, False, 4, 960, 7) + b"once")
+        talker.send_raw(again)
+        talker.send_raw(again)
+        talker.send_raw(session.protect_rtcp(b"\x80\xc8\x00\x01" + bytes(4)))
+        await until(lambda: stage.peers.refused_media - refused == 4, "four datagrams are refused")
+        assert (stage.track.packets, stage.gone) == (2, [])
+
+
+async def test_a_receiver_has_nothing_to_say() -> None:
+    async with on_stage() as stage:
+        _, listener = await stage.receiver()
+        refused = stage.peers.refused_media
+        listener.send_raw(listener.dtls._tx_srtp.protect(rtp.pack_header(96, False, 1, 960, 7) + b"voice"))
+        await until(lambda: stage.peers.refused_media - refused == 1, "it is refused")
+        assert stage.track.packets == 0
+
+
+async def test_a_change_of_nomination_redirects() -> None:
+    async with on_stage() as stage:
+        peer, listener = await stage.receiver()
+        stage.publish(b"here")
+        await listener.packets.wait_for(1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
+            elsewhere.bind(("127.0.0.1", 0))
+            elsewhere.setblocking(False)
+            host, port = elsewhere.getsockname()
+            remote = Candidate("1", 1, "udp", 1, host, port, "host")
+            remote._network_host = host
+            pair = CandidatePair(peer._ice._nominated[1].protocol, remote)
+            pair.nominated, pair.state = True, CandidatePair.State.SUCCEEDED
+            peer._ice.check_complete(pair)
+            stage.publish(b"there")
+            packet = rtp.parse_rtp(listener.dtls._rx_srtp.unprotect(elsewhere.recv(2_048)))
+        assert packet is not None
+        assert packet.payload == b"there"
+        assert packet.sequence == listener.packets[0].sequence + 1
+        assert len(listener.packets) == 1
+
+
+async def test_an_answer_that_would_send_too_gets_every_packet_once() -> None:
+    async with on_stage() as stage:
+        peer, client = stage.peers.receiver(stage.track), Client()
+        stage._open += [peer, client.peer]
+        answer = await client.answer(await peer.offer())
+        await peer.accept(answer.replace("a=recvonly", "a=sendrecv"))
+        await wait_until_connected(client.peer)
+        await until(lambda: peer.lane is not None, "the receiver has a lane")
+        await asyncio.sleep(0.05)
+        assert len(stage.peers.fanout(stage.track)) == 1
+        for payload in PAYLOADS:
+            stage.publish(payload)
+        await client.packets.wait_for(len(PAYLOADS))
+        await asyncio.sleep(0.05)
+        assert client.packets.payloads() == PAYLOADS
+
+
+async def test_candidates_may_be_trickled() -> None:
+    async with on_stage() as stage:
+        peer, client = stage.peers.receiver(stage.track), Client()
+        stage._open += [peer, client.peer]
+        answer = await client.answer(await peer.offer())
+        lines = answer.splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(("a=candidate", "a=end-of"))]
+        await peer.accept("".join(kept))
+        await peer.add_candidate(CandidateInit("", "0", 0))
+        for line in lines:
+            if line.startswith("a=candidate"):
+                await peer.add_candidate(CandidateInit(line.strip().removeprefix("a="), "0", 0))
+        await peer.add_candidate(None)
+        await wait_until_connected(client.peer)
+
+
+async def test_too_many_candidates_are_refused() -> None:
+    async with on_stage() as stage:
+        peer = stage.peers.receiver(stage.track)
+        stage._open.append(peer)
+        for number in range(64):
+            await peer.add_candidate(CandidateInit(f"1 1 udp 1 127.0.0.1 {20_000 + number} typ host"))
+        with pytest.raises(Refused) as refused:
+            await peer.add_candidate(None)
+        assert refused.value.code == "too_many_candidates"
+        assert len(peer._ice.remote_candidates) <= 64
+
+
+async def test_a_second_answer_is_refused_and_changes_nothing() -> None:
+    async with on_stage() as stage:
+        peer, client = stage.peers.receiver(stage.track), Client()
+        stage._open += [peer, client.peer]
+        answer = await client.answer(await peer.offer())
+        await peer.accept(answer)
+        with pytest.raises(Refused) as refused:
+            await peer.accept(answer)
+        assert refused.value.code == "bad_sdp"
+        await wait_until_connected(client.peer)
+
+
+@pytest.mark.parametrize("name", ["chromium_audio", "firefox_audio", "firefox_video_audio_data"])
+async def test_a_browsers_offer_is_answered(name: str) -> None:
+    async with on_stage() as stage:
+        peer = stage.peers.sender(stage.track)
+        stage._open.append(peer)
+        answer = await peer.answer(browser_sdp(name))
+        assert answer.count("m=") == browser_sdp(name).count("m=")
+        assert "a=recvonly" in answer
+        assert " 127.0.0.1 " in answer
+        assert f"opus/48000/2\r\na=fmtp:{peer._payload_type} " in answer
+
+
+@pytest.mark.parametrize("name", ["chromium_answer", "firefox_answer"])
+async def test_a_browsers_answer_is_accepted(name: str) -> None:
+    async with on_stage() as stage:
+        peer = stage.peers.receiver(stage.track)
+        stage._open.append(peer)
+        offer = await peer.offer()
+        mid = offer.partition("a=mid:")[2].splitlines()[0]
+        await peer.accept(browser_sdp(name).replace("a=mid:0", f"a=mid:{mid}").replace("BUNDLE 0", f"BUNDLE {mid}"))
+        assert peer._payload_type == 96
+
+
+async def test_a_description_that_does_not_fit_is_refused() -> None:
+    async with on_stage() as stage:
+        sender, receiver = stage.peers.sender(stage.track), stage.peers.receiver(stage.track)
+        stage._open += [sender, receiver]
+        for text in ("", "v=0\r\n", "m=audio", browser_sdp("chromium_recvonly")):
+            with pytest.raises(Refused):
+                await sender.answer(text)
+        await receiver.offer()
+        for text in ("", browser_sdp("chromium_answer").replace("a=mid:0", "a=mid:other")):
+            with pytest.raises(Refused):
+                await receiver.accept(text)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_peer_that_is_closed_while_it_describes_itself_leaves_nothing_behind(turns: int) -> None:
+    async with on_stage() as stage:
+        peer = stage.peers.receiver(stage.track)
+        describing = asyncio.create_task(peer.offer())
+        for _ in range(turns + 1):
+            await asyncio.sleep(0)
+        await peer.close()
+        await asyncio.wait([describing])
+        assert stage.shared._users == {}
+
+
+async def test_a_peer_that_was_never_used_closes() -> None:
+    async with on_stage() as stage:
+        for peer in (stage.peers.sender(stage.track), stage.peers.receiver(stage.track)):
+            await asyncio.wait_for(peer.close(), 5)
+
+
+async def test_an_address_that_is_not_ours_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    peers = Peers(WebrtcSettings(host_addresses=("192.0.2.1", "127.0.0.1")), VoiceRelay())
+    assert [shared.address[0] for shared in peers.sockets()] == ["127.0.0.1"]
+    assert "No WebRTC on 192.0.2.1" in caplog.text
+    peers.close()
+
+
+async def test_ipv6_only() -> None:
+    async with on_stage() as stage:
+        stage.peers.settings = WebrtcSettings(host_addresses=("::1",))
+        peer, client = stage.peers.receiver(stage.track), Client()
+        stage._open += [peer, client.peer]
+        offer = await peer.offer()
+        assert " ::1 " in offer
+        (shared,) = stage.peers.sockets()
+        assert shared.address[0] == "::1"
+
+
+async def test_peers_share_a_certificate() -> None:
+    async with on_stage() as stage:
+        offers = []
+        for _ in range(2):
+            peer = stage.peers.receiver(stage.track)
+            stage._open.append(peer)
+            offers.append(await peer.offer())
+        prints = [[line for line in offer.splitlines() if "fingerprint" in line] for offer in offers]
+        assert prints[0] == prints[1] != []
