@@ -149,7 +149,7 @@ export class VoiceSocket extends Machine {
 
 	/** A browser does not say why an upgrade was refused; plain HTTP does. */
 	async #diagnosis() {
-		const codes = { 401: "unauthorized", 403: "forbidden", 502: "unreachable", 503: "full" };
+		const codes = { 401: "unauthorized", 403: "forbidden", 429: "full", 502: "unreachable", 503: "full" };
 		try {
 			const { status } = await fetch(this.address("ws"), { signal: AbortSignal.timeout?.(ANSWER_TIMEOUT_MS) });
 			return codes[status] ?? "refused";

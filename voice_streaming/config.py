@@ -30,6 +30,11 @@ ENVIRONMENT_KEYS = {
     "INGRESS_PORT": "server.ingress_port",
 }
 
+MIN_SECRET_CHARACTERS = 32
+"""HS256's key must have as many bits as its hash (RFC 7518 section 3.2)."""
+_SECRET_KEYS = (["access", "tokens"], ["access", "token_secret"])
+"""Whose values no message may contain."""
+
 ADDON_CERTIFICATE_FOLDER = Path("/ssl")
 """Where Home Assistant keeps certificates; add-ons name files in it without the folder."""
 
@@ -159,6 +164,56 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Web pages, such as `https://home.example:8123`, whose scripts may read the audio; `*` is any."""
 
 
+class TokenSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """A token that is compared as it is."""
+
+    token: Annotated[str, Meta(min_length=16, max_length=1024, pattern=r"^[!-~]+$")]
+    """Printable ASCII without spaces, so that it can stand in a header and in an address."""
+    scopes: Annotated[tuple[Literal["send", "receive", "admin"], ...], Meta(min_length=1)]
+    streams: tuple[str, ...] = ()
+    """Names of the streams that it is for; none: all."""
+
+
+class AccessSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may do what. With neither `tokens` nor `token_secret`, everybody who reaches the server may do everything."""
+
+    allowed_origins: tuple[Annotated[str, Meta(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)$")], ...] = ()
+    """Web pages, such as `https://home.example:8123`, that may use the server beside its own; `*` is any."""
+    tokens: tuple[TokenSettings, ...] = ()
+    token_secret: str = ""
+    """What tokens are signed with, at least 32 characters (RFC 7518 section 3.2). `webrtc_server_relay.py token` makes
+    such tokens. A new secret makes all of them void."""
+    ingress_address: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]*$")] = "172.30.32.2"
+    """Whose ingress headers are believed, at `server.ingress_port`: the Supervisor's address on its own network."""
+
+
+class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much clients may use; over a limit they are told so, with 503 or 429, or an `error`.
+
+    `server.max_connections`, `server.max_message_bytes` and `audio.max_listeners` are limits too.
+    """
+
+    connections_per_address: Count = 500
+    """WebSockets of one address (IPv6: of one /64 network)."""
+    tcp_connections_per_address: Count = 1500
+    """TCP connections of one address, those of players and browsers included."""
+    messages_per_s: Annotated[float, Meta(ge=1, le=10_000)] = 10.0
+    """Messages of one WebSocket in the long run; a page sends about one every two seconds."""
+    message_burst: Count = 100
+    """Messages that it may send at once: all candidates of an ICE agent, for example."""
+    max_sdp_characters: Annotated[int, Meta(ge=4096, le=2**20)] = 64 * 1024
+    """Of one session description; browsers' have about 10,000 with video."""
+    max_negotiations: Count = 100
+    """Offers and answers that are worked on or wait for it."""
+    max_streams: Count = 100
+    max_receivers: Count = 1000
+    """WebRTC receivers of all streams together."""
+    request_timeout_s: Seconds = 20.0
+    """Seconds in which a TCP connection must make a request, the next one included."""
+    idle_socket_s: Annotated[float, Meta(ge=1, le=30 * 86_400)] = 3600.0
+    """How long a WebSocket may be there without sending, receiving, subscribing or saying anything."""
+
+
 class DiscoverySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Who is told that this server is here."""
 
@@ -176,6 +231,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     webrtc: WebrtcSettings = WebrtcSettings()
     audio: AudioSettings = AudioSettings()
+    access: AccessSettings = AccessSettings()
+    limits: LimitSettings = LimitSettings()
     discovery: DiscoverySettings = DiscoverySettings()
 
 
@@ -258,6 +315,11 @@ def _check_together(settings: Settings) -> None:
     for key, port in ports.items():
         if other := next((name for name, taken in ports.items() if taken == port and name != key), None):
             raise ConfigError(f"{key} is {port}: {other} is the same; each needs a port of its own")
+    if 0 < len(settings.access.token_secret) < MIN_SECRET_CHARACTERS:
+        raise ConfigError(
+            f"access.token_secret is (not shown): it needs at least {MIN_SECRET_CHARACTERS} characters, such as those "
+            "that `python -c 'import secrets; print(secrets.token_urlsafe(32))'` prints"
+        )
 
 
 def _check_certificate_files(server: ServerSettings) -> None:
@@ -339,7 +401,8 @@ def _explained(message: str, values: dict[str, Any]) -> str:
             value = value.get(key)
         elif isinstance(value, list) and key.isdigit():
             value = value[int(key)]
-    return f"{'.'.join(keys) or 'settings'} is {_shown(value)}: {_allowed(keys, reason)}"
+    shown = "(not shown)" if keys[:2] in _SECRET_KEYS else _shown(value)
+    return f"{'.'.join(keys) or 'settings'} is {shown}: {_allowed(keys, reason)}"
 
 
 def _allowed(keys: list[str], reason: str) -> str:
