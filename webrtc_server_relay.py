@@ -134,6 +134,7 @@ class VoiceStreamingServer:
             self.websocket_handler,
             self.health,
             self.figures,
+            self.receiver_details,
             self.certificates.authority_pem if self.certificates else lambda: None,
             self.settings.server.frame_ancestors,
         )
@@ -164,22 +165,25 @@ class VoiceStreamingServer:
 
     def figures(self) -> metrics.Figures:
         """All counters, by the names they have in `/metrics`."""
-        fanouts = self.peers.fanouts
         return {
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "active_connections": len(self.connections),
             "active_streams": self.streams.live_count,
             "total_audio_bytes": self.streams.total_bytes,
             "webrtc_available": True,
-            "receivers": sum(len(fanout) for fanout in fanouts),
-            "forwarded_packets": self.peers.forwarded,
-            "dropped_packets": self.peers.dropped,
-            "refused_media": self.peers.refused_media,
             "slow_websockets_closed": self.too_slow,
-            "loop_lag_p50_seconds": round(self._lag.median_s, 6),
-            "loop_lag_max_seconds": round(self._lag.max_s, 6),
+            **self.peers.figures(),
             **self.audio_server.figures(),
+            **self._lag.figures(),
         }
+
+    def receiver_details(self) -> list[dict[str, object]]:
+        """What `/metrics?details=1` says of each WebRTC receiver."""
+        return [
+            {"connection_id": client.id, "stream_id": client.stream_id, **client.pc.statistics()}
+            for client in self.connections.values()
+            if isinstance(client.pc, ReceiverPeer)
+        ]
 
     # WebSockets
 

@@ -8,6 +8,8 @@ import resource
 import statistics
 from collections import deque
 
+from .metrics import Figures
+
 FILES_BESIDE_CONNECTIONS = 64
 """Listening sockets, media sockets, certificates, the log, and what Python has open itself."""
 
@@ -59,10 +61,10 @@ class LoopLag:
             await asyncio.sleep(LAG_INTERVAL_S)
             self._lags_s.append(max(0.0, loop.time() - due_s))
 
-    @property
-    def median_s(self) -> float:
-        return statistics.median(self._lags_s) if self._lags_s else 0.0
-
-    @property
-    def max_s(self) -> float:
-        return max(self._lags_s, default=0.0)
+    def figures(self) -> Figures:
+        """What `/metrics` says of it: seconds, over the last minute."""
+        lags_s = self._lags_s or [0.0]
+        return {
+            "loop_lag_p50_seconds": round(statistics.median(lags_s), 6),
+            "loop_lag_max_seconds": round(max(lags_s), 6),
+        }
