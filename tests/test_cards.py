@@ -23,7 +23,8 @@ function connect(address) {
   const socket = new WebSocket(address), peer = new RTCPeerConnection({iceServers: [], bundlePolicy: "max-bundle"});
   const send = (message) => socket.send(JSON.stringify(message));
   peer.onicecandidate = ({candidate}) => candidate && send({type: "ice_candidate", candidate});
-  return {socket, peer, send, open: new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = reject; })};
+  const open = new Promise((resolve, reject) => Object.assign(socket, {onopen: resolve, onerror: reject}));
+  return {socket, peer, send, open};
 }
 async function talk(address) {
   const {socket, peer, send, open} = connect(address);
