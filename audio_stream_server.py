@@ -18,6 +18,7 @@ from voice_streaming.gate import Gate
 from voice_streaming.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printable
 from voice_streaming.listeners import Listener
 from voice_streaming.mp3 import Mp3Counters
+from voice_streaming.opus import CLOCK_RATE_HZ
 from voice_streaming.registry import Stream
 from voice_streaming.relay import VoiceRelay
 
@@ -44,6 +45,7 @@ class AudioStreamServer:
     ) -> None:
         """To be made with a running loop. `gate` is the main server's; without one it has its own."""
         self._settings = settings
+        self._relay = relay
         self._gate = gate or Gate(settings, {}, streams)
         self._streams = streams
         self._broadcast = Broadcast(settings.audio, relay, streams)
@@ -112,6 +114,23 @@ class AudioStreamServer:
     def stream_ended(self, stream: Stream) -> None:
         """To be called when a stream ends. Its listeners hear what was said last; then they move on, or are let go."""
         self._broadcast.end(stream)
+
+    def figures(self) -> dict[str, float]:
+        """The counters, by the names they have in `/metrics`."""
+        counters, pcm = self.counters, self._relay.pcm_counters
+        return {
+            "mp3_listeners": self.listeners,
+            "mp3_encoders": self.encoders,
+            "mp3_listeners_total": counters.listeners_total,
+            "mp3_sent_bytes_total": counters.bytes_sent,
+            "mp3_slow_listeners_disconnected_total": counters.disconnected_slow,
+            "mp3_encoder_cpu_seconds_total": round(counters.encoder_s, 3),
+            "mp3_encoded_seconds_total": round(counters.encoded_audio_s, 3),
+            "mp3_silence_seconds_total": round(counters.silence_samples / CLOCK_RATE_HZ, 3),
+            "mp3_concealed_packets_total": pcm.concealed_packets,
+            "mp3_late_packets_total": pcm.late_packets + counters.late_blocks,
+            "mp3_broken_packets_total": pcm.broken_packets,
+        }
 
     async def status(self, request: web.Request) -> web.Response:
         grant = self._grant(request)

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from aiohttp import WSCloseCode, web
@@ -27,7 +27,7 @@ from voice_streaming.discovery import announcements
 from voice_streaming.gate import Gate
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
-from voice_streaming.process import LoopLag, settle_memory
+from voice_streaming.process import LoopLag, process_figures, settle_memory
 from voice_streaming.refusal import Refused
 from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState
 from voice_streaming.relay import FirstPacket, VoiceRelay
@@ -95,13 +95,14 @@ class VoiceStreamingServer:
         application = self._application()
         self._ports = OpenPorts(self.settings, application, self.audio_server, self.certificates, self.gate.doors)
         await self._ports.open()
-        for name, work in {
-            "renew-certificates": renew_certificates(self.certificates),
-            "cleanup-stale-streams": self.cleanup_stale_streams(),
-            "loop-lag": self._lag.run(),
+        background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "renew-certificates": functools.partial(renew_certificates, self.certificates),
+            "cleanup-stale-streams": self.cleanup_stale_streams,
+            "loop-lag": self._lag.run,
             **announcements(self.settings, self.certificates is not None, os.environ),
-        }.items():
-            self._tasks.spawn(work, name)
+        }
+        for name, work in background.items():
+            self._tasks.supervise(work, name)
         if demo:
             self._start_demo()
         settle_memory()
@@ -138,6 +139,7 @@ class VoiceStreamingServer:
             self.websocket_handler,
             self.health,
             self.figures,
+            self.receiver_details,
             self.certificates.authority_pem if self.certificates else lambda: None,
             self.settings.server.frame_ancestors,
             self.gate.access,
@@ -149,14 +151,15 @@ class VoiceStreamingServer:
 
     def _start_demo(self) -> None:
         stream = self.streams.create(DEMO_STREAM_ID, DEMO_STREAM_ID, DEMO_STREAM_ID, permanent=True)
-        self._tasks.spawn(DemoSender(stream.track).run(), "demo-sender")
+        self._tasks.supervise(DemoSender(stream.track).run, "demo-sender")
 
     # Figures
 
     def health(self) -> dict[str, object]:
-        """What `GET /health` says."""
+        """What `GET /health` says. `problems`: what failed and is not running again yet, each with its cause."""
         return {
-            "status": "ok",
+            "status": "degraded" if self._tasks.failures else "ok",
+            "problems": {**self._tasks.failures},
             "webrtc_available": True,
             "audio_server_running": self.audio_server.is_running,
             "active_streams": self.streams.live_count,
@@ -169,22 +172,27 @@ class VoiceStreamingServer:
 
     def figures(self) -> metrics.Figures:
         """All counters, by the names they have in `/metrics`."""
-        fanouts = self.peers.fanouts
         return {
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "active_connections": len(self.connections),
             "active_streams": self.streams.live_count,
             "total_audio_bytes": self.streams.total_bytes,
             "webrtc_available": True,
-            "receivers": sum(len(fanout) for fanout in fanouts),
-            "forwarded_packets": self.peers.forwarded,
-            "dropped_packets": self.peers.dropped,
-            "refused_media": self.peers.refused_media,
             "slow_websockets_closed": self.too_slow,
-            "loop_lag_p50_seconds": round(self._lag.median_s, 6),
-            "loop_lag_max_seconds": round(self._lag.max_s, 6),
+            **self.peers.figures(),
+            **self.audio_server.figures(),
+            **self._lag.figures(),
+            **process_figures(),
             **self.gate.figures(),
         }
+
+    def receiver_details(self) -> list[dict[str, object]]:
+        """What `/metrics?details=1` says of each WebRTC receiver."""
+        return [
+            {"connection_id": client.id, "stream_id": client.stream_id, **client.pc.statistics()}
+            for client in self.connections.values()
+            if isinstance(client.pc, ReceiverPeer)
+        ]
 
     # WebSockets
 

@@ -19,7 +19,7 @@ async function copy(text, button) {
 	try {
 		await navigator.clipboard.writeText(text);
 	} catch {
-		const field = document.createElement("textarea"); // plain HTTP has no other way
+		const field = document.createElement("textarea"); // plain HTTP
 		field.value = text;
 		button.after(field);
 		field.select();
@@ -62,7 +62,7 @@ function draw() {
 		const since = new Date(started_at * 1000).toLocaleTimeString([], { timeStyle: "short" });
 		const said = { idle: "", playing: "You hear this voice.", joining: "Joining…" };
 		set("h2", name);
-		set(".facts", `Since ${since} · ${audience(stream)}`);
+		set(".facts", `${stream.paused ? "Pauses · " : ""}Since ${since} · ${audience(stream)}`);
 		set(".listen", { idle: "Listen", blocked: "Tap to hear" }[state] ?? "Stop");
 		set(".said", said[state] ?? problemText(receiver.problem));
 	}

@@ -69,8 +69,8 @@ let awake = false;
 export async function keepAwake(on) {
 	awake = on;
 	if (on && !document.hidden && lock?.released !== false) {
-		lock = await navigator.wakeLock?.request("screen").catch(() => null); // a low battery may refuse
+		lock = await navigator.wakeLock?.request("screen").catch(() => null); // battery low, say
 	}
 	if (!awake) lock?.release();
 }
-document.addEventListener("visibilitychange", () => keepAwake(awake)); // hiding a page takes its lock away
+document.addEventListener("visibilitychange", () => keepAwake(awake)); // a hidden page loses it

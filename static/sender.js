@@ -1,15 +1,15 @@
 import { VoiceReceiver, VoiceSender, VoiceSocket } from "./voice-client.js";
 import { Analyser, showLevel } from "./meter.js";
 import { byId, keepAwake, openSocket, recall, remember, show } from "./page.js";
-import { audience, problemText } from "./words.js";
+import { audience, heard, problemText } from "./words.js";
 
 /** A press longer than this is a hold: the stream ends with it. */
 const HOLD_MS = 400;
-/** A microphone that gives less for so long is switched off, or the wrong one. */
+/** A microphone this quiet for so long is off, or the wrong one. */
 const SILENCE_DB = -75;
 const SILENT_MS = 5_000;
 
-addEventListener("pagehide", () => sender.stop()); // before the socket closes
+addEventListener("pagehide", () => sender.stop()); // while there is a socket
 const socket = openSocket();
 const sender = new VoiceSender(socket);
 const talk = byId("talk");
@@ -37,7 +37,7 @@ function release() {
 talk.onpointerdown = (event) => event.button === 0 && press();
 talk.oncontextmenu = (event) => event.preventDefault(); // a long touch means talking here
 talk.onclick = (event) => {
-	if (event.detail) return; // pointerdown had it
+	if (event.detail) return; // pointerdown did
 	press(); // Enter, or a screen reader
 	heldSince = 0;
 };
@@ -160,11 +160,13 @@ const ear = new VoiceSocket({ pollMs: 10_000 });
 const receiver = new VoiceReceiver(ear, { skip: (stream) => sender.owns(stream) });
 const intercom = byId("intercom");
 
-receiver.on("state", () => {
-	const words = { idle: "", waiting: "Nobody else is talking", playing: `You hear “${receiver.stream?.name}”` };
+function describeEar() {
+	const words = { idle: "", waiting: "Nobody else is talking", playing: heard(receiver) };
 	show("intercom-state", words[receiver.state] ?? (problemText(receiver.problem) || "Joining…"));
 	byId("intercom-tap").hidden = receiver.state !== "blocked";
-});
+}
+ear.on("streams", describeEar);
+receiver.on("state", describeEar);
 byId("intercom-tap").onclick = () => receiver.unblock();
 intercom.checked = recall("intercom", false);
 intercom.onchange = hearOthers;

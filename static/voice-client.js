@@ -9,7 +9,7 @@
  *   socket.open();
  *   button.onclick = () => receiver.listen();   // to the newest stream, now and after it has ended
  *
- * Each class is an EventTarget with a `state`; every change of it, or of its cause `problem`, is a "state" event.
+ * Each class is an EventTarget; a change of its `state`, or of the cause `problem`, is a "state" event.
  */
 export { VoiceSocket } from "./voice-socket.js";
 export { VoiceSender } from "./voice-sender.js";

@@ -1,5 +1,5 @@
 // @ts-check
-/** ICE on a LAN takes well under a second; after this long there is no way for the media. */
+/** ICE on a LAN takes well under a second; after this long there is no way. */
 export const MEDIA_TIMEOUT_MS = 10_000;
 /** "disconnected" often heals by itself; longer than this is a silence that people notice. */
 const GRACE_MS = 3_000;

@@ -178,6 +178,6 @@ export class VoiceReceiver extends Machine {
 		this.peer = this.media = this.route = this.streamId = null;
 		this.audio.pause();
 		this.audio.removeAttribute("src");
-		this.audio.srcObject = null; // this lets go of the MP3 connection, too
+		this.audio.srcObject = null; // lets go of the MP3 connection, too
 	}
 }

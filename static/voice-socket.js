@@ -1,6 +1,7 @@
 // @ts-check
 /**
- * @typedef {{stream_id: string, name: string, started_at?: number, receivers?: number, listeners?: number}} Stream
+ * @typedef {{stream_id: string, name: string, started_at?: number, receivers?: number, listeners?: number,
+ *   paused?: boolean}} Stream
  * @typedef {{code: string, message?: string}} Problem
  */
 
@@ -172,6 +173,9 @@ export class VoiceSocket extends Machine {
 			const others = this.streams.filter((stream) => stream.stream_id !== stream_id);
 			if (type === "stream_available") others.push({ stream_id, name, started_at: Date.now() / 1000 });
 			this.#setStreams(others);
+		} else if (type === "stream_paused" || type === "stream_resumed") {
+			const paused = type === "stream_paused";
+			this.#setStreams(this.streams.map((one) => (one.stream_id === stream_id ? { ...one, paused } : one)));
 		}
 		this.tell(type, message);
 	}

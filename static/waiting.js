@@ -22,12 +22,12 @@ async function play() {
 
 /** @param {boolean | undefined} live undefined where the server does not answer */
 function draw(live) {
-	let words = ["Nobody is talking yet", "Leave this page open."];
-	if (live) words = ["A voice is live", "Press to hear it."];
-	if (playing) words = ["You hear the live voice", "Later voices start by themselves."];
+	let words = ["Nobody is talking now", "Leave this page open: the next voice plays by itself."];
+	if (!pressed) words = ["Nobody is talking yet", "Leave this page open."];
+	if (live) words = playing ? ["You hear the live voice", ""] : ["A voice is live", "Press to hear it."];
 	if (live === undefined) words = ["The server does not answer", "Is it running? Trying again by itself."];
-	byId("spinner").hidden = live;
-	byId("start").hidden = !live;
+	byId("spinner").hidden = live || playing;
+	byId("start").hidden = !live && !playing;
 	byId("start").dataset.state = playing ? "playing" : "idle";
 	byId("start-label").textContent = playing ? "Stop" : "Start";
 	if (byId("state").textContent !== words[0]) byId("state").textContent = words[0];
@@ -35,12 +35,10 @@ function draw(live) {
 }
 
 async function ask() {
-	if (!playing) {
-		const reply = await fetch(`status${location.search}`).catch(() => null);
-		const live = reply?.ok ? (await reply.json()).active_streams.length > 0 : undefined;
-		if (live && pressed) play();
-		else draw(live);
-	}
+	const reply = await fetch(`status${location.search}`).catch(() => null);
+	const live = reply?.ok ? (await reply.json()).active_streams.length > 0 : undefined;
+	if (live && pressed && !playing) play();
+	else draw(live);
 	setTimeout(ask, ASK_MS);
 }
 

@@ -126,7 +126,7 @@ async def test_audio_comes_at_once(radio: Radio) -> None:
         async with raw_request(radio.port, path) as answer:
             # More than MP3 players need to recognise the format and begin.
             await answer.some(6000)
-        # Without the burst it would take 0.4 s.
+        # Without the burst it would take 0.4 s and more.
         assert asyncio.get_running_loop().time() - begun_s < 0.3
 
 
@@ -384,6 +384,21 @@ async def test_stop_lets_listeners_go_at_once(radio: Radio) -> None:
         with suppress(ConnectionResetError):
             await answer.body()
     assert not radio.server.is_running
+
+
+async def test_figures(radio: Radio) -> None:
+    stream = radio.speak()
+    async with raw_request(radio.port, "/stream/kitchen.mp3") as answer:
+        received = await answer.during(1.0)
+        figures = radio.server.figures()
+    assert figures["mp3_listeners"] == 1
+    assert figures["mp3_encoders"] == 1
+    assert figures["mp3_sent_bytes_total"] >= len(received)
+    assert 0.7 < figures["mp3_encoded_seconds_total"] < 1.5
+    assert 0 < figures["mp3_encoder_cpu_seconds_total"] < figures["mp3_encoded_seconds_total"]
+    radio.end(stream)
+    await asyncio.sleep(0.5)
+    assert radio.server.figures()["mp3_concealed_packets_total"] == 1
 
 
 async def test_a_port_in_use(radio: Radio, payloads: list[bytes]) -> None:

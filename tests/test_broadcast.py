@@ -25,7 +25,7 @@ from voice_streaming.relay import OpusTrack, VoiceRelay
 
 FRAME_S = 1152 / 44_100
 BURST_S = 0.5
-CHUNK_S = 4 * FRAME_S
+CHUNK_S = round(AudioSettings().chunk_ms / 1000 / FRAME_S) * FRAME_S
 
 
 class Studio:

@@ -180,7 +180,7 @@ async def test_packets_pass_from_a_sender_to_every_receiver_byte_for_byte() -> N
             assert steps == [(number, number * 960) for number in range(len(PAYLOADS))]
         assert sender.reception is not None
         assert (sender.reception.received, sender.reception.lost) == (len(PAYLOADS), 0)
-        assert [peer.packets_sent for peer, _ in listeners] == [len(PAYLOADS)] * 4
+        assert [peer.statistics()["packets_sent"] for peer, _ in listeners] == [len(PAYLOADS)] * 4
         assert stage.track.packets == len(PAYLOADS)
         # The clients' receivers, which are aiortc's, have a decoder's thread each; peers have none.
         names = [thread.name for thread in threading.enumerate()]
@@ -297,8 +297,11 @@ async def test_a_stream_that_ended_leaves_no_fanout_behind_but_its_counts() -> N
         track, fanout = weakref.ref(stage.track), weakref.ref(stage.peers.fanout(stage.track))
         stage.track.stop()
         await peer.close()
-        assert stage.peers.fanouts == []
-        assert (stage.peers.forwarded, stage.peers.dropped) == (1, 0)
+        assert len(stage.peers._fanouts) == 0
+        assert stage.peers.fanout(stage.track) is not fanout()
+        assert len(stage.peers._fanouts) == 0
+        figures = stage.peers.figures()
+        assert (figures["forwarded_packets"], figures["dropped_packets"]) == (1, 0)
         stage.track = OpusTrack()
         stage._open.clear()
         await listener.peer.close()

@@ -156,6 +156,8 @@ def test_a_new_source_goes_on_where_the_old_one_ended(
     old, new = Source(1, sequence, timestamp), Source(2, next_sequence, next_timestamp)
     old.place(timeline, 0, 0, 10.0)
     last = old.place(timeline, 5, 4_800, 10.1)
+    old.place(timeline, 3, 2_880, 10.1)
+    assert (timeline.sequence, timeline.timestamp) == last, "a late packet is not the newest"
     joined = new.place(timeline, 0, 0, 10.1 + pause_s)
     assert joined[0] == last[0] + 1
     assert joined[1] - last[1] == pytest.approx(max(960, pause_s * 48_000), abs=1)

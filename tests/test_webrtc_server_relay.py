@@ -284,6 +284,11 @@ async def test_health_and_metrics_say_what_goes_on(server: RunningServer) -> Non
             assert figures["active_connections"] == 2
             assert figures["forwarded_packets"] == 10
             assert figures["total_audio_bytes"] == sum(map(len, sender.sent))
+            assert figures["dropped_packets"] == 0
+            assert figures["mp3_listeners"] == 0
+            (details,) = (await get_json(server.url("/metrics?details=1")))["receiver_details"]
+            assert details["stream_id"] == "kitchen"
+            assert (details["packets_sent"], details["bytes_sent"]) == (10, sum(map(len, sender.sent[-10:])))
             async with aiohttp.ClientSession() as http:
                 async with http.get(server.url("/metrics"), headers={"Accept": "text/plain"}) as response:
                     assert response.content_type == "text/plain"

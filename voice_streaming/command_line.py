@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import __version__
 from .access import Scope, new_token
-from .config import MIN_SECRET_CHARACTERS, AccessSettings, ConfigError, Settings, load
+from .config import DEFAULT_CONFIG, MIN_SECRET_CHARACTERS, AccessSettings, ConfigError, Settings, load
 from .doors import MAX_REFUSALS, SPARE_CONNECTIONS
 from .log import start_log
 from .messages import stream_name
@@ -22,7 +22,6 @@ from .refusal import Refused
 from .startup import StartError
 from .supervisor import chosen_ports
 
-DEFAULT_CONFIG = Path(__file__).parent.parent / "config.json"
 EXIT_CANNOT_START = 1
 EXIT_WRONG_SETTING = 2
 MAX_TOKEN_DAYS = 3650

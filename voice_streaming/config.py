@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+DEFAULT_CONFIG = Path(__file__).parent.parent / "config.json"
+
 ADDON_OPTIONS_PATH = Path("/data/options.json")
 """Where Home Assistant's Supervisor writes an add-on's options."""
 
@@ -61,24 +63,32 @@ class IceServer(Struct, frozen=True, forbid_unknown_fields=True):
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"
+    """Address to listen on; this one is every address of the machine."""
     port: Port = 8080
+    """Pages and signalling."""
     log_level: LogLevel = "INFO"
+    """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
     max_connections: Count = 1000
+    """Signalling sockets; one more is refused with 503."""
     queue_size: Annotated[int, Meta(ge=4, le=10_000)] = 64
     """Unsent messages that a WebSocket may have before it is closed as too slow."""
     max_message_bytes: Annotated[int, Meta(ge=1024, le=16 * 2**20)] = 256 * 1024
+    """A longer message closes its WebSocket (1009)."""
     heartbeat_s: Seconds = 20.0
     """How often a WebSocket is pinged; it is closed when it does not answer within half of that."""
     cleanup_interval_s: Seconds = 300.0
+    """How often streams that ended or that nobody takes are looked for."""
     idle_stream_timeout_s: Seconds = 600.0
     """How long a stream that nobody receives or listens to is kept."""
     shutdown_timeout_s: Seconds = 2.0
+    """How long connections may take to close when the server stops."""
     frame_ancestors: Annotated[str, Meta(pattern=r"^[^;,\r\n]+$")] = "'self'"
     """Which pages may show ours in a frame, as Content-Security-Policy's `frame-ancestors` has it."""
     tls: Literal["auto", "files", "off"] = "auto"
     """HTTPS beside HTTP: with `ssl_cert_file` where that is given, else with a certificate of our own (`auto`); only
     with `ssl_cert_file` (`files`); or none (`off`)."""
     tls_port: Port = 8443
+    """Pages and signalling over HTTPS."""
     ingress_port: Annotated[int, Meta(ge=0, le=MAX_PORT)] = 0
     """A further port, for Home Assistant's ingress alone; 0 for none. The add-on sets it."""
     tls_names: tuple[MachineName, ...] = ()
@@ -86,16 +96,20 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ssl_cert_file: str = ""
     """PEM file with the certificate and its chain; goes with `ssl_key_file`."""
     ssl_key_file: str = ""
+    """PEM file with the key of `ssl_cert_file`."""
     data_dir: str = ""
-    """Folder for what must outlive a restart; empty: as `data_folder` has it."""
+    """Folder for what must outlive a restart; empty: `/data` in an add-on, else `~/.local/share/voice-streaming`."""
 
 
 class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ice_servers: tuple[IceServer, ...] = ()
+    """STUN servers, such as `{"urls": "stun:host:3478"}`; none are needed on a LAN, and TURN is not used."""
     connection_timeout: Seconds = 30.0
     """Seconds that ICE and DTLS may take before a peer is given up (the name is the original's)."""
     media_timeout_s: Seconds = 10.0
     """A sender that is connected and sends no packet for so long is given up."""
+    consent_timeout_s: Annotated[float, Meta(ge=6, le=30)] = 30.0
+    """A peer that answers no check for so long is given up. It is asked every 5 s; 30 is RFC 7675's limit."""
     resume_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     """How long a stream with a name waits for a sender that was lost; then it ends."""
     host_addresses: tuple[str, ...] = ()
@@ -107,9 +121,13 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Where media sockets may bind, such as `40000` or `40000-40100`; empty: any free port. All peers share one socket
     for each host address, so that one port is enough."""
     opus_bitrate_bps: Annotated[int, Meta(ge=6000, le=510_000)] = 48_000
+    """Bit rate that senders are asked for."""
     opus_fec: bool = True
+    """Ask senders for Opus' in-band error correction."""
     opus_dtx: bool = False
+    """Ask senders to send next to nothing while nobody speaks."""
     opus_stereo: bool = False
+    """Ask senders for stereo."""
 
     @property
     def udp_port_range(self) -> range:
@@ -122,17 +140,20 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The MP3 side."""
 
     port: Port = 8081
+    """The MP3 streams."""
     bitrate_bps: Literal[32_000, 48_000, 64_000, 96_000, 128_000, 160_000, 192_000, 256_000, 320_000] = 128_000
+    """Constant bit rate of the MP3."""
     sample_rate_hz: Literal[32_000, 44_100, 48_000] = 44_100
     """48,000 is what Opus has and needs no resampler; 44,100 is what every player takes."""
     channels: Literal[1, 2] = 2
-    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 100
+    """2 is stereo."""
+    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 130
     """How much is written to a listener at once, rounded to whole MP3 frames."""
     burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
     """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
     jitter_ms: Annotated[int, Meta(ge=0, le=1000)] = 40
     """How much later than usual a packet may come and still be heard; adds that much delay."""
-    max_listeners: Count = 2000
+    max_listeners: Count = 3000
     max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     """Seconds of audio that a listener may leave unread before it is disconnected."""
     encoder_linger_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0

@@ -27,6 +27,27 @@ _LATE_PACKETS = 0x200
 """How far behind the newest packet a late one may be: ten seconds, more than any sender's reordering."""
 
 
+@dataclass
+class Drops:
+    """Packets that did not leave for a receiver, by reason."""
+
+    oversized: int = 0
+    """Longer than a datagram has room for."""
+    unprotected: int = 0
+    """Refused by SRTP: too old for the receiver's window, or its key is worn out."""
+    untaken: int = 0
+    """Not taken by the socket: it was full, or the address cannot be reached."""
+
+    @property
+    def total(self) -> int:
+        return self.oversized + self.unprotected + self.untaken
+
+    def add(self, other: Drops) -> None:
+        self.oversized += other.oversized
+        self.unprotected += other.unprotected
+        self.untaken += other.untaken
+
+
 @dataclass(eq=False)
 class Lane:
     """Where a receiver's packets go, and what has gone there."""
@@ -36,7 +57,7 @@ class Lane:
     session: Session
     payload_type: int
     dropped: int = 0
-    """Packets that were not sent: the socket was full, the address unreachable or the key refused."""
+    """Packets that were not sent, for whatever reason."""
     dropped_octets: int = 0
     """Their payload bytes."""
     packets_before: int = 0
@@ -70,8 +91,8 @@ class _Group:
         if last is not lane:
             self.lanes[index] = last
 
-    def send(self, ssrc: int, packet: OpusPacket) -> int:
-        """Sends the packet to every lane and returns how many it did not reach."""
+    def send(self, ssrc: int, packet: OpusPacket, drops: Drops) -> int:
+        """Sends the packet to every lane and returns how many it reached; the others are added to `drops`."""
         size = self._batch.size
         sequence = packet.sequence + self.sequence_offset
         header = pack_header(self.payload_type, packet.marker, sequence, packet.timestamp, ssrc)
@@ -82,13 +103,15 @@ class _Group:
         if refused:
             # Those rows are in the clear: the others go one by one.
             clear = set(refused)
-            failed = [row for row in range(size) if row in clear or not self._batch.send_row(row)]
+            untaken = [row for row in range(size) if row not in clear and not self._batch.send_row(row)]
         else:
-            failed = self._batch.send()
-        for row in failed:
+            untaken = self._batch.send()
+        drops.unprotected += len(refused)
+        drops.untaken += len(untaken)
+        for row in (*refused, *untaken):
             self.lanes[row].dropped += 1
             self.lanes[row].dropped_octets += len(packet.payload)
-        return len(failed)
+        return size - len(refused) - len(untaken)
 
 
 class Fanout:
@@ -101,7 +124,7 @@ class Fanout:
         self.octets = 0
         self.forwarded = 0
         """Packets times receivers."""
-        self.dropped = 0
+        self.drops = Drops()
         self._relay = relay
         self._track = track
         self._groups: dict[tuple[SharedSocket, int, int], _Group] = {}
@@ -154,12 +177,10 @@ class Fanout:
 
     def on_packet(self, packet: OpusPacket) -> None:
         if len(packet.payload) > MAX_PAYLOAD_BYTES:
-            self.dropped += len(self._group_of)
+            self.drops.oversized += len(self._group_of)
             return
         for group in self._groups.values():
-            failed = group.send(self.ssrc, packet)
-            self.dropped += failed
-            self.forwarded += len(group.lanes) - failed
+            self.forwarded += group.send(self.ssrc, packet, self.drops)
         self.packets += 1
         self.octets += len(packet.payload)
         if self._newest is None or packet.sequence > self._newest.sequence:

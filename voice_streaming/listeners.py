@@ -18,8 +18,8 @@ KERNEL_BUFFER_BYTES = 32_768
 """Asked of the kernel for a listener's unsent bytes: it would by itself take megabytes, minutes of audio, for one that
 does not read. Linux gives twice as much, for its own overhead."""
 
-LISTENERS_PER_TURN = 50
-"""Written to at once; some 0.3 ms, after which the event loop reads its sockets again."""
+LISTENERS_PER_TURN = 64
+"""Written to at once; some 0.4 ms, after which the event loop reads its sockets again."""
 
 
 class Listener:
@@ -37,21 +37,15 @@ class Listener:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.follows = follows
         """Whether it goes on with another stream, or with silence, when its stream ends."""
+        self.transport = transport
+        self.is_plain = not chunked and icy is None
+        """Takes the audio as it is."""
         self.grant = grant
-        self._transport = transport
         self._chunked = chunked
         self._icy = icy
         connection = transport.get_extra_info("socket")
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
-
-    @property
-    def has_left(self) -> bool:
-        return self._transport.is_closing()
-
-    @property
-    def unsent_bytes(self) -> int:
-        return self._transport.get_write_buffer_size()
 
     def write(self, audio: bytes, title: str) -> None:
         """Sends the audio as this listener wants it; the object itself, if it wants nothing else."""
@@ -59,12 +53,12 @@ class Listener:
             audio = self._icy.interleave(audio, title)
         if self._chunked:
             audio = b"%x\r\n%b\r\n" % (len(audio), audio)
-        self._transport.write(audio)
+        self.transport.write(audio)
 
     def finish(self) -> None:
         """Ends it after what was written."""
-        if self._chunked and not self.has_left:
-            self._transport.write(b"0\r\n\r\n")
+        if self._chunked and not self.transport.is_closing():
+            self.transport.write(b"0\r\n\r\n")
         self.release()
 
     def release(self) -> None:
@@ -74,7 +68,7 @@ class Listener:
 
     def disconnect(self) -> None:
         """Drops it at once, with what is unsent."""
-        self._transport.abort()
+        self.transport.abort()
         self.release()
 
 
@@ -93,12 +87,20 @@ class Delivery:
             self._turns.add(lambda some=some: self._write(some, audio, title))  # type: ignore[misc]
 
     def _write(self, listeners: Sequence[Listener], audio: bytes, title: str) -> None:
+        """The hot path of the whole MP3 side."""
+        backlog_bytes = self._backlog_bytes
+        lost = 0
         for listener in listeners:
-            if listener.has_left:
+            transport = listener.transport
+            if transport.is_closing():
+                lost += 1
                 listener.release()
-            elif listener.unsent_bytes > self._backlog_bytes:
+            elif transport.get_write_buffer_size() > backlog_bytes:
+                lost += 1
                 self._counters.disconnected_slow += 1
                 listener.disconnect()
+            elif listener.is_plain:
+                transport.write(audio)
             else:
                 listener.write(audio, title)
-                self._counters.bytes_sent += len(audio)
+        self._counters.bytes_sent += len(audio) * (len(listeners) - lost)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .access import EVERYTHING, Grant
 from .messages import StreamDetails
@@ -74,7 +74,7 @@ class InvalidTransition(Exception):
 class Peer(Protocol):
     """What a connection holds of its WebRTC peer, whichever its direction."""
 
-    async def close(self) -> None: ...
+    def close(self) -> Coroutine[Any, Any, None]: ...
 
 
 PeerT = TypeVar("PeerT", bound=Peer)

@@ -37,6 +37,7 @@ class Site:
         signalling: Handler,
         health: Callable[[], Mapping[str, Any]],
         figures: Callable[[], metrics.Figures],
+        receiver_details: Callable[[], list[dict[str, object]]],
         authority_pem: Callable[[], bytes | None],
         frame_ancestors: str,
         access: Access,
@@ -44,6 +45,7 @@ class Site:
         self._signalling = signalling
         self._health = health
         self._figures = figures
+        self._receiver_details = receiver_details
         self._authority_pem = authority_pem
         self._access = access
         self._headers = {
@@ -88,7 +90,8 @@ class Site:
         figures = self._figures()
         if metrics.wants_prometheus(request.headers.get("Accept", "")):
             return web.Response(text=metrics.prometheus(figures), headers={"Content-Type": metrics.CONTENT_TYPE})
-        return web.json_response(figures)
+        details = {"receiver_details": self._receiver_details()} if request.query.get("details") == "1" else {}
+        return web.json_response({**figures, **details})
 
 
 def _file(name: str) -> web.FileResponse:

@@ -7,6 +7,7 @@ them to what is used here.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +18,8 @@ from pylibsrtp._binding import ffi, lib
 MAX_TRAILER_BYTES = 16 + 128
 """What libsrtp may append to a packet: the longest tag and an MKI (SRTP_MAX_TRAILER_LEN)."""
 
-_LENGTH_OFFSET = 0 if sys.byteorder == "little" else 4
-"""Where the low four bytes of an eight-byte length stand."""
+_LENGTH_OFFSET = 0 if sys.byteorder == "little" else ctypes.sizeof(ctypes.c_size_t) - ctypes.sizeof(ctypes.c_int)
+"""Where in a `size_t` the `int` stands that libsrtp reads and writes as the length."""
 
 
 class Places:

@@ -230,7 +230,7 @@ _sendmmsg = _find_sendmmsg()
 class Batch:
     """Slots for datagrams that leave one socket together, each with an address of its own.
 
-    Rows of `slots` (uint8, shape (capacity, SLOT_BYTES)) are filled by the owner, their lengths in `lengths` (uint64);
+    Rows of `slots` (uint8, shape (capacity, SLOT_BYTES)) are filled by the owner, their lengths in `lengths` (uintp);
     the first `size` are sent. Adding grows the arrays, so views of them do not outlive an `add`: `slots` and `lengths`
     must be read again after it. Removing moves the last row into the gap.
     """
@@ -264,7 +264,7 @@ class Batch:
         return int(self.slots.ctypes.data) + index * SLOT_BYTES
 
     def length_address(self, index: int) -> int:
-        """Where the row's length stands in memory: eight bytes, native order."""
+        """Where the row's length stands in memory: a `size_t`, native order."""
         return ctypes.addressof(self._iovecs) + index * ctypes.sizeof(_IoVec) + _IoVec.length.offset
 
     def send(self) -> list[int]:
@@ -298,7 +298,7 @@ class Batch:
         self._names = np.zeros((capacity, _NAME_BYTES), np.uint8)
         self._headers = (_MMsgHdr * capacity)()
         self._headers_address = ctypes.addressof(self._headers)
-        self.lengths = np.frombuffer(memoryview(self._iovecs).cast("B"), np.uint64)[1::2]
+        self.lengths = np.frombuffer(memoryview(self._iovecs).cast("B"), np.uintp)[1::2]
         for index in range(capacity):
             self._iovecs[index].base = self.slot_address(index)
             header = self._headers[index].header

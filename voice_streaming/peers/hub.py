@@ -13,7 +13,8 @@ from aiortc.rtcdtlstransport import RTCCertificate
 
 from ..addresses import lan_addresses
 from ..config import WebrtcSettings
-from ..fanout import Fanout
+from ..fanout import Drops, Fanout
+from ..opus import CLOCK_RATE_HZ
 from ..relay import OpusTrack, VoiceRelay
 from ..udp import SharedSocket
 from .peer import SRTP_PROFILES, replace
@@ -43,7 +44,7 @@ class Peers:
         self.refused_media = 0
         """Media datagrams that failed authentication, were replayed or do not parse."""
         self._retired_forwarded = 0
-        self._retired_dropped = 0
+        self._retired_drops = Drops()
         self._relay = relay
         self._sockets: dict[str, SharedSocket] = {}
         self._fanouts: weakref.WeakKeyDictionary[OpusTrack, Fanout] = weakref.WeakKeyDictionary()
@@ -65,29 +66,38 @@ class Peers:
     def fanout(self, track: OpusTrack) -> Fanout:
         fanout = self._fanouts.get(track)
         if fanout is None:
-            fanout = self._fanouts[track] = Fanout(self._relay, track)
-            # A fan-out knows its track, so that neither would ever be forgotten.
-            track.add_listener("ended", functools.partial(self._retire, track))
+            fanout = Fanout(self._relay, track)
+            if track.readyState == "live":
+                self._fanouts[track] = fanout
+                # A fan-out knows its track, so that neither would ever be forgotten.
+                track.add_listener("ended", functools.partial(self._retire, track))
         return fanout
 
     def _retire(self, track: OpusTrack) -> None:
         fanout = self._fanouts.pop(track)
         self._retired_forwarded += fanout.forwarded
-        self._retired_dropped += fanout.dropped
+        self._retired_drops.add(fanout.drops)
 
-    @property
-    def forwarded(self) -> int:
-        """Packets times receivers, of all streams so far."""
-        return self._retired_forwarded + sum(fanout.forwarded for fanout in self.fanouts)
-
-    @property
-    def dropped(self) -> int:
-        """Packets that did not leave, of all streams so far."""
-        return self._retired_dropped + sum(fanout.dropped for fanout in self.fanouts)
-
-    @property
-    def fanouts(self) -> list[Fanout]:
-        return list(self._fanouts.values())
+    def figures(self) -> dict[str, float]:
+        """What `/metrics` says of peers, over all streams so far where it is a count."""
+        drops, forwarded = Drops(), self._retired_forwarded
+        drops.add(self._retired_drops)
+        for fanout in self._fanouts.values():
+            drops.add(fanout.drops)
+            forwarded += fanout.forwarded
+        reports = [peer.last_report for slot in self._slots for peer in slot if isinstance(peer, ReceiverPeer)]
+        known = [report for report in reports if report is not None]
+        return {
+            "receivers": sum(len(fanout) for fanout in self._fanouts.values()),
+            "receivers_packets_lost": sum(report.packets_lost for report in known),
+            "receivers_jitter_max_seconds": max((report.jitter for report in known), default=0) / CLOCK_RATE_HZ,
+            "forwarded_packets": forwarded,
+            "dropped_packets": drops.total,
+            "dropped_packets_oversized": drops.oversized,
+            "dropped_packets_unprotected": drops.unprotected,
+            "dropped_packets_untaken": drops.untaken,
+            "refused_media": self.refused_media,
+        }
 
     def close(self) -> None:
         """Closes the sockets; peers must be closed before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 import pylibsrtp
@@ -104,15 +104,19 @@ class Peer:
         if taken is not None:
             await self._dtls.transport.addRemoteCandidate(taken)
 
-    async def close(self) -> None:
-        """Says goodbye and closes the connection; safe to call twice."""
-        if not self._closed:
-            self._closed = True
-            self._peers.leave_round(self)
-            if self._consent is not None:
-                self._consent.forget()
-            self._leave()
-            await self._pc.close()
+    def close(self) -> Coroutine[Any, Any, None]:
+        """Says goodbye and closes the connection; safe to call twice.
+
+        Media stops with the call; what it returns is to be awaited for the rest.
+        """
+        if self._closed:
+            return asyncio.sleep(0)
+        self._closed = True
+        self._peers.leave_round(self)
+        if self._consent is not None:
+            self._consent.forget()
+        self._leave()
+        return self._pc.close()
 
     def attend(self, now_s: float) -> None:
         """What is due every ATTENTION_INTERVAL_S: a report each time, a consent check every other time."""
@@ -178,7 +182,8 @@ class Peer:
         """DTLS is done: media may flow."""
         if not self._closed:
             self._start_media()
-            self._consent = Consent(self._ice, asyncio.get_running_loop().time())
+            now_s = asyncio.get_running_loop().time()
+            self._consent = Consent(self._ice, self._peers.settings.consent_timeout_s, now_s)
             self._peers.join_round(self)
             self.on_connected()
             early, self._early = self._early, None

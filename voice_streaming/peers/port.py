@@ -19,6 +19,10 @@ MAX_QUEUED_DATAGRAMS = 64
 """DTLS datagrams that may wait for the handshake to read them; aioice's own queue has no bound."""
 
 
+MAX_ADDRESSES = 64
+"""More than a client has: for each new one that it checks from, aioice keeps a candidate and a pair."""
+
+
 class PeerPort(StunProtocol):
     """A peer's share of a socket, in the place where aioice has a socket of its own."""
 
@@ -26,6 +30,8 @@ class PeerPort(StunProtocol):
         super().__init__(connection)
         self.shared = shared
         self._on_media = on_media
+        self._known: set[Address] = set()
+        """Addresses that proved to know our password."""
         host, number = shared.address
         self.local_candidate = host_candidate(host, number)
         shared.add_user(connection.local_username, self)
@@ -42,6 +48,8 @@ class PeerPort(StunProtocol):
         try:
             message = stun.parse_message(datagram)
             if message.message_class == stun.Class.REQUEST:
+                if address not in self._known and len(self._known) >= MAX_ADDRESSES:
+                    return
                 self.receiver.request_received(message, address, self)
             elif message.transaction_id in self.transactions:
                 self.transactions[message.transaction_id].response_received(message, address)
@@ -78,6 +86,7 @@ class PeerPort(StunProtocol):
     def send_stun(self, message: stun.Message, addr: Address) -> None:
         # aioice answers with success only whoever knew our password.
         if message.message_class == stun.Class.RESPONSE:
+            self._known.add(addr)
             self.shared.add_address(addr, self)
         self.shared.send(bytes(message), addr)
 

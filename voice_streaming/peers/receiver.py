@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import rtp, sdp
 from ..fanout import Fanout, Lane
+from ..opus import CLOCK_RATE_HZ
 from ..relay import OpusTrack
 from .peer import Peer
 
@@ -36,13 +37,24 @@ class ReceiverPeer(Peer):
         text, self._payload_type = sdp.take_answer(answer, self._peers.hosts())
         await self._take(text, "answer")
 
-    @property
-    def packets_sent(self) -> int:
-        report = self.lane and self._fanout.sender_report(self.lane, asyncio.get_running_loop().time())
-        return report.packets if report else 0
+    def statistics(self) -> dict[str, float]:
+        """What has been sent to this receiver, and what it last said of it; seconds where it is time."""
+        sent = self._sent(asyncio.get_running_loop().time())
+        said = self.last_report
+        return {
+            "packets_sent": sent.packets if sent else 0,
+            "bytes_sent": sent.octets if sent else 0,
+            "packets_dropped": self.lane.dropped if self.lane else 0,
+            "packets_lost": said.packets_lost if said else 0,
+            "fraction_lost": said.fraction_lost / 256 if said else 0,
+            "jitter_seconds": said.jitter / CLOCK_RATE_HZ if said else 0,
+        }
+
+    def _sent(self, now_s: float) -> rtp.SenderReport | None:
+        return self._fanout.sender_report(self.lane, now_s) if self.lane else None
 
     def _report(self, now_s: float) -> None:
-        report = self.lane and self._fanout.sender_report(self.lane, now_s)
+        report = self._sent(now_s)
         if report:
             self._send_rtcp(rtp.pack_sender_report(report, self._cname))
 

@@ -1,0 +1,111 @@
+"""Real players at the whole daemon: each opens the radio before anybody speaks, and is kept through two speakers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.audio import Samples, encode_opus
+from tests.support.browsers import BROWSERS, BrowserName, browser_page
+from tests.support.matching import SAME_SPEECH, match
+from tests.support.pages import record_element
+from tests.support.players import PLAYERS, PlayerName, playing, record
+from tests.support.rtc_client import voice_sender
+from tests.support.server import RunningServer
+from tests.support.speech import OTHER_TEXT, synthesise
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+
+
+@pytest.fixture(scope="module")
+def other_speech() -> Samples:
+    return synthesise(OTHER_TEXT)
+
+
+def heard_at_s(reference: Samples, recording: Samples) -> list[float]:
+    """When seconds of that speech begin in the recording."""
+    return [window.start_s for window in match(reference, recording).windows if window.score > SAME_SPEECH]
+
+
+def assert_both_were_heard(first: Samples, second: Samples, recording: Samples, who: str) -> None:
+    """At least three seconds of each, the one before the other. Windows come every half second."""
+    first_s, second_s = heard_at_s(first, recording), heard_at_s(second, recording)
+    length_s = recording.size / 48_000
+    assert len(first_s) >= 5, f"{who} heard the first speaker only at {first_s} of {length_s:.1f} s"
+    assert len(second_s) >= 5, f"{who} heard the second speaker only at {second_s} of {length_s:.1f} s"
+    assert max(first_s) < min(second_s), f"{who}: {first_s}, then {second_s}"
+
+
+@asynccontextmanager
+async def chromium_speaks(server: RunningServer, microphone: Path) -> AsyncIterator[None]:
+    async with browser_page("chromium", microphone=microphone) as page:
+        await page.goto(server.url("/sender"))
+        await page.click("#talk")
+        yield
+
+
+async def both_speak(server: RunningServer, microphone: Path, other: Samples) -> None:
+    """A browser, silence, and then another sender."""
+    async with chromium_speaks(server, microphone):
+        await asyncio.sleep(7)
+    await asyncio.sleep(1)
+    async with voice_sender(server.ws_url, name="second") as sender:
+        await sender.send(encode_opus(other)[: 6 * 50])
+        await sender.stop()
+    await asyncio.sleep(2.5)
+
+
+async def test_players_keep_the_radio_through_two_senders(
+    server: RunningServer, speech: Samples, speech_wav: Path, other_speech: Samples
+) -> None:
+    async with AsyncExitStack() as stack:
+        playbacks = {
+            player: await stack.enter_async_context(playing(player, server.audio_url("/stream/latest.mp3")))
+            for player in PLAYERS
+        }
+        await asyncio.sleep(1)
+        await both_speak(server, speech_wav, other_speech)
+        for player, playback in playbacks.items():
+            recording = await playback.stop()
+            assert_both_were_heard(speech, other_speech, recording, player)
+
+
+@pytest.mark.parametrize("browser", BROWSERS)
+async def test_audio_elements_keep_the_radio_through_two_senders(
+    server: RunningServer, speech: Samples, speech_wav: Path, other_speech: Samples, browser: BrowserName
+) -> None:
+    async with browser_page(browser) as page:
+        await page.goto(server.audio_url("/health"))
+        await page.evaluate(
+            """async () => {
+                const audio = document.createElement("audio");
+                audio.src = "/stream/latest.mp3";
+                document.documentElement.append(audio);
+                await audio.play();
+            }"""
+        )
+        speaking = asyncio.create_task(both_speak(server, speech_wav, other_speech))
+        recording = await record_element(page, "audio", seconds=22, timeout_s=20)
+        await speaking
+    assert_both_were_heard(speech, other_speech, recording, browser)
+
+
+@pytest.mark.parametrize("player", PLAYERS)
+async def test_a_player_of_one_stream_ends_with_it(
+    server: RunningServer, other_speech: Samples, player: PlayerName
+) -> None:
+    """An announcement: it is heard, and the player falls idle by itself."""
+    payloads = encode_opus(other_speech)
+    async with voice_sender(server.ws_url, name="announcement") as sender:
+        speaking = asyncio.create_task(sender.send(payloads))
+        await asyncio.sleep(0.5)
+        playing_it = asyncio.create_task(record(player, server.audio_url("/stream/announcement.mp3"), seconds=60))
+        await speaking
+        await sender.stop()
+        async with asyncio.timeout(15):
+            recording = await playing_it
+    assert len(heard_at_s(other_speech, recording)) >= 14
