@@ -216,8 +216,7 @@ class VoiceStreamingServer:
         logger.debug("Connection %s from %s", client.id, request.remote)
         try:
             await self.send_available_streams(client)
-            async for text in self.gate.limits.texts(ws, client):
-                await self.handle_message(client, text)
+            await self.gate.limits.converse(ws, client, functools.partial(self.handle_message, client))
         finally:
             await self._clean_up(client, left=ws.close_code not in (None, WSCloseCode.ABNORMAL_CLOSURE))
             writer.cancel()

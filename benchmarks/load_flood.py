@@ -17,6 +17,8 @@ from load_process import serve_commands, settle
 # After an attempt that failed, as any client's loop would: a wait of nothing would mostly measure this process.
 _PAUSE_S = 0.02
 _ATTEMPT_TIMEOUT_S = 5.0
+# Of all sockets together: some ten megabytes a second, with which this process leaves time for the voices on its core.
+_POURS_PER_S = 2000
 _PING, _TEXT, _CONTINUATION = 0x9, 0x1, 0x0
 _FINAL = 0x80
 
@@ -105,11 +107,13 @@ class _Flooder:
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
         self._report = FloodReport()
+        self._pause_s = 0.0
 
     async def answer(self, command: object) -> object:
         match command:
             case Flood(kind, sockets, seconds):
                 self._report = FloodReport()
+                self._pause_s = sockets / _POURS_PER_S
                 end_s = time.monotonic() + seconds
                 await asyncio.gather(*(self._attack(ATTACKS[kind], end_s) for _ in range(sockets)))
                 return self._report
@@ -140,22 +144,16 @@ class _Flooder:
         if attack is ATTACKS["upgrades"]:
             return
         while time.monotonic() < end_s:
-            self._pour(attack, connection)
-            # Hundreds of others want their turn.
-            await asyncio.sleep(0.01)
+            await self._pour(attack, connection)
+            await asyncio.sleep(self._pause_s)
 
-    def _pour(self, attack: Attack, connection: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
-            # A frame that is cut here would make the rest of the flood one long frame: so all or nothing follows.
-            chunk = attack.flood()
-            sent = connection.send(chunk) if chunk else 0
-            self._report.sent_bytes += sent
-            while 0 < sent < len(chunk):
-                chunk = chunk[sent:]
-                connection.setblocking(True)
-                connection.settimeout(0.05)
-                sent = connection.send(chunk)
-                connection.setblocking(False)
+    async def _pour(self, attack: Attack, connection: socket.socket) -> None:
+        """One more of the flood. What the kernel does not take at once is sent before anything else: frames are cut."""
+        chunk = attack.flood()
+        if chunk:
+            async with asyncio.timeout(_ATTEMPT_TIMEOUT_S):
+                await asyncio.get_running_loop().sock_sendall(connection, chunk)
+            self._report.sent_bytes += len(chunk)
         if attack.reads:
             with contextlib.suppress(BlockingIOError):
                 if not connection.recv(65536):

@@ -11,19 +11,25 @@ import errno
 import logging
 import socket
 import ssl
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from .config import Settings
 from .tasks import Tasks
+from .turns import Turns
 
 logger = logging.getLogger(__name__)
 
 ACCEPTS_PER_TURN = 8
 """Some 0.1 ms each, and up to 1 ms more for what they ask at once."""
-READ_BYTES = 8192
-"""Of one connection per turn; asyncio by itself reads 256 KiB, which is milliseconds of parsing."""
+READ_BYTES = 2048
+"""Of one connection at once: some 0.2 ms of parsing where it is worst. asyncio by itself reads 256 KiB."""
+PROMPT_BYTES_PER_S = 4096
+PROMPT_BURST_BYTES = 4096
+"""What a connection may send and have it read at once: some requests or messages a second. With more it has to wait
+for its turn, and only one connection has it in each turn of the event loop."""
 BACKLOG = 1024
 """Connections that may wait in the kernel, so that a flood of them does not cost others a repeated SYN (1 s)."""
 TLS_TIMEOUT_S = 10.0
@@ -65,6 +71,7 @@ class Doors:
         self._of_address: Counter[str] = Counter()
         self._listening: list[socket.socket] = []
         self._refusals: deque[socket.socket] = deque()
+        self._turns = Turns()
         self._tasks = Tasks()
 
     async def open(self, host: str, port: int, protocols: Protocols, context: ssl.SSLContext | None = None) -> None:
@@ -136,7 +143,7 @@ class Doors:
         else:
             self.connections += 1
             self._of_address[key] += 1
-            door = Door(protocols, lambda: self._let_out(key))
+            door = Door(protocols, self._turns, lambda: self._let_out(key))
             self._tasks.spawn(self._connect(connection, door, context), "connect")
 
     def _let_out(self, key: str) -> None:
@@ -175,17 +182,40 @@ class Doors:
         asyncio.get_running_loop().call_later(REFUSAL_LINGER_S, connection.close)
 
 
+def stop_reading(transport: asyncio.Transport) -> None:
+    """Reads no more from a client that sends too much; whoever calls this ends the connection soon."""
+    transport.pause_reading()
+    door = transport.get_protocol()
+    if isinstance(door, Door):
+        door.stop_reading()
+
+
 _buffer = memoryview(bytearray(READ_BYTES))
 """For all connections: what is in it is passed on before anything else is read."""
 
 
 class Door(asyncio.BufferedProtocol):
-    """Stands between a transport and the protocol behind it, and reads in small pieces."""
+    """Stands between a transport and the protocol behind it, and reads in small pieces.
 
-    def __init__(self, protocols: Protocols, on_gone: Callable[[], None]) -> None:
+    A connection that sends much is not read while it waits for its turn, so that the flood stays where it comes from.
+    """
+
+    def __init__(self, protocols: Protocols, turns: Turns, on_gone: Callable[[], None]) -> None:
         self._protocols = protocols
+        self._turns = turns
         self._on_gone: Callable[[], None] | None = on_gone
         self._behind: asyncio.Protocol | None = None
+        self._transport: asyncio.Transport | None = None
+        self._prompt_bytes: float = PROMPT_BURST_BYTES
+        self._read_s = time.monotonic()
+        self._waiting = b""
+        self._is_deaf = False
+
+    def stop_reading(self) -> None:
+        """What the client still sends stays in the kernel, for good."""
+        self._is_deaf = True
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def leave(self) -> None:
         """The connection is gone; safe to call twice."""
@@ -194,6 +224,8 @@ class Door(asyncio.BufferedProtocol):
             self._on_gone = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
         self._behind = self._protocols()
         self._behind.connection_made(transport)
 
@@ -201,14 +233,38 @@ class Door(asyncio.BufferedProtocol):
         return _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._behind is not None:
-            self._behind.data_received(bytes(_buffer[:nbytes]))
+        if self._behind is None or self._transport is None or self._is_deaf:
+            return
+        data = bytes(_buffer[:nbytes])
+        now_s = time.monotonic()
+        earned = (now_s - self._read_s) * PROMPT_BYTES_PER_S
+        self._prompt_bytes = min(PROMPT_BURST_BYTES, self._prompt_bytes + earned) - nbytes
+        self._read_s = now_s
+        if self._waiting:
+            # TLS has more at once than one piece.
+            self._waiting += data
+        elif self._prompt_bytes >= 0:
+            self._behind.data_received(data)
+        else:
+            self._prompt_bytes = 0
+            self._waiting = data
+            self._transport.pause_reading()
+            self._turns.add(self._take_turn)
+
+    def _take_turn(self) -> None:
+        data, self._waiting = self._waiting, b""
+        if self._behind is None or self._transport is None or self._is_deaf:
+            return
+        # The protocol may want no more now; only it knows when to go on then.
+        self._transport.resume_reading()
+        self._behind.data_received(data)
 
     def eof_received(self) -> bool | None:
         return self._behind.eof_received() if self._behind is not None else None
 
     def connection_lost(self, error: Exception | None) -> None:
         behind, self._behind = self._behind, None
+        self._transport = None
         self.leave()
         if behind is not None:
             behind.connection_lost(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -31,6 +31,7 @@ _NEGOTIATING = (messages.WebrtcOffer, messages.StartReceiving, messages.WebrtcAn
 _REFUSALS = ("connections", "connections_of_address", "messages", "sdp", "negotiations", "streams", "receivers", "idle")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handle = Callable[[str], Awaitable[None]]
 Client = Connection[Any]
 
 
@@ -67,7 +68,8 @@ class Limits:
         self._places: Counter[str] = Counter()
         self._in_all = 0
         self._closed = False
-        # Of either, one at a time and then the voices again, however many wait.
+        # Of each, one at a time and then the voices again, however many wait.
+        self._message_turns = Turns()
         self._request_turns = Turns()
         self._negotiation_turns = Turns()
 
@@ -102,24 +104,49 @@ class Limits:
             if not self._places[key]:
                 del self._places[key]
 
-    async def texts(self, ws: web.WebSocketResponse, client: Client) -> AsyncIterator[str]:
-        """The client's messages, until it leaves or sends too many. `ws` is not to answer pings by itself."""
+    async def converse(self, ws: web.WebSocketResponse, client: Client, handle: Handle) -> None:
+        """Handles the client's messages one after the other, until it leaves or sends too many.
+
+        Messages are counted as they come and handled when their turn comes, so that a flood ends before it is handled.
+        `ws` is not to answer pings by itself: they count too.
+        """
         bucket = TokenBucket(self._limits.messages_per_s, self._limits.message_burst, time.monotonic())
-        async for frame in ws:
-            client.heard_s = time.monotonic()
-            if not bucket.take(client.heard_s):
-                self.refused["messages"] += 1
-                text = f"More than {self._limits.messages_per_s:g} messages a second are not taken: connect again later"
-                await client.ws.cut_off(messages.Error("too_many_messages", text).text, FLOOD_PENALTY_S)
-                return
-            if frame.type is WSMsgType.TEXT:
-                yield frame.data
-            elif frame.type is WSMsgType.PING:
-                await ws.pong(frame.data)
-            elif frame.type is WSMsgType.BINARY:
-                client.ws.send(messages.Error("bad_message", "Messages are JSON in text frames").text)
-            # Many may have come at once: voices and other clients between each two of them.
-            await asyncio.sleep(0)
+        waiting: deque[str] = deque()
+        worker: asyncio.Task[None] | None = None
+        try:
+            async for frame in ws:
+                client.heard_s = time.monotonic()
+                if not bucket.take(client.heard_s) or len(waiting) >= self._limits.message_burst:
+                    waiting.clear()
+                    await self._cut_off(client)
+                    return
+                if frame.type is WSMsgType.TEXT:
+                    waiting.append(frame.data)
+                    if worker is None or worker.done():
+                        worker = asyncio.create_task(self._work(waiting, handle), name=f"messages-{client.id}")
+                elif frame.type is WSMsgType.PING:
+                    await ws.pong(frame.data)
+                elif frame.type is WSMsgType.BINARY:
+                    client.ws.send(messages.Error("bad_message", "Messages are JSON in text frames").text)
+        finally:
+            waiting.clear()
+            if worker is not None:
+                # What has begun is finished: half of it would leave something open.
+                await worker
+            if (error := ws.exception()) is not None:
+                # It holds the frames that hold the socket that holds it: a circle that only the collector would find.
+                error.__traceback__ = error.__context__ = None
+
+    async def _work(self, waiting: deque[str], handle: Handle) -> None:
+        while waiting:
+            await _turn(self._message_turns)
+            if waiting:
+                await handle(waiting.popleft())
+
+    async def _cut_off(self, client: Client) -> None:
+        self.refused["messages"] += 1
+        text = f"More than {self._limits.messages_per_s:g} messages a second are not taken: connect again later"
+        await client.ws.cut_off(messages.Error("too_many_messages", text).text, FLOOD_PENALTY_S)
 
     @asynccontextmanager
     async def room_for(self, message: messages.AnyClientMessage, client: Client) -> AsyncIterator[None]:

@@ -6,6 +6,10 @@ import logging
 import re
 import sys
 
+from aiohttp.http import HttpProcessingError
+
+logger = logging.getLogger(__name__)
+
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 _TOKEN = re.compile(r"(?i)(token=|token%3d|bearer\s+)[^\s&\"'<>,;)]+")
 """A token in an address or in a header, as libraries quote them in what they log."""
@@ -22,11 +26,21 @@ class SafeFormatter(logging.Formatter):
         return _TOKEN.sub(r"\1(hidden)", super().format(record))
 
 
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    """Whether it is not a client's malformed request or hasty leave: aiohttp logs both as errors, with a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError | ConnectionError):
+        logger.debug("%s: %s", record.getMessage(), error)
+        return False
+    return True
+
+
 def start_log(level: str) -> None:
     """Logs to standard error from now on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SafeFormatter(_FORMAT))
     logging.basicConfig(level=level, handlers=[handler])
+    logging.getLogger("aiohttp.server").addFilter(_is_of_ours)
     # These two speak of every connectivity check at INFO.
     for name in ("aioice", "aiortc"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

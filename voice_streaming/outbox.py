@@ -7,6 +7,8 @@ from collections import deque
 
 from aiohttp import web
 
+from .doors import stop_reading
+
 
 class Outbox:
     """The writing side of one WebSocket. `send` never waits.
@@ -55,10 +57,11 @@ class Outbox:
         await self._ws.close(code=code, message=reason.encode())
 
     async def cut_off(self, text: str, after_s: float) -> None:
-        """Writes what is queued and the text, and cuts the connection after so long, whatever the client does.
+        """Reads no more, writes what is queued and the text, and cuts the connection after so long.
 
-        A closing handshake would have to read what the client still sends.
+        A closing handshake would have to read all that the client still sends.
         """
+        stop_reading(self._transport)
         self.send(text)
         self.end()
         await asyncio.sleep(after_s)
