@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from http import HTTPStatus
 from pathlib import Path
@@ -16,7 +15,6 @@ from voice_streaming.broadcast import Broadcast
 from voice_streaming.config import Settings
 from voice_streaming.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printable
 from voice_streaming.listeners import Listener
-from voice_streaming.metrics import Figures
 from voice_streaming.mp3 import Mp3Counters
 from voice_streaming.opus import CLOCK_RATE_HZ
 from voice_streaming.registry import Stream
@@ -61,11 +59,6 @@ class AudioStreamServer:
     def encoders(self) -> int:
         """Streams that are being encoded now."""
         return self._broadcast.encoders
-
-    def figures(self) -> Figures:
-        """What `/metrics` says of the MP3 side."""
-        counted = {f"mp3_{name}": round(value, 6) for name, value in dataclasses.asdict(self.counters).items()}
-        return {"mp3_listeners": self.listeners, "mp3_encoders": self.encoders, **counted}
 
     @property
     def is_running(self) -> bool:
