@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable
 
 import pytest
 
+from voice_streaming import tasks as tasks_module
 from voice_streaming.tasks import Tasks
 
 
@@ -69,3 +71,49 @@ async def test_the_result_and_the_name_are_the_tasks() -> None:
     task = Tasks().spawn(add(), "add")
     assert task.get_name() == "add"
     assert await task == 3
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - nothing tells when it changes
+            await asyncio.sleep(0.01)
+
+
+async def test_a_supervised_task_that_fails_is_logged_once_and_starts_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks_module, "RESTART_DELAY_S", 0.05)
+    starts: list[int] = []
+
+    async def fail_three_times() -> None:
+        starts.append(len(starts))
+        if len(starts) <= 3:
+            raise ZeroDivisionError("by design")
+        await asyncio.get_running_loop().create_future()
+
+    caplog.set_level("INFO")
+    tasks = Tasks()
+    tasks.supervise(fail_three_times, "divide")
+    await until(lambda: tasks.failures)
+    assert tasks.failures == {"divide": "ZeroDivisionError('by design')"}
+    await until(lambda: not tasks.failures)
+    assert len(starts) == 4
+    await tasks.cancel()
+    failed, recovered = caplog.records
+    assert failed.getMessage() == "Task divide failed; it starts again every 0.05 s"
+    assert failed.exc_info is not None
+    assert failed.exc_info[0] is ZeroDivisionError
+    assert recovered.getMessage() == "Task divide runs again"
+
+
+async def test_a_supervised_task_that_ends_by_itself_is_not_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    starts: list[int] = []
+
+    async def work() -> None:
+        starts.append(len(starts))
+
+    tasks = Tasks()
+    tasks.supervise(work, "once")
+    await until(lambda: starts)
+    await tasks.cancel()
+    assert (starts, tasks.failures, caplog.records) == ([0], {}, [])

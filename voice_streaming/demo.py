@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from importlib import resources
 
 import av
@@ -12,8 +13,6 @@ from .relay import OpusTrack
 
 DEMO_STREAM_ID = "demo"
 _SAMPLE = "demo.ogg"
-_SSRC = 1
-"""Any number: nobody sees it, as the track's timeline is its own."""
 
 
 class DemoSender:
@@ -27,10 +26,12 @@ class DemoSender:
         """Publishes until cancelled."""
         loop = asyncio.get_running_loop()
         sequence = timestamp = 0
+        # Nobody sees it, as the track's timeline is its own; a new one says that the numbers start anew.
+        ssrc = random.randrange(1 << 32)
         start_s = loop.time()
         while True:
             for payload, duration in self._packets:
-                placed = self._track.timeline.place(_SSRC, sequence & 0xFFFF, timestamp & 0xFFFF_FFFF, loop.time())
+                placed = self._track.timeline.place(ssrc, sequence & 0xFFFF, timestamp & 0xFFFF_FFFF, loop.time())
                 self._track.publish(OpusPacket(payload, *placed, marker=sequence == 0, arrived_s=loop.time()))
                 sequence += 1
                 timestamp += duration

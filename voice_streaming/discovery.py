@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_address
 
 from zeroconf import Error as ZeroconfError
@@ -56,14 +57,14 @@ def announced_addresses(settings: Settings) -> list[str]:
 
 def announcements(
     settings: Settings, with_tls: bool, environment: Mapping[str, str]
-) -> dict[str, Coroutine[None, None, None]]:
+) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
     """What to run beside the server, by name, until it stops."""
-    work: dict[str, Coroutine[None, None, None]] = {}
+    work: dict[str, Callable[[], Coroutine[None, None, None]]] = {}
     if settings.discovery.lan:
-        work["announce-on-lan"] = announce_on_lan(settings, with_tls)
+        work["announce-on-lan"] = partial(announce_on_lan, settings, with_tls)
     supervisor = Supervisor.from_environment(environment)
     if settings.discovery.home_assistant and supervisor is not None:
-        work["announce-to-supervisor"] = announce_to_supervisor(settings, with_tls, supervisor)
+        work["announce-to-supervisor"] = partial(announce_to_supervisor, settings, with_tls, supervisor)
     return work
 
 

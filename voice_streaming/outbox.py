@@ -54,6 +54,16 @@ class Outbox:
         await self._written.wait()
         await self._ws.close(code=code, message=reason.encode())
 
+    async def cut_off(self, text: str, after_s: float) -> None:
+        """Writes what is queued and the text, and cuts the connection after so long, whatever the client does.
+
+        A closing handshake would have to read what the client still sends.
+        """
+        self.send(text)
+        self.end()
+        await asyncio.sleep(after_s)
+        self._transport.abort()
+
     async def run(self) -> None:
         """Writes until all is written and the outbox ended, or until the socket is gone."""
         try:

@@ -185,6 +185,8 @@ async def firefox(
     executable = require_firefox()
     chosen = {
         "media.navigator.permission.disabled": grant_microphone,
+        # A page without this permission tells only the address that leads to the internet, so not loopback.
+        "permissions.default.microphone": 1 if grant_microphone else 0,
         "media.autoplay.default": 0 if autoplay else 1,
         "media.autoplay.blocking_policy": 0,
         **(preferences or {}),

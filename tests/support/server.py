@@ -96,14 +96,16 @@ async def running_server(
     expected_exit_code: int = 0,
     start_timeout_s: float = 20,
     program: Path = DAEMON,
+    ports: tuple[int, int] | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Run the daemon on free loopback ports, in an empty directory of its own, while the block runs.
 
     `config` is laid over the ports and loopback candidates, `environment` over this process's environment. At the end
     the daemon is stopped by SIGTERM and must end with `expected_exit_code`, unless the block has stopped it already.
-    When the block raises, the daemon's log is added to the exception.
+    When the block raises, the daemon's log is added to the exception. `ports`, the signalling and the audio port, are
+    those of a daemon that was there before and is gone.
     """
-    port, audio_port = free_port(), free_port()
+    port, audio_port = ports or (free_port(), free_port())
     base = {
         "server": {"host": "127.0.0.1", "port": port, "tls": "off"},
         "audio": {"port": audio_port},

@@ -12,25 +12,24 @@ from ..udp import Address
 if TYPE_CHECKING:
     from .port import PeerPort
 
-EXPIRY_S = 30.0
-"""A peer that answered no check for so long is sent nothing more (RFC 7675 section 5.1)."""
-
 
 class Consent:
-    """One peer's consent: `check` every 4 to 6 seconds, and do not send once `has_expired`.
+    """One peer's consent: `check` every 4 to 6 seconds, and do not send once `has_expired`: `timeout_s` after the last
+    answer, at most 30 s (RFC 7675 section 5.1).
 
     To aioice it is a transaction, one that never ends: each check is sent once, and any authentic answer counts.
     """
 
-    def __init__(self, connection: Connection, now_s: float) -> None:
+    def __init__(self, connection: Connection, timeout_s: float, now_s: float) -> None:
         self._connection = connection
+        self._timeout_s = timeout_s
         self._granted_s = now_s
         self._now_s = now_s
         self._port: PeerPort | None = None
         self._transaction = b""
 
     def has_expired(self, now_s: float) -> bool:
-        return now_s - self._granted_s > EXPIRY_S
+        return now_s - self._granted_s > self._timeout_s
 
     def check(self, port: PeerPort, address: Address, now_s: float) -> None:
         """Asks the peer at `address` whether it still wants what we send."""

@@ -14,7 +14,6 @@ from aiortc.rtcdtlstransport import RTCCertificate
 from ..addresses import lan_addresses
 from ..config import WebrtcSettings
 from ..fanout import Drops, Fanout
-from ..metrics import Figures
 from ..opus import CLOCK_RATE_HZ
 from ..relay import OpusTrack, VoiceRelay
 from ..udp import SharedSocket
@@ -79,7 +78,7 @@ class Peers:
         self._retired_forwarded += fanout.forwarded
         self._retired_drops.add(fanout.drops)
 
-    def figures(self) -> Figures:
+    def figures(self) -> dict[str, float]:
         """What `/metrics` says of peers, over all streams so far where it is a count."""
         drops, forwarded = Drops(), self._retired_forwarded
         drops.add(self._retired_drops)

@@ -182,7 +182,8 @@ class Peer:
         """DTLS is done: media may flow."""
         if not self._closed:
             self._start_media()
-            self._consent = Consent(self._ice, asyncio.get_running_loop().time())
+            now_s = asyncio.get_running_loop().time()
+            self._consent = Consent(self._ice, self._peers.settings.consent_timeout_s, now_s)
             self._peers.join_round(self)
             self.on_connected()
             early, self._early = self._early, None
