@@ -63,8 +63,6 @@ class ServerProcess:
             "audio": {"port": audio_port},
             "limits": _NO_LIMITS if limits is None else limits,
             "webrtc": {"host_addresses": ["127.0.0.1"]},
-            # Everything comes from one address here.
-            "limits": {"connections_per_address": 5000, "tcp_connections_per_address": 10_000, "max_receivers": 5000},
         }
         (folder / "config.json").write_text(json.dumps(config))
         self._log = folder / "log.txt"
