@@ -93,6 +93,7 @@ export class VoiceSender extends Machine {
 	/** Ends the stream and releases the microphone. @param {Problem | null} [problem] */
 	stop(problem = null) {
 		if (this.state === "idle") return;
+		this.#socket.send({ type: "stop_stream" });
 		this.#leave();
 		release(this.media);
 		this.media = this.streamId = null;
@@ -169,9 +170,9 @@ export class VoiceSender extends Machine {
 		this.#timer = setTimeout(() => this.#follow(), retryDelay(this.#attempt++));
 	}
 
+	/** Without a word to the server: a stream with a name goes on when its sender is back soon. */
 	#leave() {
 		clearTimeout(this.#timer);
-		if (this.#peer) this.#socket.send({ type: "stop_stream" });
 		this.#peer?.close();
 		this.#peer = null;
 	}
