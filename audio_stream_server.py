@@ -11,8 +11,10 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
+from voice_streaming.access import Grant, Scope
 from voice_streaming.broadcast import Broadcast
 from voice_streaming.config import Settings
+from voice_streaming.gate import Gate
 from voice_streaming.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printable
 from voice_streaming.listeners import Listener
 from voice_streaming.mp3 import Mp3Counters
@@ -38,10 +40,13 @@ class AudioStreamServer:
     The main server tells it when a stream starts and ends; it maintains `listeners` and `last_activity` of streams.
     """
 
-    def __init__(self, settings: Settings, relay: VoiceRelay, streams: dict[str, Stream]) -> None:
-        """To be made with a running loop."""
+    def __init__(
+        self, settings: Settings, relay: VoiceRelay, streams: dict[str, Stream], gate: Gate | None = None
+    ) -> None:
+        """To be made with a running loop. `gate` is the main server's; without one it has its own."""
         self._settings = settings
         self._relay = relay
+        self._gate = gate or Gate(settings, {}, streams)
         self._streams = streams
         self._broadcast = Broadcast(settings.audio, relay, streams)
         self._runner: web.AppRunner | None = None
@@ -66,14 +71,21 @@ class AudioStreamServer:
 
     async def start(self) -> None:
         """Opens the port; raises OSError when it is in use."""
-        app = web.Application()
+        app = self._gate.application()
         app.add_routes(self.routes())
         app.add_routes([web.get("/health", _health), web.static("/static", STATIC_PATH)])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=self._settings.server.shutdown_timeout_s)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=self._settings.server.shutdown_timeout_s,
+            keepalive_timeout=self._settings.limits.request_timeout_s,
+        )
         await runner.setup()
+        assert runner.server is not None
         try:
-            await web.TCPSite(runner, self._settings.server.host, self._settings.audio.port).start()
+            await self._gate.doors.open(self._settings.server.host, self._settings.audio.port, runner.server)
         except OSError:
+            self._gate.doors.stop_listening()
             await runner.cleanup()
             raise
         self._runner = runner
@@ -81,6 +93,7 @@ class AudioStreamServer:
     async def stop(self) -> None:
         """Lets all listeners go, those on other ports too, and closes the port."""
         self._broadcast.close()
+        self._gate.doors.stop_listening()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -120,7 +133,8 @@ class AudioStreamServer:
         }
 
     async def status(self, request: web.Request) -> web.Response:
-        live = [stream for stream in self._streams.values() if stream.is_live]
+        grant = self._grant(request)
+        live = [stream for stream in self._streams.values() if stream.is_live and grant.covers(stream.id)]
         return web.json_response(
             {
                 "active_streams": [stream.id for stream in live],
@@ -132,32 +146,44 @@ class AudioStreamServer:
 
     async def latest(self, request: web.Request) -> web.StreamResponse:
         """The newest stream; silence while there is none, and whichever comes next."""
+        grant = self._grant(request)
         follows = _switch(request, "follow", default=True)
-        stream = self._broadcast.newest_stream()
+        stream = self._broadcast.newest_stream(grant)
         if stream is None and "text/html" in request.headers.get(hdrs.ACCEPT, ""):
             return web.FileResponse(STATIC_PATH / "waiting.html", headers={hdrs.CACHE_CONTROL: "no-store"})
-        return await self._play(request, stream, follows, RADIO_NAME)
+        return await self._play(request, stream, follows, RADIO_NAME, grant)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """One stream, to its end."""
         stream_id = request.match_info["stream_id"]
+        grant = self._grant(request, stream_id)
         stream = self._streams.get(stream_id)
         if stream is None or not stream.is_live:
             text = "There is no such stream now. /stream/status lists those that are live.\n"
             return web.Response(status=404, text=text, headers=self._headers(request))
-        return await self._play(request, stream, False, stream.name)
+        return await self._play(request, stream, False, stream.name, grant)
 
     async def preflight(self, request: web.Request) -> web.Response:
         """Says which requests a web page may make (the Fetch standard's CORS protocol)."""
         allowed = {
             "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-            "Access-Control-Allow-Headers": "Range, Icy-MetaData",
+            "Access-Control-Allow-Headers": "Authorization, Range, Icy-MetaData",
             "Access-Control-Max-Age": "86400",
             hdrs.ALLOW: "GET, HEAD, OPTIONS",
         }
         return web.Response(status=204, headers=self._headers(request) | allowed)
 
-    async def _play(self, request: web.Request, stream: Stream | None, follows: bool, name: str) -> web.StreamResponse:
+    def _grant(self, request: web.Request, stream_id: str | None = None) -> Grant:
+        """What the request may hear. Raises 401 or 403."""
+        try:
+            return self._gate.access.require(request, Scope.RECEIVE, stream_id)
+        except web.HTTPException as refusal:
+            refusal.headers.update(self._headers(request))
+            raise
+
+    async def _play(
+        self, request: web.Request, stream: Stream | None, follows: bool, name: str, grant: Grant
+    ) -> web.StreamResponse:
         if refused := ENCODING_OPTIONS & request.query.keys():
             text = f"{', '.join(sorted(refused))}: the encoding is the same for all listeners; see the settings.\n"
             raise web.HTTPBadRequest(text=text, headers=self._headers(request))
@@ -178,7 +204,7 @@ class AudioStreamServer:
             text = "There are as many listeners as the server takes. Try again later.\n"
             return web.Response(status=503, text=text, headers={**self._headers(request), hdrs.RETRY_AFTER: "10"})
         response.send_header()
-        listener = Listener(transport, follows=follows, chunked=chunked, icy=icy)
+        listener = Listener(transport, follows=follows, chunked=chunked, icy=icy, grant=grant)
         self._broadcast.join(listener, stream)
         try:
             await listener.gone

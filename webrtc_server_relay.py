@@ -16,14 +16,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
 from audio_stream_server import AudioStreamServer
 from voice_streaming import __version__, command_line, messages, metrics
+from voice_streaming.access import Grant
 from voice_streaming.config import Settings
 from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.discovery import announcements
-from voice_streaming.ingress import ingress_guard
+from voice_streaming.gate import Gate
 from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
 from voice_streaming.process import LoopLag, process_figures, settle_memory
@@ -52,7 +53,8 @@ class VoiceStreamingServer:
         self.streams = Streams(self.relay, settings.webrtc.resume_grace_s, self)
         self.active_streams = self.streams.active
         self.peers = Peers(settings.webrtc, self.relay)
-        self.audio_server = AudioStreamServer(settings, self.relay, self.active_streams)
+        self.gate = Gate(settings, self.connections, self.active_streams)
+        self.audio_server = AudioStreamServer(settings, self.relay, self.active_streams, self.gate)
         self.too_slow = 0
         """WebSockets that were closed because they did not read."""
         self._started_s = time.monotonic()
@@ -90,7 +92,8 @@ class VoiceStreamingServer:
     async def start(self, demo: bool = False) -> None:
         """Opens all ports. Raises StartError when one cannot be had, ConfigError for certificates of no use."""
         self.certificates = open_certificates(self.settings.server, os.environ)
-        self._ports = OpenPorts(self.settings, self._application(), self.audio_server, self.certificates)
+        application = self._application()
+        self._ports = OpenPorts(self.settings, application, self.audio_server, self.certificates, self.gate.doors)
         await self._ports.open()
         background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "renew-certificates": functools.partial(renew_certificates, self.certificates),
@@ -108,6 +111,7 @@ class VoiceStreamingServer:
     async def stop(self) -> None:
         """Tells everyone, ends all streams, and closes peers and sockets, within `server.shutdown_timeout_s`."""
         self._stop_requested.set()
+        self.gate.close()
         for stream in list(self.active_streams.values()):
             self.streams.end(stream, "server stopping")
         try:
@@ -138,8 +142,9 @@ class VoiceStreamingServer:
             self.receiver_details,
             self.certificates.authority_pem if self.certificates else lambda: None,
             self.settings.server.frame_ancestors,
+            self.gate.access,
         )
-        application = web.Application(middlewares=[ingress_guard(self.settings.server.ingress_port)])
+        application = self.gate.application()
         application.add_routes([*site.routes(), *self.audio_server.routes()])
         application.on_response_prepare.append(site.add_headers)
         return application
@@ -178,6 +183,7 @@ class VoiceStreamingServer:
             **self.audio_server.figures(),
             **self._lag.figures(),
             **process_figures(),
+            **self.gate.figures(),
         }
 
     def receiver_details(self) -> list[dict[str, object]]:
@@ -191,25 +197,26 @@ class VoiceStreamingServer:
     # WebSockets
 
     async def websocket_handler(self, request: web.Request) -> web.StreamResponse:
-        """One signalling socket, from the upgrade to its end. 503 before the upgrade when there are too many."""
+        """One signalling socket, from the upgrade to its end. Before the upgrade it may get 401, 403, 429 or 503."""
+        with self.gate.enter(request) as grant:
+            return await self._converse(request, grant)
+
+    async def _converse(self, request: web.Request, grant: Grant) -> web.WebSocketResponse:
         server = self.settings.server
-        if len(self.connections) >= server.max_connections or self._stop_requested.is_set():
-            raise web.HTTPServiceUnavailable(text="Too many connections: try again later", headers={"Retry-After": "5"})
-        # Without compression: its state is a quarter of a megabyte for each socket.
-        ws = web.WebSocketResponse(heartbeat=server.heartbeat_s, max_msg_size=server.max_message_bytes, compress=False)
+        # Without compression: its state is a quarter of a megabyte for each socket. Pings are answered by the limits.
+        ws = web.WebSocketResponse(
+            heartbeat=server.heartbeat_s, max_msg_size=server.max_message_bytes, compress=False, autoping=False
+        )
         await ws.prepare(request)
         assert request.transport is not None
-        client: Client = Connection(str(uuid.uuid4()), Outbox(ws, request.transport, server.queue_size))
+        outbox = Outbox(ws, request.transport, server.queue_size)
+        client: Client = Connection(str(uuid.uuid4()), outbox, grant=grant)
         self.connections[client.id] = client
         writer = self._tasks.spawn(client.ws.run(), f"outbox-{client.id}")
         logger.debug("Connection %s from %s", client.id, request.remote)
         try:
             await self.send_available_streams(client)
-            async for frame in ws:
-                if frame.type is WSMsgType.TEXT:
-                    await self.handle_message(client, frame.data)
-                elif frame.type is WSMsgType.BINARY:
-                    client.ws.send(messages.Error("bad_message", "Messages are JSON in text frames").text)
+            await self.gate.limits.converse(ws, client, functools.partial(self.handle_message, client))
         finally:
             await self._clean_up(client, left=ws.close_code not in (None, WSCloseCode.ABNORMAL_CLOSURE))
             writer.cancel()
@@ -219,7 +226,9 @@ class VoiceStreamingServer:
         """Does what the message asks, or answers with an `error` and changes nothing."""
         try:
             message = messages.parse(text)
-            await self._acts[type(message)](client, message)
+            client.grant.check(message)
+            async with self.gate.limits.room_for(message, client):
+                await self._acts[type(message)](client, message)
         except Refused as refusal:
             logger.debug("Connection %s: %s: %s", client.id, refusal.code, ascii(str(refusal)))
             client.ws.send(messages.Error(refusal.code, str(refusal)).text)
@@ -231,7 +240,7 @@ class VoiceStreamingServer:
         await asyncio.sleep(0)
 
     async def send_available_streams(self, client: Client, message: messages.GetAvailableStreams | None = None) -> None:
-        live = [stream for stream in self.active_streams.values() if stream.is_live]
+        live = [stream for stream in self.active_streams.values() if stream.is_live and client.grant.covers(stream.id)]
         details = [stream.details() for stream in live]
         client.ws.send(messages.AvailableStreams([stream.id for stream in live], details).text)
 
@@ -239,10 +248,11 @@ class VoiceStreamingServer:
         """Ends the client's media and keeps its socket."""
         await self._release(client, "sender left")
 
-    def broadcast(self, message: messages.ServerMessage) -> None:
+    def broadcast(self, message: messages.StreamMessage) -> None:
         text = message.text
         for client in self.connections.values():
-            client.ws.send(text)
+            if client.grant.covers(message.stream_id):
+                client.ws.send(text)
 
     async def _clean_up(self, client: Client, *, left: bool) -> None:
         """The socket is gone, and so is all that belonged to it; `left`: its client closed it in due form."""
@@ -336,7 +346,7 @@ class VoiceStreamingServer:
 
         A second request for the same stream while the offer is unanswered is the same request: cards press twice.
         """
-        stream = self.streams.live(message.stream_id)
+        stream = self.streams.live(message.stream_id, client.grant)
         if client.role is Role.RECEIVER and client.stream_id == stream.id and client.awaits_answer:
             return
         await self._release(client, "sender left")
@@ -446,10 +456,11 @@ class VoiceStreamingServer:
         while True:
             await asyncio.sleep(self.settings.server.cleanup_interval_s)
             self.streams.end_stale(self.settings.server.idle_stream_timeout_s)
+            await self.gate.limits.close_idle()
 
     async def process_visualization(self, client: Client, message: messages.SubscribeVisualization) -> None:
         """Gives the client the stream's `audio_data`, which is worked out once for all who asked."""
-        stream = self.streams.live(message.stream_id)
+        stream = self.streams.live(message.stream_id, client.grant)
         if stream.id not in client.pictures:
             client.pictures[stream.id] = functools.partial(client.ws.send_latest, stream.id)
             self._pictures.subscribe(stream.id, self.relay.pcm(stream.track), client.pictures[stream.id])

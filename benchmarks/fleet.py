@@ -107,9 +107,9 @@ class Fleet:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, script: str, cores: Cores) -> Iterator["Fleet"]:
+    def running(cls, script: str, cores: Cores, limits: dict[str, int] | None = None) -> Iterator["Fleet"]:
         with contextlib.ExitStack() as started:
-            server = ServerProcess(script, cores.server)
+            server = ServerProcess(script, cores.server, limits)
             started.callback(server.stop)
             url = f"{server.url}/ws"
             clients = set(cores.clients)

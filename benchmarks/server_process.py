@@ -34,10 +34,20 @@ class Usage:
     socket_drops: int
 
 
+# All of the load comes from one address.
+_NO_LIMITS = {
+    "connections_per_address": 100_000,
+    "tcp_connections_per_address": 100_000,
+    "max_receivers": 100_000,
+    "max_negotiations": 10_000,
+}
+
+
 class ServerProcess:
     """A relay at `url`, answering its health check. The caller must `stop` it."""
 
-    def __init__(self, script: str, core: int) -> None:
+    def __init__(self, script: str, core: int, limits: dict[str, int] | None = None) -> None:
+        """`limits`: instead of limits that no benchmark reaches."""
         self._core = core
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
@@ -51,10 +61,15 @@ class ServerProcess:
                 "data_dir": str(folder),
             },
             "audio": {"port": audio_port},
+            "limits": _NO_LIMITS if limits is None else limits,
             "webrtc": {"host_addresses": ["127.0.0.1"]},
+            # Everything comes from one address here.
+            "limits": {"connections_per_address": 5000, "tcp_connections_per_address": 10_000, "max_receivers": 5000},
         }
         (folder / "config.json").write_text(json.dumps(config))
         self._log = folder / "log.txt"
+        self.port = port
+        self.audio_port = audio_port
         self.url = f"http://127.0.0.1:{port}"
         own_cores = os.sched_getaffinity(0) if machine.LINUX else set()
         pin({core})  # inherited by the child
@@ -84,6 +99,14 @@ class ServerProcess:
             threads=machine.threads(pid),
             socket_drops=machine.socket_drops(machine.socket_inodes(pid)),
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def log(self) -> list[str]:
+        """All lines so far."""
+        return self._log.read_text(errors="replace").splitlines()
 
     def stop(self) -> None:
         self._process.terminate()

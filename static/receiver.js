@@ -2,7 +2,7 @@ import { VoiceReceiver } from "./voice-client.js";
 import { delayMeter } from "./delay.js";
 import { Analyser, SILENCE, showLevel, showSpectrum } from "./meter.js";
 import { byId, keepAwake, openSocket, recall, remember, show } from "./page.js";
-import { problemText } from "./words.js";
+import { heard, problemText } from "./words.js";
 
 /** Without the server's picture for so long, we draw our own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
@@ -24,12 +24,12 @@ button.onclick = () => {
 };
 
 function describe() {
-	const { state, problem, route, chosen, stream, streamId } = receiver;
+	const { state, problem, route, chosen } = receiver;
 	const words = {
 		idle: "Off",
 		waiting: `${ending}Waiting for ${chosen ? `“${chosen}”` : "the next voice"}…`,
 		joining: "Joining…",
-		playing: `You hear “${stream?.name ?? streamId}”`,
+		playing: heard(receiver),
 		blocked: "Tap once to hear",
 		reconnecting: "Coming back…",
 	};
@@ -139,7 +139,10 @@ choice.onchange = () => {
 	if (receiver.state !== "idle") receiver.listen(wanted || null);
 	describe();
 };
-socket.on("streams", listStreams);
+socket.on("streams", () => {
+	listStreams();
+	describe();
+});
 
 listStreams();
 describe();

@@ -1,7 +1,7 @@
 import { VoiceReceiver, VoiceSender, VoiceSocket } from "./voice-client.js";
 import { Analyser, showLevel } from "./meter.js";
 import { byId, keepAwake, openSocket, recall, remember, show } from "./page.js";
-import { audience, problemText } from "./words.js";
+import { audience, heard, problemText } from "./words.js";
 
 /** A press longer than this is a hold: the stream ends with it. */
 const HOLD_MS = 400;
@@ -160,11 +160,13 @@ const ear = new VoiceSocket({ pollMs: 10_000 });
 const receiver = new VoiceReceiver(ear, { skip: (stream) => sender.owns(stream) });
 const intercom = byId("intercom");
 
-receiver.on("state", () => {
-	const words = { idle: "", waiting: "Nobody else is talking", playing: `You hear “${receiver.stream?.name}”` };
+function describeEar() {
+	const words = { idle: "", waiting: "Nobody else is talking", playing: heard(receiver) };
 	show("intercom-state", words[receiver.state] ?? (problemText(receiver.problem) || "Joining…"));
 	byId("intercom-tap").hidden = receiver.state !== "blocked";
-});
+}
+ear.on("streams", describeEar);
+receiver.on("state", describeEar);
 byId("intercom-tap").onclick = () => receiver.unblock();
 intercom.checked = recall("intercom", false);
 intercom.onchange = hearOthers;

@@ -44,13 +44,15 @@ export class VoiceSender extends Machine {
 			if (this.#peer?.signalingState === "have-local-offer") this.#peer.setRemoteDescription(answer);
 		});
 		socket.on("stream_ended", ({ stream_id, reason }) => {
-			if (this.state !== "live" || stream_id !== this.streamId) return;
+			if (!this.streamId || stream_id !== this.streamId) return;
 			const code = ["replaced", "idle", "stopping"].find((word) => reason?.includes(word)) ?? "lost";
 			if (code === "replaced" || code === "idle") this.stop({ code });
-			else this.#retry({ code });
+			else if (this.state !== "reconnecting") this.#retry({ code });
 		});
 		socket.on("error", (problem) => {
-			if (this.state === "connecting" && this.#peer?.signalingState !== "stable") this.stop(problem);
+			if (problem.code === "connection_lost") {
+				if (this.state === "live") this.#retry({ code: "lost" }); // after a sleep, say
+			} else if (this.state === "connecting" && this.#peer?.signalingState !== "stable") this.stop(problem);
 		});
 	}
 
@@ -149,18 +151,19 @@ export class VoiceSender extends Machine {
 		const peer = (this.#peer = openPeer((connected) => {
 			if (peer !== this.#peer) return;
 			if (connected) this.#check();
-			else this.#retry({ code: "no-media" });
+			else this.#retry({ code: this.state === "live" ? "lost" : "no-media" });
 		}));
 		peer.addTransceiver(this.media.getTracks()[0], { direction: "sendonly", streams: [this.media] });
 		await describe(this.#socket, peer, "offer");
 	}
 
-	/** The server lists a stream from its first packet on. */
+	/** The server lists a stream from its first packet on, and as paused while it has none of ours. */
 	#check() {
-		if (this.state !== "connecting" || this.#peer?.connectionState !== "connected" || !this.stream) return;
+		const { stream } = this;
+		if (this.state !== "connecting" || this.#peer?.connectionState !== "connected" || !stream || stream.paused) return;
 		clearTimeout(this.#timer);
 		this.#attempt = 0;
-		this.streamId = this.stream.stream_id;
+		this.streamId = stream.stream_id;
 		this.enter("live");
 	}
 
@@ -170,7 +173,7 @@ export class VoiceSender extends Machine {
 		this.#timer = setTimeout(() => this.#follow(), retryDelay(this.#attempt++));
 	}
 
-	/** Without a word to the server: a stream with a name goes on when its sender is back soon. */
+	/** Without a word: the server keeps a stream with a name for whoever comes back soon. */
 	#leave() {
 		clearTimeout(this.#timer);
 		this.#peer?.close();

@@ -149,7 +149,7 @@ export class VoiceSocket extends Machine {
 
 	/** A browser does not say why an upgrade was refused; plain HTTP does. */
 	async #diagnosis() {
-		const codes = { 401: "unauthorized", 403: "forbidden", 502: "unreachable", 503: "full" };
+		const codes = { 401: "unauthorized", 403: "forbidden", 429: "full", 502: "unreachable", 503: "full" };
 		try {
 			const { status } = await fetch(this.address("ws"), { signal: AbortSignal.timeout?.(ANSWER_TIMEOUT_MS) });
 			return codes[status] ?? "refused";
@@ -173,6 +173,9 @@ export class VoiceSocket extends Machine {
 			const others = this.streams.filter((stream) => stream.stream_id !== stream_id);
 			if (type === "stream_available") others.push({ stream_id, name, started_at: Date.now() / 1000 });
 			this.#setStreams(others);
+		} else if (type === "stream_paused" || type === "stream_resumed") {
+			const paused = type === "stream_paused";
+			this.#setStreams(this.streams.map((one) => (one.stream_id === stream_id ? { ...one, paused } : one)));
 		}
 		this.tell(type, message);
 	}

@@ -32,3 +32,9 @@ export function audience({ receivers = 0, listeners = 0 } = {}) {
 	const count = (number, word) => (number ? [`${number} ${word}${number === 1 ? "" : "s"}`] : []);
 	return [...count(receivers, "receiver"), ...count(listeners, "MP3 listener")].join(", ") || "nobody listens yet";
 }
+
+/** What a receiver that plays hears. */
+export function heard({ stream, streamId }) {
+	const name = `“${stream?.name ?? streamId}”`;
+	return stream?.paused ? `${name} is gone for a moment…` : `You hear ${name}`;
+}

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from .access import Grant
 from .config import AudioSettings
 from .listeners import Delivery, Listener
 from .mp3 import Mp3Counters, Programme, Studio
@@ -145,7 +146,9 @@ class Broadcast:
     def gather(self, stream: Stream) -> None:
         """A stream has started: whoever waits or follows hears it from the next frame on."""
         followers = [
-            listener for listener, channel in self._places.items() if listener.follows or channel is self._silence
+            listener
+            for listener, channel in self._places.items()
+            if (listener.follows or channel is self._silence) and listener.grant.covers(stream.id)
         ]
         if followers:
             self._move(followers, self._channel(stream))
@@ -167,9 +170,10 @@ class Broadcast:
         for listener in self._places:
             listener.finish()
 
-    def newest_stream(self) -> Stream | None:
-        """What `latest.mp3` plays."""
-        return newest({key: stream for key, stream in self._streams.items() if stream.track.readyState == "live"})
+    def newest_stream(self, grant: Grant) -> Stream | None:
+        """What `latest.mp3` plays to whoever has the grant."""
+        unended = {key: stream for key, stream in self._streams.items() if stream.track.readyState == "live"}
+        return newest(unended, grant)
 
     def _channel(self, stream: Stream | None) -> Channel:
         """The stream's channel, opened if there is none yet."""
@@ -243,8 +247,8 @@ class Broadcast:
             logger.info("Stopped encoding stream %s: %s", stream.id, "no listeners" if is_idle else "it has ended")
             followers = [listener for listener in channel.listeners if listener.follows]
             others = [listener for listener in channel.listeners if not listener.follows]
-            if followers:
-                self._move(followers, self._channel(self.newest_stream()))
+            for listener in followers:
+                self._move([listener], self._channel(self.newest_stream(listener.grant)))
             for listener in others:
                 # After what was handed out to it before.
                 self._turns.add(listener.finish)

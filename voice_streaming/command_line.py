@@ -6,18 +6,26 @@ import argparse
 import asyncio
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from . import __version__
-from .config import DEFAULT_CONFIG, ConfigError, Settings, load
+from .access import Scope, new_token
+from .config import DEFAULT_CONFIG, MIN_SECRET_CHARACTERS, AccessSettings, ConfigError, Settings, load
+from .doors import MAX_REFUSALS, SPARE_CONNECTIONS
+from .log import start_log
+from .messages import stream_name
 from .process import FILES_BESIDE_CONNECTIONS, raise_file_limit
+from .refusal import Refused
 from .startup import StartError
 from .supervisor import chosen_ports
 
 EXIT_CANNOT_START = 1
 EXIT_WRONG_SETTING = 2
+MAX_TOKEN_DAYS = 3650
+"""Ten years; whoever wants no end can give an opaque token in the settings."""
 
 Serve = Callable[[Settings, bool], Awaitable[None]]
 
@@ -42,13 +50,11 @@ def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
         )
     except ConfigError as error:
         return _fail(error, EXIT_WRONG_SETTING)
-    logging.basicConfig(
-        level=settings.server.log_level, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
-    )
-    # These two speak of every connectivity check at INFO.
-    for name in ("aioice", "aiortc"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-    files = settings.server.max_connections + settings.audio.max_listeners + FILES_BESIDE_CONNECTIONS
+    if parsed.command == "token":
+        return _print_token(settings.access, parsed)
+    start_log(settings.server.log_level)
+    files = settings.server.max_connections + settings.audio.max_listeners
+    files += SPARE_CONNECTIONS + MAX_REFUSALS + FILES_BESIDE_CONNECTIONS
     if (shortage := raise_file_limit(files)) is not None:
         logging.warning("%s", shortage)
     try:
@@ -71,6 +77,19 @@ def _fail(error: Exception, code: int) -> int:
     return code
 
 
+def _print_token(access: AccessSettings, parsed: argparse.Namespace) -> int:
+    if not access.token_secret:
+        example = f'{{"access": {{"token_secret": "{secrets.token_urlsafe(MIN_SECRET_CHARACTERS)}"}}}}'
+        text = f"access.token_secret is not set: put a secret of your own into the settings, such as {example}"
+        return _fail(ConfigError(text), EXIT_WRONG_SETTING)
+    try:
+        streams = [stream_name(name) for name in parsed.stream]
+    except Refused as refusal:
+        return _fail(refusal, EXIT_WRONG_SETTING)
+    sys.stdout.write(new_token(access.token_secret, parsed.scope, streams, parsed.days) + "\n")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="webrtc_server_relay.py",
@@ -83,4 +102,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR (default INFO)")
     parser.add_argument("--demo", action="store_true", help="publish a spoken sample as the stream `demo`")
     parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    token = commands.add_parser("token", help="print a token for those who may talk, listen or read the figures")
+    token.add_argument("--scope", action="append", required=True, choices=[scope.value for scope in Scope])
+    token.add_argument("--stream", action="append", default=[], metavar="NAME", help="only for this stream; repeatable")
+    token.add_argument("--days", type=_days, default=30, help="how long it is valid (default 30)")
+    token.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="settings with access.token_secret")
     return parser
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 < days <= MAX_TOKEN_DAYS:
+        raise argparse.ArgumentTypeError(f"must be more than 0 and at most {MAX_TOKEN_DAYS}")
+    return days

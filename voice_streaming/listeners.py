@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .access import EVERYTHING, Grant
 from .icy import IcyInterleaver
 from .turns import Turns
 
@@ -25,7 +26,13 @@ class Listener:
     """One player's connection. `gone` is done when it has left or was disconnected."""
 
     def __init__(
-        self, transport: asyncio.Transport, *, follows: bool, chunked: bool, icy: IcyInterleaver | None
+        self,
+        transport: asyncio.Transport,
+        *,
+        follows: bool,
+        chunked: bool,
+        icy: IcyInterleaver | None,
+        grant: Grant = EVERYTHING,
     ) -> None:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.follows = follows
@@ -33,6 +40,7 @@ class Listener:
         self.transport = transport
         self.is_plain = not chunked and icy is None
         """Takes the audio as it is."""
+        self.grant = grant
         self._chunked = chunked
         self._icy = icy
         connection = transport.get_extra_info("socket")

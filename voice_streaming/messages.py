@@ -167,23 +167,25 @@ class Answer(ServerMessage, frozen=True, tag="webrtc_answer"):
     answer: AnswerDescription
 
 
-class StreamAvailable(ServerMessage, frozen=True, tag="stream_available"):
+class StreamMessage(ServerMessage, frozen=True):
+    """What becomes of a stream, which all sockets are told."""
+
     stream_id: str
+
+
+class StreamAvailable(StreamMessage, frozen=True, tag="stream_available"):
     name: str
 
 
-class StreamPaused(ServerMessage, frozen=True, tag="stream_paused"):
+class StreamPaused(StreamMessage, frozen=True, tag="stream_paused"):
     """The sender is lost; `stream_resumed` or `stream_ended` follows."""
 
-    stream_id: str
+
+class StreamResumed(StreamMessage, frozen=True, tag="stream_resumed"):
+    pass
 
 
-class StreamResumed(ServerMessage, frozen=True, tag="stream_resumed"):
-    stream_id: str
-
-
-class StreamEnded(ServerMessage, frozen=True, tag="stream_ended"):
-    stream_id: str
+class StreamEnded(StreamMessage, frozen=True, tag="stream_ended"):
     reason: str
 
 

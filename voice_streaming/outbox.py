@@ -7,6 +7,8 @@ from collections import deque
 
 from aiohttp import web
 
+from .doors import stop_reading
+
 
 class Outbox:
     """The writing side of one WebSocket. `send` never waits.
@@ -53,6 +55,17 @@ class Outbox:
         self.end()
         await self._written.wait()
         await self._ws.close(code=code, message=reason.encode())
+
+    async def cut_off(self, text: str, after_s: float) -> None:
+        """Reads no more, writes what is queued and the text, and cuts the connection after so long.
+
+        A closing handshake would have to read all that the client still sends.
+        """
+        stop_reading(self._transport)
+        self.send(text)
+        self.end()
+        await asyncio.sleep(after_s)
+        self._transport.abort()
 
     async def run(self) -> None:
         """Writes until all is written and the outbox ended, or until the socket is gone."""

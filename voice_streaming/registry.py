@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from .access import EVERYTHING, Grant
 from .messages import StreamDetails
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ class Connection(Generic[PeerT]):
     """An offer went out to the receiver, and no answer came yet."""
     pictures: dict[str, Callable[[str], None]] = field(default_factory=dict)
     """By stream id: what is called with each `audio_data` that was subscribed to."""
+    grant: Grant = EVERYTHING
+    heard_s: float = field(default_factory=time.monotonic)
+    """Monotonic seconds at which its client last said something."""
 
     def advance(self, state: ConnectionState) -> None:
         """The one door for a change of state; a step to the present state is none. Raises InvalidTransition."""
@@ -155,6 +159,7 @@ class Stream:
         return self.state is StreamState.ACTIVE
 
 
-def newest(streams: dict[str, Stream]) -> Stream | None:
-    """The live stream that started last, or None."""
-    return max((stream for stream in streams.values() if stream.is_live), key=lambda s: s.started_s, default=None)
+def newest(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> Stream | None:
+    """The live stream that started last, of those that the grant covers, or None."""
+    live = (stream for stream in streams.values() if stream.is_live and grant.covers(stream.id))
+    return max(live, key=lambda stream: stream.started_s, default=None)

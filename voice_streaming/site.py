@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from . import metrics
+from .access import Access, Scope
 from .tls import CA_CONTENT_TYPE
 
 STATIC_FOLDER = Path(__file__).parent.parent / "static"
@@ -39,12 +40,14 @@ class Site:
         receiver_details: Callable[[], list[dict[str, object]]],
         authority_pem: Callable[[], bytes | None],
         frame_ancestors: str,
+        access: Access,
     ) -> None:
         self._signalling = signalling
         self._health = health
         self._figures = figures
         self._receiver_details = receiver_details
         self._authority_pem = authority_pem
+        self._access = access
         self._headers = {
             name: value.format(frame_ancestors=frame_ancestors) for name, value in _SECURITY_HEADERS.items()
         }
@@ -83,6 +86,7 @@ class Site:
         return web.json_response(self._health())
 
     async def _answer_metrics(self, request: web.Request) -> web.Response:
+        self._access.require(request, Scope.ADMIN)
         figures = self._figures()
         if metrics.wants_prometheus(request.headers.get("Accept", "")):
             return web.Response(text=metrics.prometheus(figures), headers={"Content-Type": metrics.CONTENT_TYPE})

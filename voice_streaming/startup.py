@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
 
 from .addresses import lan_addresses
 from .config import Settings
+from .doors import Doors, Protocols
 from .tls import CHECK_INTERVAL_S, Certificates
 
 logger = logging.getLogger(__name__)
@@ -38,35 +40,46 @@ class OpenPorts:
         application: web.Application,
         audio_server: AudioServer,
         certificates: Certificates | None,
+        doors: Doors,
     ) -> None:
         self._settings = settings
         self._audio_server = audio_server
         self._certificates = certificates
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=settings.server.shutdown_timeout_s)
+        self._doors = doors
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=settings.server.shutdown_timeout_s,
+            keepalive_timeout=settings.limits.request_timeout_s,
+        )
 
     async def open(self) -> None:
         """Raises StartError when a port cannot be had; those before it are open then."""
         server = self._settings.server
         await self._runner.setup()
-        await _open("server.port (--port)", server.port, web.TCPSite(self._runner, server.host, server.port).start)
+        protocols = self._runner.server
+        assert protocols is not None
+        await _open("server.port (--port)", server.port, partial(self._doors.open, server.host, server.port, protocols))
         await _open("audio.port (--audio-port)", self._settings.audio.port, self._audio_server.start)
         if self._certificates is not None:
             context = self._certificates.context()
-            site = web.TCPSite(self._runner, server.host, server.tls_port, ssl_context=context)
-            await _open("server.tls_port", server.tls_port, site.start)
+            start = partial(self._doors.open, server.host, server.tls_port, protocols, context)
+            await _open("server.tls_port", server.tls_port, start)
         if server.ingress_port:
-            await self._open_ingress(server.host, server.ingress_port)
+            await self._open_ingress(server.host, server.ingress_port, protocols)
 
-    async def _open_ingress(self, host: str, port: int) -> None:
+    async def _open_ingress(self, host: str, port: int, protocols: Protocols) -> None:
         """Without it, the pages are still found at their own address: it is no reason not to start."""
         try:
-            await _open("server.ingress_port", port, web.TCPSite(self._runner, host, port).start)
+            await _open("server.ingress_port", port, partial(self._doors.open, host, port, protocols))
         except StartError as error:
             logger.warning("Home Assistant's side bar cannot show the pages: %s", error)
 
     async def close(self) -> None:
+        self._doors.stop_listening()
         await self._audio_server.stop()
         await self._runner.cleanup()
+        await self._doors.close()
 
 
 async def renew_certificates(certificates: Certificates | None) -> None:
@@ -81,7 +94,7 @@ async def _open(setting: str, port: int, start: Callable[[], Awaitable[None]]) -
     try:
         await start()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         raise StartError(
             f"port {port} cannot be opened: {reason}. Perhaps another copy of this server, or another program, has it "
             f"(see `lsof -i :{port}`); choose another port with {setting}"

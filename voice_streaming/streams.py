@@ -9,6 +9,7 @@ import time
 from collections import deque
 from typing import Protocol
 
+from .access import EVERYTHING, Grant
 from .refusal import Refused
 from .registry import Stream, StreamState, newest
 from .relay import FirstPacket, OpusTrack, VoiceRelay
@@ -55,9 +56,9 @@ class Streams:
         FirstPacket(self._relay, stream.track, functools.partial(self._start, stream))
         return stream
 
-    def live(self, stream_id: str | None) -> Stream:
-        """That stream, or the newest. Raises Refused `no_stream` or `stream_ended`."""
-        stream = newest(self.active) if stream_id is None else self.active.get(stream_id)
+    def live(self, stream_id: str | None, grant: Grant = EVERYTHING) -> Stream:
+        """That stream, or the newest that the grant covers. Raises Refused `no_stream` or `stream_ended`."""
+        stream = newest(self.active, grant) if stream_id is None else self.active.get(stream_id)
         if stream is not None and stream.is_live:
             return stream
         if stream_id in self._ended_ids:

@@ -1,0 +1,159 @@
+"""The relay's own pages in real browsers: what they say, and what is heard on them.
+
+The functions take pages of both browsers, unless their argument is a Playwright page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page
+
+from tests.support.pages import ScriptedPage
+from tests.support.server import RunningServer
+
+LOUD_DBFS = -45
+"""The speech on a receiver is some 20 dB louder, the silence of a muted microphone far below."""
+
+# What the page opens. The modules look these names up when they need them, so this works on a loaded page, too.
+WATCH = """
+() => {
+    window.peers = [];
+    window.microphones = [];
+    const Peer = RTCPeerConnection;
+    window.RTCPeerConnection = class extends Peer {
+        constructor(configuration) {
+            super(configuration);
+            peers.push(this);
+        }
+    };
+    const devices = navigator.mediaDevices;
+    const open = devices?.getUserMedia;
+    if (open) devices.getUserMedia = async (constraints) => {
+        const media = await open.call(devices, constraints);
+        microphones.push({wanted: constraints.audio, track: media.getTracks()[0]});
+        return media;
+    };
+    const play = HTMLMediaElement.prototype.play;
+    HTMLMediaElement.prototype.play = function () {
+        window.player = this;
+        return play.call(this);
+    };
+}
+"""
+_UNTIL_TEXT = """
+async ({selector, pattern}) => {
+    for (const begun = performance.now(); ; ) {
+        const text = document.querySelector(selector).textContent;
+        if (RegExp(pattern).test(text)) return text;
+        const others = [...document.querySelectorAll(".notice:not([hidden])")].map(one => one.textContent);
+        if (performance.now() - begun > 20000) throw new Error(`"${text}", not ${pattern}; ${others}`);
+        await new Promise(resolve => setTimeout(resolve, 20));
+    }
+}
+"""
+# From the browser's own account of what it plays; 300 ms hold a syllable.
+_UNTIL_LEVEL = """
+async ({loud, threshold}) => {
+    const played = async () => {
+        for (const peer of peers.filter(({connectionState}) => connectionState === "connected"))
+            for (const report of (await peer.getStats()).values())
+                if (report.type === "inbound-rtp") return [report.totalAudioEnergy, report.totalSamplesDuration];
+        return [0, 0];
+    };
+    for (const begun = performance.now(); ; ) {
+        const [energy, duration] = await played();
+        await new Promise(resolve => setTimeout(resolve, 300));
+        const [energyNow, durationNow] = await played();
+        const level = 10 * Math.log10((energyNow - energy) / (durationNow - duration));
+        const {paused, muted, volume} = player;
+        const sounds = durationNow > duration && level > threshold;
+        if (!paused && !muted && volume && sounds === loud) return level;
+        const facts = JSON.stringify({loud, level, paused, muted, volume});
+        if (performance.now() - begun > 20000) throw new Error(`what is heard: ${facts}`);
+    }
+}
+"""
+
+
+async def says(page: ScriptedPage, pattern: str, selector: str = "#state") -> str:
+    """Wait until the text of an element matches the regular expression; return the text."""
+    return str(await page.evaluate(_UNTIL_TEXT, {"selector": selector, "pattern": pattern}))
+
+
+async def hears_sound(page: ScriptedPage) -> None:
+    """Wait until WebRTC brings sound to a watched page, and its player plays it."""
+    await page.evaluate(_UNTIL_LEVEL, {"loud": True, "threshold": LOUD_DBFS})
+
+
+async def hears_silence(page: ScriptedPage) -> None:
+    """Wait until what the watched page's player plays is silence."""
+    await page.evaluate(_UNTIL_LEVEL, {"loud": False, "threshold": LOUD_DBFS})
+
+
+async def press(page: ScriptedPage, selector: str) -> None:
+    """Press a button as the Enter key does: a click of the mouse that takes long would mean to talk while it lasts."""
+    await page.evaluate("selector => document.querySelector(selector).click()", selector)
+
+
+async def talk(page: ScriptedPage, name: str = "") -> None:
+    """Go live on a sender page."""
+    await page.evaluate("name => { document.querySelector('#name').value = name; }", name)
+    await press(page, "#talk")
+    await says(page, f"^Live as “{name}”$" if name else "^Live as")
+
+
+async def listen(page: ScriptedPage, name: str) -> None:
+    """Press the button of a receiver page, and wait until it plays that stream."""
+    await press(page, "#listen")
+    await says(page, f"^You hear “{name}”$")
+
+
+class Visitors:
+    """Pages of visitors who have not been here before, each with a profile of its own.
+
+    `complaints` holds what the pages logged as errors; a server that is away, or refuses, is none.
+    """
+
+    def __init__(self, browser: Browser, server: RunningServer) -> None:
+        self.server = server
+        self.complaints: list[str] = []
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+
+    async def page(self, path: str, *, scripts: Sequence[str] = (), url: str | None = None, **options: Any) -> Page:
+        """A watched page of the server; `scripts` are functions that run before it, `options` are the profile's."""
+        context = await self._browser.new_context(**options)
+        self._contexts.append(context)
+        for script in (WATCH, *scripts):
+            await context.add_init_script(f"({script})()")
+        page = await context.new_page()
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        await page.goto(url or self.server.url(path))
+        return page
+
+    async def leave(self) -> None:
+        """Close all pages, as people do."""
+        for context in self._contexts:
+            for page in context.pages:
+                await page.goto("about:blank")
+            await context.close()
+
+    def _note(self, message: ConsoleMessage) -> None:
+        refused = "Failed to load resource" in message.text or "WebSocket connection" in message.text
+        if message.type == "error" and not refused:
+            self.complaints.append(message.text)
+
+
+@asynccontextmanager
+async def visitors(browser: Browser, server: RunningServer) -> AsyncIterator[Visitors]:
+    """Let visitors come to the server's pages while the block runs; afterwards they are gone, without complaints."""
+    guests = Visitors(browser, server)
+    try:
+        yield guests
+    finally:
+        await guests.leave()
+    assert guests.complaints == []

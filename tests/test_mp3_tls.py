@@ -1,0 +1,72 @@
+"""The MP3 through the main port and HTTPS: the same handlers on a transport that encrypts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.support.ports import free_port
+from tests.support.radio import mp3_frames
+from tests.support.raw_http import read_head
+from tests.support.server import RunningServer, running_server
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+
+def unverified() -> ssl.SSLContext:
+    """Who the server is, test_tls.py proves."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def open_stream(port: int, receive_buffer: int = 2**16) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(
+        sock=connection, ssl=unverified(), server_hostname="127.0.0.1", limit=receive_buffer
+    )
+    writer.write(b"GET /stream/demo.mp3 HTTP/1.1\r\nHost: x\r\n\r\n")
+    return reader, writer
+
+
+async def figures(server: RunningServer) -> dict[str, float]:
+    def read() -> dict[str, float]:
+        with urllib.request.urlopen(server.url("/metrics")) as answer:
+            found: dict[str, float] = json.load(answer)
+            return found
+
+    return await asyncio.to_thread(read)
+
+
+async def test_streaming_and_a_listener_that_does_not_read_over_https(tmp_path: Path) -> None:
+    tls_port = free_port()
+    settings = {
+        "server": {"tls": "auto", "tls_port": tls_port, "data_dir": str(tmp_path / "data")},
+        "audio": {"bitrate_bps": 320_000, "max_backlog_s": 0.5},
+    }
+    async with running_server(settings, arguments=["--demo"]) as server:
+        await asyncio.sleep(0.5)
+        reader, writer = await open_stream(tls_port)
+        answer = await read_head(reader)
+        assert answer.status == 200
+        assert answer.headers["connection"] == "close"
+        assert "transfer-encoding" not in answer.headers
+        _, stalled = await open_stream(tls_port, receive_buffer=4096)
+        audio = await answer.during(12)
+        frames = mp3_frames(audio)
+        assert len(frames) * 1152 / 44_100 > 11.5
+        counted = await figures(server)
+        assert counted["mp3_slow_listeners_disconnected_total"] == 1
+        assert counted["mp3_listeners"] == 1
+        stalled.transport.abort()
+        writer.transport.abort()
