@@ -236,8 +236,6 @@ class VoiceStreamingServer:
             logger.exception("Connection %s: a message failed", client.id)
             client.ws.send(messages.Error("internal", "The server failed at this; its log says why").text)
             self._drop(client, "server failed")
-        # The outbox's writer gets its turn, however fast the client asks: a client that reads is not too slow.
-        await asyncio.sleep(0)
 
     async def send_available_streams(self, client: Client, message: messages.GetAvailableStreams | None = None) -> None:
         live = [stream for stream in self.active_streams.values() if stream.is_live and client.grant.covers(stream.id)]
