@@ -25,7 +25,7 @@ from tests.support.audio import Samples, level_dbfs
 from tests.support.browsers import BROWSERS, BrowserName, BrowserPage
 from tests.support.chromium import chromium
 from tests.support.firefox import Firefox, firefox
-from tests.support.matching import assert_same_speech
+from tests.support.matching import SAME_SPEECH, assert_same_speech, match
 from tests.support.pages import record_element, record_stream
 from tests.support.players import PlayerName, record
 from tests.support.ports import free_port
@@ -36,6 +36,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.
 QUIET_DBFS = -45
 """Speech is some 20 dB louder, silence and a muted microphone much lower."""
 RECORDED_S = 5.0
+ATTEMPTS = 4
 
 # The pages keep their <audio> to themselves.
 REMEMBER_WHAT_PLAYS = """
@@ -104,15 +105,23 @@ async def listen(page: BrowserPage, server: RunningServer, name: str) -> None:
     await says(page, f"^You hear “{name}”$")
 
 
-async def heard(page: BrowserPage, *, seconds: float = RECORDED_S) -> Samples:
-    """What the receiver page plays from now on."""
-    await page.evaluate(UNTIL_IT_PLAYS)
-    return await record_stream(page, "player.srcObject", seconds=seconds)
-
-
 def assert_heard(speech: Samples, recording: Samples) -> None:
     assert level_dbfs(recording) > QUIET_DBFS
     assert_same_speech(speech, recording, at_least_s=3)
+
+
+async def assert_plays(page: BrowserPage, speech: Samples) -> None:
+    """The receiver page plays the speech, from now on.
+
+    It is recorded anew when it is choppy: on a busy machine browsers lose time at both ends. What is not the speech does
+    not become it by that: it scores less than half of what is needed, always.
+    """
+    await page.evaluate(UNTIL_IT_PLAYS)
+    for _ in range(ATTEMPTS):
+        recording = await record_stream(page, "player.srcObject", seconds=RECORDED_S)
+        if match(speech, recording).score >= SAME_SPEECH:
+            break
+    assert_heard(speech, recording)
 
 
 class Browsers:
@@ -169,7 +178,7 @@ async def test_what_chromium_says_is_heard_on_the_receiver_page(
 ) -> None:
     async with browsers.page(browser) as page:
         await listen(page, daemon, kitchen)
-        assert_heard(speech, await heard(page))
+        await assert_plays(page, speech)
 
 
 async def test_what_firefox_says_is_heard_in_chromium(
@@ -178,7 +187,7 @@ async def test_what_firefox_says_is_heard_in_chromium(
     async with browsers.page("firefox") as sender, browsers.page("chromium") as receiver:
         await talk(sender, daemon, "attic")
         await listen(receiver, daemon, "attic")
-        assert_heard(speech, await heard(receiver))
+        await assert_plays(receiver, speech)
 
 
 @pytest.mark.parametrize("player", ["ffmpeg", "vlc"])
@@ -230,8 +239,7 @@ async def test_ten_tabs_hear_one_voice(
         # As they share the memory of what was pressed, the others begin by themselves.
         await asyncio.gather(*(tab.goto(daemon.url(f"/receiver?stream={kitchen}")) for tab in tabs[1:]))
         await asyncio.gather(*(says(tab, f"^You hear “{kitchen}”$") for tab in tabs))
-        for recording in await asyncio.gather(*(heard(tab) for tab in tabs)):
-            assert_heard(speech, recording)
+        await asyncio.gather(*(assert_plays(tab, speech) for tab in tabs))
     finally:
         await context.close()
 
@@ -301,4 +309,4 @@ async def test_open_pages_recover_from_a_restart_by_themselves(
         async with running_server(ports=ports):
             await says(sender, "^Live as “cellar”$")
             await says(receiver, "^You hear “cellar”$")
-            assert_heard(speech, await heard(receiver))
+            await assert_plays(receiver, speech)
