@@ -113,8 +113,8 @@ def assert_heard(speech: Samples, recording: Samples) -> None:
 async def assert_plays(page: BrowserPage, speech: Samples) -> None:
     """The receiver page plays the speech, from now on.
 
-    It is recorded anew when it is choppy: on a busy machine browsers lose time at both ends. What is not the speech does
-    not become it by that: it scores less than half of what is needed, always.
+    It is recorded anew when it is choppy: on a busy machine browsers lose time at both ends. What is not the speech
+    does not become it by that: it scores less than half of what is needed, always.
     """
     await page.evaluate(UNTIL_IT_PLAYS)
     for _ in range(ATTEMPTS):

@@ -31,9 +31,20 @@ def seeds() -> dict[str, list[bytes]]:
 
 
 def _conversations() -> list[bytes]:
-    offer = {"type": "webrtc_offer", "offer": {"type": "offer", "sdp": browser_sdp("chromium_audio")}}
-    answer = {"type": "webrtc_answer", "answer": {"type": "answer", "sdp": browser_sdp("chromium_answer")}}
-    candidate = {"candidate": _CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0, "usernameFragment": "abcd"}
+    offer: dict[str, object] = {
+        "type": "webrtc_offer",
+        "offer": {"type": "offer", "sdp": browser_sdp("chromium_audio")},
+    }
+    answer: dict[str, object] = {
+        "type": "webrtc_answer",
+        "answer": {"type": "answer", "sdp": browser_sdp("chromium_answer")},
+    }
+    candidate: dict[str, object] = {
+        "candidate": _CANDIDATE,
+        "sdpMid": "0",
+        "sdpMLineIndex": 0,
+        "usernameFragment": "abcd",
+    }
     conversations: list[list[dict[str, object]]] = [
         [{"type": "get_available_streams"}, {"type": "stop_stream"}],
         [{"type": "start_sending", "name": "Küche 1"}, offer, {"type": "ice_candidate", "candidate": candidate}],

@@ -7,6 +7,7 @@ log an error: both are defects.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -102,7 +103,8 @@ class Targets:
         self._run(self._in_loop(lambda: self._sender._on_rtp(data), turns=3))
 
     def rtcp(self, data: bytes) -> None:
-        self._run(self._in_loop(lambda: (self._sender._on_rtcp(data), self._receiver._on_rtcp(data))))
+        for peer in (self._sender, self._receiver):
+            self._run(self._in_loop(functools.partial(peer._on_rtcp, data)))
 
     def stun(self, data: bytes) -> None:
         """A STUN message for a peer, whatever user it names."""
