@@ -25,7 +25,7 @@ from tests.support.audio import Samples, level_dbfs
 from tests.support.browsers import BROWSERS, BrowserName, BrowserPage
 from tests.support.chromium import chromium
 from tests.support.firefox import Firefox, firefox
-from tests.support.matching import SAME_SPEECH, assert_same_speech, match
+from tests.support.matching import assert_same_speech
 from tests.support.pages import record_element, record_stream
 from tests.support.players import PlayerName, record
 from tests.support.ports import free_port
@@ -105,23 +105,26 @@ async def listen(page: BrowserPage, server: RunningServer, name: str) -> None:
     await says(page, f"^You hear “{name}”$")
 
 
-def assert_heard(speech: Samples, recording: Samples) -> None:
+def assert_heard(speech: Samples, recording: Samples, *, at_least_s: float = 3) -> None:
     assert level_dbfs(recording) > QUIET_DBFS
-    assert_same_speech(speech, recording, at_least_s=3)
+    assert_same_speech(speech, recording, at_least_s=at_least_s)
 
 
-async def assert_plays(page: BrowserPage, speech: Samples) -> None:
+async def assert_plays(page: BrowserPage, speech: Samples, *, seconds: float = RECORDED_S) -> None:
     """The receiver page plays the speech, from now on.
 
-    It is recorded anew when it is choppy: on a busy machine browsers lose time at both ends. What is not the speech
-    does not become it by that: it scores less than half of what is needed, always.
+    It is recorded anew when it is choppy: on a busy machine browsers lose time at both ends. That makes no other sound
+    pass for the speech: `matching` says how far from it they are.
     """
     await page.evaluate(UNTIL_IT_PLAYS)
-    for _ in range(ATTEMPTS):
-        recording = await record_stream(page, "player.srcObject", seconds=RECORDED_S)
-        if match(speech, recording).score >= SAME_SPEECH:
+    for attempt in range(1, ATTEMPTS + 1):
+        recording = await record_stream(page, "player.srcObject", seconds=seconds)
+        try:
+            assert_heard(speech, recording, at_least_s=seconds / 2)
             break
-    assert_heard(speech, recording)
+        except AssertionError:
+            if attempt == ATTEMPTS:
+                raise
 
 
 class Browsers:
@@ -239,7 +242,7 @@ async def test_ten_tabs_hear_one_voice(
         # As they share the memory of what was pressed, the others begin by themselves.
         await asyncio.gather(*(tab.goto(daemon.url(f"/receiver?stream={kitchen}")) for tab in tabs[1:]))
         await asyncio.gather(*(says(tab, f"^You hear “{kitchen}”$") for tab in tabs))
-        await asyncio.gather(*(assert_plays(tab, speech) for tab in tabs))
+        await asyncio.gather(*(assert_plays(tab, speech, seconds=3) for tab in tabs))
     finally:
         await context.close()
 
