@@ -1,20 +1,20 @@
-/** How far behind the server a WebRTC receiver was between two calls: milliseconds, NaN where the browser does not
- *  measure; null where nothing was played. @param {RTCPeerConnection} peer
- *  @returns {() => Promise<{network: number, buffer: number, output: number} | null>} */
+/** Tells, each time it is called, how far a WebRTC receiver was behind the server since the last time, in words;
+ *  "" where nothing was played. */
 export function delayMeter(peer) {
 	let before = [0, 0, 0, 0];
 	return async () => {
-		/** @type {any} */
 		const stats = {};
 		for (const report of (await peer.getStats()).values()) {
 			if (report.type !== "candidate-pair" || report.nominated) stats[report.type] = report;
 		}
 		const { jitterBufferDelay, jitterBufferEmittedCount } = stats["inbound-rtp"] ?? {};
-		const { totalPlayoutDelay, totalSamplesCount } = stats["media-playout"] ?? {};
+		const { totalPlayoutDelay, totalSamplesCount } = stats["media-playout"] ?? {}; // not in Firefox
 		const now = [jitterBufferDelay, jitterBufferEmittedCount, totalPlayoutDelay, totalSamplesCount];
 		const [buffered, emitted, waited, played] = now.map((value, index) => value - before[index]);
 		before = now.map((value) => value || 0);
-		const network = (stats["candidate-pair"]?.currentRoundTripTime / 2) * 1000;
-		return emitted > 0 ? { network, buffer: (buffered / emitted) * 1000, output: (waited / played) * 1000 } : null;
+		if (!emitted) return "";
+		const parts = [stats["candidate-pair"]?.currentRoundTripTime / 2, buffered / emitted, waited / played];
+		const seconds = parts.reduce((sum, part) => sum + (part || 0), 0);
+		return `${(seconds * 1000).toFixed()} ms behind the server, measured${played ? "" : " without the loudspeaker"}`;
 	};
 }

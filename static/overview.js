@@ -55,14 +55,15 @@ function draw() {
 		cards.delete(id);
 	}
 	for (const stream of streams) {
-		const { stream_id, name, started_at } = stream;
+		const { stream_id, name, started_at, paused } = stream;
 		const card = cards.get(stream_id) ?? newCard(stream_id);
 		const set = (selector, text) => (card.querySelector(selector).textContent = text);
 		const state = receiver.chosen === stream_id ? receiver.state : "idle";
 		const since = new Date(started_at * 1000).toLocaleTimeString([], { timeStyle: "short" });
 		const said = { idle: "", playing: "You hear this voice.", joining: "Joining…" };
 		set("h2", name);
-		set(".facts", `${stream.paused ? "Pauses · " : ""}Since ${since} · ${audience(stream)}`);
+		set(".badge", paused ? "Pauses" : "● Live");
+		set(".facts", `Since ${since} · ${audience(stream)}`);
 		set(".listen", { idle: "Listen", blocked: "Tap to hear" }[state] ?? "Stop");
 		set(".said", said[state] ?? problemText(receiver.problem));
 	}

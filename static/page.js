@@ -47,9 +47,9 @@ export function openSocket(options = {}) {
 
 function askForToken(socket) {
 	const dialog = document.createElement("dialog");
-	dialog.innerHTML = `<form method="dialog"><h2>This server asks for a token</h2>
-		<p id="token-help">${socket.token ? "It did not accept the last one. " : ""}Whoever runs the server knows it.</p>
-		<label for="token">Token</label>
+	dialog.innerHTML = `<form method="dialog">
+		<h2><label for="token">${socket.token ? "That is not the" : "This server asks for a"} token</label></h2>
+		<p id="token-help">Whoever runs the server knows it.</p>
 		<input id="token" type="password" autocomplete="current-password" aria-describedby="token-help" required>
 		<button class="primary">Connect</button></form>`;
 	document.body.append(dialog);

@@ -13,6 +13,7 @@ const button = byId("listen");
 const choice = byId("choice");
 const volume = byId("volume");
 const awake = byId("awake");
+/** Said before "Waiting": why nothing plays any more. */
 let ending = "";
 
 button.onclick = () => {
@@ -45,10 +46,6 @@ function describe() {
 	keepAwake(state !== "idle" && awake.checked);
 }
 socket.on("state", describe);
-socket.on("stream_ended", ({ reason }) => {
-	ending = reason?.includes("idle") ? "It ended: nobody listened. " : "The voice ended. ";
-	describe();
-});
 
 let analyser = null;
 let pictureAt = 0;
@@ -91,20 +88,18 @@ async function showDelay() {
 	const { peer, audio, route, state } = receiver;
 	if (state !== "playing") return show("delay", "");
 	if (route === "mp3") {
-		const wait = audio.buffered.length ? audio.buffered.end(audio.buffered.length - 1) - audio.currentTime : 0;
-		return show("delay", `${wait.toFixed(1)} s measured in this browser’s buffer, plus the encoder`);
+		const { length } = audio.buffered;
+		const wait = length ? audio.buffered.end(length - 1) - audio.currentTime : 0;
+		return show("delay", `${wait.toFixed(1)} s in this browser’s buffer, measured, plus the encoder`);
 	}
 	measure ??= peer && delayMeter(peer);
-	const delay = await measure?.();
-	if (!delay) return;
-	const parts = [[delay.network, "network"], [delay.buffer, "buffer"], [delay.output, "loudspeaker"]].filter(([ms]) => ms >= 0);
-	const total = parts.reduce((sum, [ms]) => sum + ms, 0);
-	const said = parts.map(([ms, part]) => `${ms.toFixed()} ms ${part}`).join(" + ");
-	show("delay", `${total.toFixed()} ms behind the server, measured: ${said}`);
+	const words = await measure?.();
+	if (words) show("delay", words);
 }
 setInterval(showDelay, 2000);
 
 receiver.on("state", () => {
+	if (receiver.state === "playing") ending = "The voice ended. ";
 	describe();
 	watch();
 	showDelay();
@@ -134,6 +129,7 @@ function listStreams() {
 	choice.value = wanted;
 }
 choice.onchange = () => {
+	ending = "";
 	wanted = choice.value;
 	remember("stream", wanted);
 	if (receiver.state !== "idle") receiver.listen(wanted || null);

@@ -14,7 +14,7 @@ const socket = openSocket();
 const sender = new VoiceSender(socket);
 const talk = byId("talk");
 const name = byId("name");
-const device = byId("device");
+const device = byId("deviceId");
 
 /** When the press began that may be a hold, or 0. */
 let heldSince = 0;
@@ -84,8 +84,7 @@ function describe() {
 }
 
 function count() {
-	const seconds = Math.floor((Date.now() - liveSince) / 1000);
-	const time = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+	const time = new Date(Date.now() - liveSince).toISOString().slice(11, 19);
 	show("facts", sender.state === "live" ? `${time} · ${audience(sender.stream)}` : "not live yet");
 }
 setInterval(count, 1000);
@@ -93,10 +92,7 @@ socket.on("streams", count);
 socket.on("state", describe);
 sender.on("muted", describe);
 sender.on("state", () => {
-	if (sender.state === "live") {
-		liveSince = Date.now();
-		navigator.vibrate?.(30);
-	}
+	if (sender.state === "live") liveSince = Date.now();
 	changeProblem = null;
 	keepAwake(sender.state === "live");
 	describe();
@@ -135,15 +131,17 @@ async function listDevices() {
 	const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
 	const inputs = devices.filter(({ kind, deviceId, label }) => kind === "audioinput" && deviceId !== "default" && label);
 	if (!inputs.length) return;
-	device.replaceChildren(device.options[0], ...inputs.map(({ label, deviceId }) => new Option(label, deviceId)));
-	device.value = sender.settings.deviceId;
-	if (device.selectedIndex < 0) device.selectedIndex = 0;
+	const { deviceId } = sender.settings;
+	const options = inputs.map((one) => new Option(one.label, one.deviceId, false, one.deviceId === deviceId));
+	device.replaceChildren(device.options[0], ...options);
 }
 navigator.mediaDevices?.addEventListener("devicechange", listDevices);
 
 for (const key of ["echoCancellation", "noiseSuppression", "autoGainControl", "deviceId"]) {
-	const [field, property, usual] = key === "deviceId" ? [device, "value", ""] : [byId(key), "checked", true];
-	sender.settings[key] = field[property] = recall(key, usual);
+	const field = byId(key);
+	const property = field === device ? "value" : "checked";
+	sender.settings[key] = recall(key, field === device ? "" : true);
+	field[property] = sender.settings[key];
 	field.onchange = async () => {
 		const value = field[property];
 		remember(key, value);
@@ -151,7 +149,6 @@ for (const key of ["echoCancellation", "noiseSuppression", "autoGainControl", "d
 		describe();
 	};
 }
-sender.settings.deviceId = recall("deviceId", ""); // the list may not know it yet
 name.value = recall("name", "");
 name.onchange = () => name.validity.valid && remember("name", name.value.trim());
 

@@ -9,8 +9,8 @@ const MP3_AFTER_MS = 3_000;
 
 /**
  * Plays the newest stream, or a chosen one, until told to stop: across ends, restarts and network changes.
- * States: `idle`, `waiting` (for a stream), `joining`, `playing` (a "route" event follows), `blocked` (the browser
- * wants a press: call `unblock()` from one), `reconnecting` (by itself). MP3 plays where WebRTC does not connect.
+ * States: `idle`, `waiting` (for a stream), `joining`, `playing` (a "route" event follows), `blocked` (call `unblock()`
+ * from a press), `reconnecting` (by itself). MP3 plays where WebRTC does not connect.
  */
 export class VoiceReceiver extends Machine {
 	/** Its volume is the caller's. */
@@ -28,25 +28,17 @@ export class VoiceReceiver extends Machine {
 	#skip;
 	#webrtcFailed = false;
 	#attempt = 0;
-	#retrying = false;
 	#mp3Timer = 0;
 	#timer = 0;
 
 	/** @param {VoiceSocket} socket @param {{skip?: (stream: Stream) => boolean}} [options]
 	 *  `skip`: streams never to play, such as one's own in an intercom */
 	constructor(socket, { skip = () => false } = {}) {
-		super({
-			idle: "waiting joining reconnecting",
-			waiting: "joining reconnecting idle",
-			joining: "playing blocked waiting reconnecting idle",
-			playing: "joining blocked waiting reconnecting idle",
-			blocked: "playing joining waiting reconnecting idle",
-			reconnecting: "joining waiting idle",
-		});
+		super("idle", { playing: ["joining", "blocked"], blocked: ["joining", "playing"] });
 		this.#socket = socket;
 		this.#skip = skip;
 		socket.on("state", () => this.#follow());
-		socket.on("streams", () => this.#retrying || this.#follow());
+		socket.on("streams", () => this.state === "reconnecting" || this.#follow());
 		socket.on("stream_available", () => this.#follow());
 		socket.on("webrtc_offer", (message) => this.#answer(message));
 		socket.on("error", (problem) => {
@@ -57,7 +49,7 @@ export class VoiceReceiver extends Machine {
 		this.audio.onpause = () => this.state === "playing" && this.enter("blocked", { code: "paused" });
 	}
 
-	/** The stream that plays, as listed. @returns {Stream | undefined} */
+	/** The stream that plays, as listed. */
 	get stream() {
 		return this.#socket.streams.find((stream) => stream.stream_id === this.streamId);
 	}
@@ -127,10 +119,7 @@ export class VoiceReceiver extends Machine {
 			this.#webrtcFailed = false;
 		}
 		this.route = "webrtc";
-		if (this.audio.srcObject !== this.media) {
-			this.audio.removeAttribute("src");
-			this.audio.srcObject = this.media;
-		}
+		if (this.audio.srcObject !== this.media) this.audio.srcObject = this.media;
 		this.#play();
 	}
 
@@ -162,17 +151,12 @@ export class VoiceReceiver extends Machine {
 	#retry(problem) {
 		this.#leave();
 		this.enter("reconnecting", problem);
-		this.#retrying = true;
-		this.#timer = setTimeout(() => {
-			this.#retrying = false;
-			this.#follow();
-		}, retryDelay(this.#attempt++));
+		this.#timer = setTimeout(() => this.#follow(), retryDelay(this.#attempt++));
 	}
 
 	#leave() {
 		clearTimeout(this.#mp3Timer);
 		clearTimeout(this.#timer);
-		this.#retrying = false;
 		if (this.streamId) this.#socket.send({ type: "stop_stream" });
 		this.peer?.close();
 		this.peer = this.media = this.route = this.streamId = null;

@@ -29,13 +29,7 @@ export class VoiceSender extends Machine {
 
 	/** @param {VoiceSocket} socket */
 	constructor(socket) {
-		super({
-			idle: "asking",
-			asking: "connecting reconnecting idle",
-			connecting: "live reconnecting idle",
-			live: "reconnecting idle",
-			reconnecting: "connecting idle",
-		});
+		super("idle", { asking: ["idle"], connecting: ["asking", "reconnecting"], live: ["connecting"] });
 		this.#socket = socket;
 		socket.on("state", () => this.#follow());
 		socket.on("streams", () => this.#check());
@@ -56,7 +50,7 @@ export class VoiceSender extends Machine {
 		});
 	}
 
-	/** @param {Stream} stream @returns {boolean} whether it is, or is about to be, this one */
+	/** Whether it is, or is about to be, this one. @param {Stream} stream */
 	owns({ stream_id, name }) {
 		if (this.state === "idle") return false;
 		return this.streamId ? stream_id === this.streamId : this.name !== "" && name === this.name;

@@ -11,22 +11,22 @@ const RETRY_LAST_MS = 10_000;
 /** Silence for so long after a question means a dead socket; TCP may take minutes to notice. */
 const ANSWER_TIMEOUT_MS = 6_000;
 
-/** @param {number} attempt counted from 0 @returns {number} milliseconds */
-export const retryDelay = (attempt) =>
-	Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
+/** In milliseconds. @param {number} attempt counted from 0 */
+export const retryDelay = (attempt) => Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
 
 /** A state with one door, which refuses a step that is not planned. */
 export class Machine extends EventTarget {
-	#steps;
 	#state;
+	#origins;
 	/** Why the state was entered. @type {Problem | null} */
 	problem = null;
 
-	/** @param {Record<string, string>} steps for each state, those that may follow; the first is the start */
-	constructor(steps) {
+	/** @param {string} state the first @param {Record<string, string[]>} origins where a state is entered from, if not
+	 *  from any */
+	constructor(state, origins) {
 		super();
-		this.#steps = steps;
-		this.#state = Object.keys(steps)[0];
+		this.#state = state;
+		this.#origins = origins;
 	}
 
 	get state() {
@@ -34,10 +34,9 @@ export class Machine extends EventTarget {
 	}
 
 	enter(state, problem = null) {
-		if (state === this.#state && problem === this.problem) return;
-		if (state !== this.#state && !this.#steps[this.#state].split(" ").includes(state)) {
-			throw new Error(`no step from ${this.#state} to ${state}`);
-		}
+		const moves = state !== this.#state;
+		if (!moves && problem === this.problem) return;
+		if (moves && this.#origins[state]?.includes(this.#state) === false) throw new Error(`${this.#state} to ${state}`);
 		this.#state = state;
 		this.problem = problem;
 		this.tell("state");
@@ -47,9 +46,9 @@ export class Machine extends EventTarget {
 		this.dispatchEvent(new CustomEvent(type, { detail }));
 	}
 
-	/** As addEventListener, with the detail alone. @param {string} type @param {(detail: any) => void} listener */
+	/** As addEventListener, with the detail alone. */
 	on(type, listener) {
-		this.addEventListener(type, (/** @type {any} */ event) => listener(event.detail));
+		this.addEventListener(type, (/** @type {any} */ { detail }) => listener(detail));
 	}
 }
 
@@ -66,16 +65,11 @@ export class VoiceSocket extends Machine {
 	#timer = 0;
 	#ws = null;
 
-	/** @param {{base?: string | URL, token?: string, pollMs?: number}} [options] `base`: the server's address,
-	 *  `…/`; `pollMs`: how often to ask who listens, which also finds dead sockets */
+	/** @param {{base?: string | URL, token?: string, pollMs?: number}} [options] `base`: the server's address, `…/`;
+	 *  `pollMs`: how often to ask who listens, which also finds dead sockets */
 	constructor({ base = new URL("../", import.meta.url), token = "", pollMs = 2_000 } = {}) {
-		super({
-			closed: "connecting",
-			connecting: "open waiting locked closed",
-			open: "waiting locked closed",
-			waiting: "connecting closed",
-			locked: "connecting closed",
-		});
+		const busy = ["connecting", "open"];
+		super("closed", { open: ["connecting"], waiting: busy, locked: busy });
 		this.base = base;
 		this.token = token;
 		this.pollMs = pollMs;
@@ -84,7 +78,7 @@ export class VoiceSocket extends Machine {
 		document.addEventListener("visibilitychange", hurry);
 	}
 
-	/** @param {string} path on the server, or an address @returns {string} with the token */
+	/** With the token. @param {string} path on the server, or an address */
 	address(path) {
 		const url = new URL(path, this.base);
 		if (this.token) url.searchParams.set("token", this.token);
@@ -100,7 +94,7 @@ export class VoiceSocket extends Machine {
 		this.enter("closed");
 	}
 
-	/** Sends now or never. @param {object} message */
+	/** Sends now or never. */
 	send(message) {
 		if (this.state === "open") this.#ws?.send(JSON.stringify(message));
 	}

@@ -1,56 +1,41 @@
+import { byId, show } from "./page.js";
+
 /** The audio server has no WebSocket, so this page asks. */
 const ASK_MS = 2_000;
-const byId = (id) => /** @type {any} */ (document.getElementById(id));
 const audio = new Audio();
-/** Pressed once: later voices start by themselves. */
 let pressed = false;
-let playing = false;
+/** Undefined where the server does not answer. */
+let live = false;
 
-function stop() {
-	playing = false;
-	audio.removeAttribute("src");
-	audio.load();
-}
-
-async function play() {
-	pressed = playing = true;
-	draw(true);
+/** One press is enough: between voices the server sends silence. */
+function play() {
 	audio.src = `latest.mp3${location.search}`;
-	await audio.play().catch(() => playing && stop());
-	draw(playing);
+	audio.play().catch(draw);
 }
 
-/** @param {boolean | undefined} live undefined where the server does not answer */
-function draw(live) {
-	let words = ["Nobody is talking now", "Leave this page open: the next voice plays by itself."];
-	if (!pressed) words = ["Nobody is talking yet", "Leave this page open."];
-	if (live) words = playing ? ["You hear the live voice", ""] : ["A voice is live", "Press to hear it."];
-	if (live === undefined) words = ["The server does not answer", "Is it running? Trying again by itself."];
-	byId("spinner").hidden = live || playing;
-	byId("start").hidden = !live && !playing;
-	byId("start").dataset.state = playing ? "playing" : "idle";
-	byId("start-label").textContent = playing ? "Stop" : "Start";
-	if (byId("state").textContent !== words[0]) byId("state").textContent = words[0];
-	byId("hint").textContent = words[1];
+function draw() {
+	let words = ["Nobody is talking yet", "Press once: every voice plays as it comes."];
+	if (pressed) words = ["Nobody is talking now", "Leave this page open: the next voice plays by itself."];
+	if (live) words = pressed ? ["You hear the live voice", ""] : ["A voice is live", "Press to hear it."];
+	if (live === undefined) words = ["The server does not answer", "Is it running? Trying again."];
+	show("state", words[0]);
+	show("hint", words[1]);
+	show("start-label", pressed ? "Stop" : "Start");
+	byId("start").dataset.state = pressed && !live ? "waiting" : "idle";
 }
 
 async function ask() {
 	const reply = await fetch(`status${location.search}`).catch(() => null);
-	const live = reply?.ok ? (await reply.json()).active_streams.length > 0 : undefined;
-	if (live && pressed && !playing) play();
-	else draw(live);
+	live = reply?.ok ? (await reply.json()).active_streams.length > 0 : undefined;
+	if (pressed && live !== undefined && (audio.error || audio.ended)) play();
+	draw();
 	setTimeout(ask, ASK_MS);
 }
 
 byId("start").onclick = () => {
-	if (!playing) return play();
-	pressed = false;
-	stop();
-	draw(true);
-};
-audio.onended = audio.onerror = () => {
-	if (!playing) return;
-	stop();
-	draw(false);
+	pressed = !pressed;
+	if (pressed) play();
+	else audio.src = ""; // lets go of the connection
+	draw();
 };
 ask();

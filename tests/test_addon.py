@@ -224,7 +224,7 @@ DOCS = (REPOSITORY / "DOCS.md").read_text()
 
 def test_every_option_is_in_the_documentation() -> None:
     (table,) = re.findall(r"## Options\n(.*?)\n## ", DOCS, re.DOTALL)
-    assert set(re.findall(r"`((?:server|audio|webrtc|discovery)\.\w+)`", table)) == set(SCHEMA)
+    assert set(re.findall(r"`((?:server|audio|webrtc|access|discovery)\.\w+)`", table)) == set(SCHEMA)
 
 
 def test_the_log_says_what_the_documentation_quotes() -> None:

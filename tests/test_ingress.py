@@ -110,8 +110,9 @@ async def test_without_a_session_there_is_nothing() -> None:
 
 
 async def test_the_ingress_port_is_for_home_assistant_alone() -> None:
+    config = {"server": {"host": "0.0.0.0"}, "discovery": {"lan": False}}
     port = free_port()
-    async with running_server({"server": {"host": "0.0.0.0"}}, environment={"INGRESS_PORT": str(port)}) as server:
+    async with running_server(config, environment={"INGRESS_PORT": str(port)}) as server:
         for source, path_port, status in [
             ("127.0.0.1", port, 200),
             ("127.0.0.2", port, 403),

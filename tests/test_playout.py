@@ -21,7 +21,7 @@ DAY = 24 * 3600 * 48_000
 class Sender:
     """Blocks of a sender whose clock is off by `ppm`, arriving up to `jitter` late; the output takes what is due."""
 
-    def __init__(self, ppm: float, jitter: int, seed: int = 1) -> None:
+    def __init__(self, ppm: float, jitter: int, level: int = 1000, seed: int = 1) -> None:
         self.counters = PlayoutCounters()
         self.playout = Playout(MARGIN, self.counters)
         self.slacks: list[float] = []
@@ -29,14 +29,14 @@ class Sender:
         self._dice = random.Random(seed)
         self._per_sample = 1 / (1 + ppm * 1e-6)
         self._jitter = jitter
-        self._samples = np.zeros((BLOCK, CHANNELS), np.int16)
+        self._samples = np.full((BLOCK, CHANNELS), level, np.int16)
         self._timestamp = 12_345
 
-    def run(self, duration: int) -> None:
+    def run(self, duration: int, first_late: int = 0) -> None:
         begun = self._timestamp
         while self._timestamp - begun < duration:
             sent = (self._timestamp - begun + BLOCK) * self._per_sample
-            due = sent + self._dice.randrange(self._jitter + 1)
+            due = sent + self._dice.randrange(self._jitter + 1) + (first_late if self._timestamp == begun else 0)
             if self.playout.position < due:
                 self.playout.be_silent(int(due) - self.playout.position)
             self.playout.arrivals.note(self._timestamp, due)
@@ -64,6 +64,16 @@ def test_a_right_clock_is_left_alone() -> None:
     sender = Sender(0, jitter=0)
     sender.run(600 * 48_000)
     assert set(sender.slacks) == {MARGIN}
+
+
+@pytest.mark.parametrize(("level", "within_s", "left"), [(100, 6, BLOCK), (10_000, 400, 480)])
+def test_a_delay_that_the_first_packet_set_wrong_is_put_right_the_sooner_where_nobody_hears_it(
+    level: int, within_s: int, left: int
+) -> None:
+    sender = Sender(0, jitter=0, level=level)
+    sender.run(within_s * 48_000, first_late=3 * BLOCK)
+    assert max(sender.slacks[:10]) == MARGIN + 3 * BLOCK
+    assert abs(sender.slacks[-1] - MARGIN) <= left
 
 
 def test_stretching_moves_no_pitch_and_makes_no_step() -> None:

@@ -6,26 +6,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
-import av
 import numpy as np
-from av.audio.codeccontext import AudioCodecContext
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 
 from .config import AudioSettings
+from .lame import FRAME_SAMPLES, Mp3Encoder
 from .opus import CHANNELS, CLOCK_RATE_HZ, OpusPacket, Samples
 from .pcm import PcmBlock
 from .playout import Arrivals, Playout, PlayoutCounters
 from .relay import OpusTrack, VoiceRelay
-
-FRAME_SAMPLES = 1152
-"""Samples of an MPEG-1 Layer III frame (ISO/IEC 11172-3), whatever its rate."""
-
-LAME_EFFORT = "7"
-"""LAME's algorithm quality. On speech at 128 kbit/s, 7 takes three quarters of the default's (5) time, and is no
-further from the source; 9 gains nothing more."""
 
 FILL_SAMPLES = CLOCK_RATE_HZ // 50
 """Silence is given to the encoder in pieces of 20 ms, as packets mostly are."""
@@ -47,6 +36,10 @@ class Mp3Format:
         """A frame's duration on Opus' clock; not whole at 44,100 Hz."""
         self.bytes_per_s = settings.bitrate_bps / 8
 
+    def encoder(self) -> Mp3Encoder:
+        """A new one."""
+        return Mp3Encoder(self.bitrate_bps, self.sample_rate_hz, self.channels)
+
     def frames_in(self, milliseconds: float) -> int:
         """The number of whole frames nearest to a duration."""
         return round(milliseconds / 1000 / self.frame_s)
@@ -65,42 +58,11 @@ class Mp3Counters(PlayoutCounters):
     disconnected_slow: int = 0
 
 
-class Mp3Encoder:
-    """LAME at a constant bit rate. Every frame it gives is whole and stands alone: no reservoir, no tag, no Xing."""
-
-    def __init__(self, mp3: Mp3Format) -> None:
-        layout = "stereo" if mp3.channels == 2 else "mono"
-        codec = av.CodecContext.create("libmp3lame", "w")
-        assert isinstance(codec, AudioCodecContext)
-        codec.sample_rate = mp3.sample_rate_hz
-        codec.layout = layout
-        codec.format = "s16p"
-        codec.bit_rate = mp3.bitrate_bps
-        codec.options = {"reservoir": "0", "compression_level": LAME_EFFORT}
-        self._codec = codec
-        # At 48,000 Hz it only cuts into frames and separates the channels.
-        self._resampler = AudioResampler("s16p", layout, mp3.sample_rate_hz, frame_size=FRAME_SAMPLES)
-        self._given = 0
-
-    def encode(self, samples: Samples) -> list[bytes]:
-        """The frames that became complete; LAME is behind by a frame and 1,105 samples."""
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), format="s16", layout="stereo")
-        frame.sample_rate = CLOCK_RATE_HZ
-        frame.time_base = Fraction(1, CLOCK_RATE_HZ)
-        frame.pts = self._given
-        self._given += len(samples)
-        frames = []
-        for piece in self._resampler.resample(frame):
-            piece.pts = None
-            frames += [bytes(packet) for packet in self._codec.encode(piece)]
-        return frames
-
-
 class SilentFrames:
     """Encoded silence, for when there is nothing to encode."""
 
     def __init__(self, mp3: Mp3Format) -> None:
-        encoder = Mp3Encoder(mp3)
+        encoder = mp3.encoder()
         second = np.zeros((CLOCK_RATE_HZ, CHANNELS), np.int16)
         # At 44,100 Hz frames differ by a byte, in a pattern that repeats after 49.
         self._frames = (encoder.encode(second) + encoder.encode(second))[SETTLED_FRAMES : SETTLED_FRAMES + 49]
@@ -157,7 +119,7 @@ class Programme:
         self._track = track
         self._source = relay.pcm(track)
         self._playout = Playout(studio.jitter_samples, studio.counters)
-        self._encoder = Mp3Encoder(studio.mp3)
+        self._encoder = studio.mp3.encoder()
         self._start_frame = int(studio.clock.now())
         # One more than has passed, as LAME is one frame behind.
         self._ready: deque[bytes] = deque(studio.silent.take(self._start_frame - next_frame + 1))

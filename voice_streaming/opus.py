@@ -76,9 +76,11 @@ class OpusDecoder:
             raise BrokenPacket(str(error)) from error
         if not frames:
             raise BrokenPacket("the decoder gave no samples")
-        return np.concatenate([_interleaved(frame) for frame in frames])
+        return _interleaved(frames[0]) if len(frames) == 1 else np.concatenate([_interleaved(f) for f in frames])
 
 
 def _interleaved(frame: AudioFrame) -> Samples:
-    # s16 is what FFmpeg's libopus wrapper gives unless asked otherwise: one plane, channels interleaved.
-    return frame.to_ndarray().astype(np.int16, copy=False).reshape(-1, CHANNELS)
+    # s16 is what FFmpeg's libopus wrapper gives unless asked otherwise: one plane, channels interleaved, which
+    # to_ndarray would copy twice.
+    samples: Samples = np.frombuffer(memoryview(frame.planes[0]), np.int16, frame.samples * CHANNELS)
+    return samples.reshape(-1, CHANNELS)

@@ -44,6 +44,9 @@ CORRECTION_SAMPLES = 30 * CLOCK_RATE_HZ
 MOST_STRETCH = 1e-3
 """Fastest correction: 0.1 % is a sixtieth of a semitone, which nobody hears."""
 
+HUSHED = 327
+"""Below 1 % of full scale, the breath between words, a block may be left out or silence put in, and nobody hears it."""
+
 QUIET: Samples = np.zeros((3, CHANNELS), np.int16)
 
 
@@ -124,6 +127,14 @@ class Playout:
         if gap <= -len(samples):
             self._counters.late_blocks += not block.concealed
             return Placed(0, samples[:0])
+        off = self._usually_off(offset)
+        if abs(off) >= len(samples) and np.abs(samples).max() < HUSHED:
+            # The delay is put right in one step: by leaving this block out, or by silence before it.
+            self._offset = offset = offset - len(samples) if off > 0 else offset + len(samples)
+            gap = block.timestamp + offset - self.position
+            if gap <= -len(samples):
+                self._is_silent = True
+                return Placed(0, samples[:0])
         if gap > 0:
             self.be_silent(gap)
         elif gap < 0:
@@ -149,7 +160,7 @@ class Playout:
         if self._offset is None:
             return self._anchor(block, block.timestamp - due)
         early = block.timestamp + self._offset - due - self._margin
-        if early > MOST_EARLY_SAMPLES or (self._is_silent and early > DEADBAND_SAMPLES):
+        if early > MOST_EARLY_SAMPLES or (self._is_silent and early > self._margin):
             return self._anchor(block, block.timestamp - due)
         pause = block.timestamp - self._end
         is_late = block.timestamp + self._offset < self.position
@@ -170,12 +181,14 @@ class Playout:
         self._counters.anchored += 1
         return offset
 
+    def _usually_off(self, offset: int) -> float:
+        """How much earlier than by the margin packets usually come; 0 until that is known."""
+        usual = self.arrivals.usual
+        return usual + offset - self._margin if usual is not None else 0.0
+
     def _at_our_speed(self, samples: Samples, offset: int) -> Samples:
         """The samples, a few fewer or more where the sender's clock runs otherwise than ours."""
-        usual = self.arrivals.usual
-        if usual is None:
-            return samples
-        early = usual + offset - self._margin
+        early = self._usually_off(offset)
         if abs(early) < DEADBAND_SAMPLES:
             return samples
         self._stretch_carry -= len(samples) * max(-MOST_STRETCH, min(MOST_STRETCH, early / CORRECTION_SAMPLES))

@@ -39,7 +39,12 @@ def _conversations() -> list[bytes]:
         "type": "webrtc_answer",
         "answer": {"type": "answer", "sdp": browser_sdp("chromium_answer")},
     }
-    candidate = {"candidate": _CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0, "usernameFragment": "abcd"}
+    candidate: dict[str, object] = {
+        "candidate": _CANDIDATE,
+        "sdpMid": "0",
+        "sdpMLineIndex": 0,
+        "usernameFragment": "abcd",
+    }
     conversations: list[list[dict[str, object]]] = [
         [{"type": "get_available_streams"}, {"type": "stop_stream"}],
         [{"type": "start_sending", "name": "Küche 1"}, offer, {"type": "ice_candidate", "candidate": candidate}],

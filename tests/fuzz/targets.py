@@ -7,10 +7,10 @@ log an error: both are defects.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -104,7 +104,7 @@ class Targets:
 
     def rtcp(self, data: bytes) -> None:
         for peer in (self._sender, self._receiver):
-            self._run(self._in_loop(partial(peer._on_rtcp, data)))
+            self._run(self._in_loop(functools.partial(peer._on_rtcp, data)))
 
     def stun(self, data: bytes) -> None:
         """A STUN message for a peer, whatever user it names."""

@@ -107,8 +107,10 @@ def new_peer() -> RTCPeerConnection:
     return RTCPeerConnection(RTCConfiguration(iceServers=[]))
 
 
-def gather_on_loopback(peer: RTCPeerConnection) -> None:
-    """Let a peer connection have candidates on 127.0.0.1 only; to be called just before `setLocalDescription`.
+def gather_on_loopback(peer: RTCPeerConnection, address: str = LOOPBACK) -> None:
+    """Let a peer connection have candidates on 127.0.0.1, or another `address`, only.
+
+    To be called just before `setLocalDescription`.
 
     aioice offers every address but the loopback ones and has no setting for it.
     """
@@ -117,7 +119,7 @@ def gather_on_loopback(peer: RTCPeerConnection) -> None:
         gather = partial(type(connection).get_component_candidates, connection)
 
         async def gather_there(component: int, addresses: list[str], gather: Any = gather) -> list[aioice.Candidate]:
-            return cast(list[aioice.Candidate], await gather(component, [LOOPBACK]))
+            return cast(list[aioice.Candidate], await gather(component, [address]))
 
         connection.get_component_candidates = gather_there
 
@@ -161,8 +163,9 @@ async def wait_until_connected(peer: RTCPeerConnection, *, timeout_s: float = 10
 class VoiceSender:
     """Publishes given Opus payloads, byte for byte. May start again after `stop`, on the same socket."""
 
-    def __init__(self, client: Signalling) -> None:
+    def __init__(self, client: Signalling, address: str = LOOPBACK) -> None:
         self.signalling = client
+        self.address = address
         self.connection_id = ""
         self.sent: list[bytes] = []
         self.answer_sdp = ""
@@ -178,7 +181,7 @@ class VoiceSender:
         self.connection_id = (await self.signalling.expect("sender_ready"))["connection_id"]
         self.peer.addTransceiver(self._track, direction="sendonly")
         offer = await self.peer.createOffer()
-        gather_on_loopback(self.peer)
+        gather_on_loopback(self.peer, self.address)
         await self.peer.setLocalDescription(offer)
         await self.signalling.send("webrtc_offer", offer=_as_json(self.peer.localDescription))
         answer = (await self.signalling.expect("webrtc_answer"))["answer"]
@@ -206,8 +209,9 @@ class VoiceSender:
 class VoiceReceiver:
     """Receives a stream and records its RTP packets in `packets`. May start again, for another stream."""
 
-    def __init__(self, client: Signalling) -> None:
+    def __init__(self, client: Signalling, address: str = LOOPBACK) -> None:
         self.signalling = client
+        self.address = address
         self.packets = PacketLog()
         self.offer_sdp = ""
         self.peer = new_peer()
@@ -227,7 +231,7 @@ class VoiceReceiver:
         for transceiver in self.peer.getTransceivers():
             record_packets(transceiver.receiver, self.packets)
         answer = await self.peer.createAnswer()
-        gather_on_loopback(self.peer)
+        gather_on_loopback(self.peer, self.address)
         await self.peer.setLocalDescription(answer)
         await self.signalling.send("webrtc_answer", answer=_as_json(self.peer.localDescription))
 

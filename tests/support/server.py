@@ -49,10 +49,11 @@ class RunningServer:
     audio_port: int
     directory: Path
     startup_s: float
+    host: str = "127.0.0.1"
 
     @property
     def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"ws://{self.host}:{self.port}/ws"
 
     @property
     def log(self) -> list[str]:
@@ -60,11 +61,11 @@ class RunningServer:
 
     def url(self, path: str) -> str:
         """Address of a page or route (`/sender`) on the signalling port."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http://{self.host}:{self.port}{path}"
 
     def audio_url(self, path: str) -> str:
         """Address of a route (`/stream/latest.mp3`) on the audio port."""
-        return f"http://127.0.0.1:{self.audio_port}{path}"
+        return f"http://{self.host}:{self.audio_port}{path}"
 
     async def stop(self, *, expected_exit_code: int = 0, timeout_s: float = 10) -> None:
         """End the daemon as systemd or Docker would, by SIGTERM; ServerFailed if it ends late or with another code."""
@@ -97,19 +98,21 @@ async def running_server(
     start_timeout_s: float = 20,
     program: Path = DAEMON,
     ports: tuple[int, int] | None = None,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[RunningServer]:
     """Run the daemon on free loopback ports, in an empty directory of its own, while the block runs.
 
     `config` is laid over the ports and loopback candidates, `environment` over this process's environment. At the end
     the daemon is stopped by SIGTERM and must end with `expected_exit_code`, unless the block has stopped it already.
     When the block raises, the daemon's log is added to the exception. `ports`, the signalling and the audio port, are
-    those of a daemon that was there before and is gone.
+    those of a daemon that was there before and is gone; `host` is another address of
+    this machine's to listen and to gather candidates on.
     """
     port, audio_port = ports or (free_port(), free_port())
     base = {
-        "server": {"host": "127.0.0.1", "port": port, "tls": "off"},
+        "server": {"host": host, "port": port, "tls": "off"},
         "audio": {"port": audio_port},
-        "webrtc": {"host_addresses": ["127.0.0.1"]},
+        "webrtc": {"host_addresses": [host]},
     }
     with tempfile.TemporaryDirectory(prefix="voice-server-") as name:
         directory = Path(name)
@@ -122,8 +125,8 @@ async def running_server(
             environment={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},
             directory=directory,
         ) as process:
-            await _wait_until_healthy(process, f"http://127.0.0.1:{port}/health", start_timeout_s)
-            server = RunningServer(process, port, audio_port, directory, time.monotonic() - begun_s)
+            await _wait_until_healthy(process, f"http://{host}:{port}/health", start_timeout_s)
+            server = RunningServer(process, port, audio_port, directory, time.monotonic() - begun_s, host)
             try:
                 yield server
             except BaseException as error:
