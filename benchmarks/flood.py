@@ -87,7 +87,7 @@ class HealthWatch:
 def main() -> int:
     options = _parse_options()
     raise_open_files_limit()
-    cores = _share_out_cores()
+    cores = share_out_cores()
     pin(set(cores.clients))
     print(machine.describe(), file=sys.stderr)
     try:
@@ -117,10 +117,10 @@ def _run(options: argparse.Namespace, cores: Cores) -> tuple[list[Outcome], list
             print(f"— {kind}", file=sys.stderr, flush=True)
             outcomes.append(_flood(fleet, flooder, kind, options.sockets, options.seconds))
             time.sleep(_RECOVERY_S)
-        return outcomes, _trouble(fleet.server.log())
+        return outcomes, trouble_in(fleet.server.log())
 
 
-def _trouble(log: list[str]) -> list[str]:
+def trouble_in(log: list[str]) -> list[str]:
     """What the server says of errors, without the times; of a traceback its last line."""
     signs = (" ERROR ", "never retrieved")
     lines = [line for line in log if any(sign in line for sign in signs) or _EXCEPTION.match(line)]
@@ -161,7 +161,7 @@ def _print_table(outcomes: list[Outcome]) -> None:
         )
 
 
-def _share_out_cores() -> Cores:
+def share_out_cores() -> Cores:
     """The first core that this process may use is the server's; another one is the load's."""
     if not machine.LINUX:
         return Cores(0, frozenset({0}))

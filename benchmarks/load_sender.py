@@ -124,7 +124,7 @@ class _SenderLoad:
         names = [f"bench-{number}" for number in range(count)]
         for number, name in enumerate(names):
             session = await signalling.send(self._client, self._url, self._identity, name)
-            await _connect(session.peer)
+            await connect(session.peer)
             self._streams.append(_Stream(number, session, session.peer.local.ssrc))
         start_s = time.monotonic()
         for stream in self._streams:
@@ -160,10 +160,10 @@ class _SenderLoad:
             await self._client.close()
 
 
-async def _connect(peer: LightPeer) -> None:
+async def connect(peer: LightPeer) -> None:
     """Until media can flow; from then on, whatever arrives is still answered."""
     loop = asyncio.get_running_loop()
-    loop.add_reader(peer.socket, _take_all, peer)
+    loop.add_reader(peer.socket, take_all, peer)
     deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S
     while not peer.ready:
         if time.monotonic() > deadline_s:
@@ -172,7 +172,7 @@ async def _connect(peer: LightPeer) -> None:
         peer.tick(time.monotonic())
 
 
-def _take_all(peer: LightPeer) -> None:
+def take_all(peer: LightPeer) -> None:
     try:
         while True:
             peer.take(peer.socket.recv(2048))

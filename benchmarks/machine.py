@@ -42,6 +42,11 @@ def threads(pid: int) -> float:
     return _status(pid, "Threads") if LINUX else float("nan")
 
 
+def descriptors(pid: int) -> int:
+    """Open files and sockets of that process; 0 outside Linux."""
+    return len(os.listdir(f"/proc/{pid}/fd")) if LINUX else 0
+
+
 def core_busy_s(core: int) -> float:
     """How long that core has worked for anybody, steal time of other virtual machines included; 0 outside Linux."""
     if not LINUX:

@@ -41,7 +41,7 @@ def open_client() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
-async def receive(client: aiohttp.ClientSession, url: str, identity: Identity, stream_id: str) -> Session:
+async def receive(client: aiohttp.ClientSession, url: str, identity: Identity, stream_id: str | None) -> Session:
     """Negotiate a receiver of that stream; `asked_ns` (CLOCK_REALTIME) is just before `start_receiving` left."""
     socket = await client.ws_connect(url, max_msg_size=0)
     try:
