@@ -32,6 +32,7 @@ from voice_streaming.config import WebrtcSettings
 from voice_streaming.messages import CandidateInit
 from voice_streaming.opus import OpusPacket
 from voice_streaming.peers import Peers, ReceiverPeer, SenderPeer
+from voice_streaming.peers.peer import Peer
 from voice_streaming.refusal import Refused
 from voice_streaming.relay import OpusTrack, VoiceRelay
 from voice_streaming.udp import SharedSocket
@@ -147,6 +148,10 @@ class Stage:
         await wait_until_connected(client.peer)
         await asyncio.wait_for(connected.wait(), 10)
         return peer, client
+
+    def forget(self, peer: Peer) -> None:
+        """The test closes it."""
+        self._open.remove(peer)
 
     async def close(self) -> None:
         await asyncio.gather(*(one.close() for one in self._open))
@@ -553,3 +558,20 @@ async def test_peers_share_a_certificate() -> None:
             offers.append(await peer.offer())
         prints = [[line for line in offer.splitlines() if "fingerprint" in line] for offer in offers]
         assert prints[0] == prints[1] != []
+
+
+@pytest.mark.parametrize("direction", ["receiver", "sender"])
+async def test_a_closed_peer_goes_at_once_without_the_collector(direction: str) -> None:
+    async with on_stage() as stage:
+        peer: Peer | None
+        peer, _ = await (stage.receiver() if direction == "receiver" else stage.sender())
+        parts = list(map(weakref.ref, (peer, peer._pc, peer._dtls, peer._ice)))
+        stage.forget(peer)
+        gc.collect()
+        gc.disable()
+        try:
+            await peer.close()
+            peer = None
+            await until(lambda: all(part() is None for part in parts), "nothing is left of the peer")
+        finally:
+            gc.enable()

@@ -160,7 +160,7 @@ class Playout:
         if self._offset is None:
             return self._anchor(block, block.timestamp - due)
         early = block.timestamp + self._offset - due - self._margin
-        if early > MOST_EARLY_SAMPLES or (self._is_silent and early > DEADBAND_SAMPLES):
+        if early > MOST_EARLY_SAMPLES or (self._is_silent and early > self._margin):
             return self._anchor(block, block.timestamp - due)
         pause = block.timestamp - self._end
         is_late = block.timestamp + self._offset < self.position

@@ -15,6 +15,9 @@ from pathlib import Path
 FILES_BESIDE_CONNECTIONS = 64
 """Listening sockets, media sockets, certificates, the log, and what Python has open itself."""
 
+FULL_COLLECTION_AFTER = 100
+"""Collections of the middle generation, some 7,000 new objects each, before a full one: ten times Python's own."""
+
 LAG_INTERVAL_S = 0.25
 LAG_WINDOW_S = 60.0
 
@@ -40,13 +43,14 @@ def raise_file_limit(needed: int) -> str | None:
 
 
 def settle_memory() -> None:
-    """To be called when all is loaded: the collector then never looks at what is there for good.
+    """To be called when all is loaded: the collector then never looks at that again, and seldom at all of the rest.
 
-    A full collection holds the event loop up for as long as it looks at everything, and modules alone are 50,000
-    objects.
+    A full collection holds all voices up for as long as it looks at everything: 0.2 s were measured with 400 receivers.
+    Peers leave nothing for it behind, so it may wait.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(700, 10, FULL_COLLECTION_AFTER)
 
 
 def process_figures() -> dict[str, int]:

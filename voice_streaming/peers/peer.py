@@ -74,23 +74,24 @@ class Peer:
         """Media that came before the keys: the other side has them first, and starts at once."""
         self._consent: Consent | None = None
         self._checks_consent = False
+        self._replaced: list[tuple[object, str]] = []
         servers = [RTCIceServer(urls=server.urls) for server in peers.settings.ice_servers]
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         replace(self._pc, "_RTCPeerConnection__certificates", [peers.certificate()])
         self._transceiver: RTCRtpTransceiver = self._pc.addTransceiver("audio", direction=direction)
         self._transceiver.setCodecPreferences(_OPUS)
         # Called by aiortc when keys are there; its own implementations start a queue, tasks and a decoder thread.
-        replace(self._transceiver.sender, "send", self._on_keys)
-        replace(self._transceiver.receiver, "receive", self._on_keys)
+        self._replace(self._transceiver.sender, "send", self._on_keys)
+        self._replace(self._transceiver.receiver, "receive", self._on_keys)
         self._dtls: RTCDtlsTransport = self._transceiver.receiver.transport
         self._dtls._srtp_profiles = SRTP_PROFILES
         self._ice: IceConnection = self._dtls.transport._connection
-        replace(self._ice, "gather_candidates", self._gather)
-        replace(self._ice, "check_complete", self._on_check_complete)
-        replace(self._ice, "query_consent", _no_consent_task)
+        self._replace(self._ice, "gather_candidates", self._gather)
+        self._replace(self._ice, "check_complete", self._on_check_complete)
+        self._replace(self._ice, "query_consent", _no_consent_task)
         self._cname = uuid.uuid4().hex
         # aiortc's monitor asks for ever, without a pause, if the connection was closed before the monitor began.
-        replace(self._ice, "get_event", self._next_ice_event)
+        self._replace(self._ice, "get_event", self._next_ice_event)
         self._pc.add_listener("connectionstatechange", self._on_connection_state)
 
     async def add_candidate(self, candidate: CandidateInit | None) -> None:
@@ -116,7 +117,22 @@ class Peer:
         if self._consent is not None:
             self._consent.forget()
         self._leave()
-        return self._pc.close()
+        return self._close()
+
+    def _replace(self, owner: object, name: str, value: object) -> None:
+        """`replace`, undone when the peer closes."""
+        replace(owner, name, value)
+        self._replaced.append((owner, name))
+
+    async def _close(self) -> None:
+        await self._pc.close()
+        # What ties the library's objects to us and to each other in circles. Cut, they go now; else they would wait for
+        # the collector to look at everything, which holds up all voices.
+        for emitter in (self._pc, self._dtls, self._dtls.transport, self._dtls.transport.iceGatherer):
+            emitter.remove_all_listeners()
+        self._ice._check_list.clear()
+        while self._replaced:
+            delattr(*self._replaced.pop())
 
     def attend(self, now_s: float) -> None:
         """What is due every ATTENTION_INTERVAL_S: a report each time, a consent check every other time."""

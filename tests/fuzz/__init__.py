@@ -1,0 +1,1 @@
+"""What a fuzzer may feed the handlers with, and the inputs that were worth keeping."""
