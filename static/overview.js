@@ -76,7 +76,6 @@ socket.on("audio_data", ({ stream_id, level }) => {
 	const card = cards.get(stream_id);
 	if (card) showLevel(card.querySelector(".meter"), level);
 });
-socket.on("stream_ended", ({ stream_id }) => receiver.chosen === stream_id && receiver.stop());
 socket.on("state", async () => {
 	if (socket.state !== "open") return;
 	const status = await fetch(socket.address("stream/status"));
