@@ -1,27 +1,22 @@
 """The pages as people use them, in Chromium, on the real daemon.
 
-Firefox, and what must be said in words that everyone can reach, have files of their own. What is heard is measured at
-a receiver: by the browser's account of what it plays, or from a recording.
+Firefox, what is refused, senders that are lost for a moment, and accessibility have files of their own. What is heard
+is measured at a receiver: by the browser's account of what it plays, or from a recording.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 from tests.support.audio import level_dbfs
-from tests.support.chromium import chromium
 from tests.support.pages import record_element
-from tests.support.server import RunningServer, running_server
+from tests.support.server import running_server
 from tests.support.voice_pages import (
     LOUD_DBFS,
     Visitors,
-    everyone_left,
     hears_silence,
     hears_sound,
     listen,
@@ -33,11 +28,6 @@ from tests.support.voice_pages import (
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
-INSECURE_NAME = "voice.example"
-"""A name that Chromium takes for this machine, and for one that it must not trust with the microphone."""
-TLS_PORT = 8443
-"""Where the page sends people who need HTTPS; nobody follows the link here."""
-
 WEBRTC_BLOCKED = """
 () => {
     const Peer = RTCPeerConnection;
@@ -48,41 +38,8 @@ WEBRTC_BLOCKED = """
     };
 }
 """
-# Of somebody who was listening when the page was closed: what it says once it is connected.
-TELLS_BY_ITSELF = """
-() => {
-    if (!location.host) return;
-    localStorage["voice.listening"] = "true";
-    const text = id => document.getElementById(id).textContent;
-    setInterval(() => {
-        if (peers.some(({connectionState}) => connectionState === "connected"))
-            console.log(`${text("state")}: ${text("problem")}`);
-    }, 100);
-}
-"""
-TAP_WANTED = "Tap once to hear: Your browser wants a tap before it plays sound."
 SPECTRUM = "Array.from(document.querySelectorAll('#spectrum i'), bar => +bar.style.getPropertyValue('--level'))"
 VOICE_IN_SPECTRUM = f"() => {{ const bars = {SPECTRUM}; return bars.length > 20 && Math.max(...bars) > 0.3; }}"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def daemon() -> AsyncIterator[RunningServer]:
-    async with running_server() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(speech_wav: Path) -> AsyncIterator[Browser]:
-    names = f"--host-resolver-rules=MAP {INSECURE_NAME} 127.0.0.1"
-    async with chromium(microphone=speech_wav, arguments=[names]) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def guests(browser: Browser, daemon: RunningServer) -> AsyncIterator[Visitors]:
-    async with visitors(browser, daemon) as coming:
-        yield coming
-    await everyone_left(daemon)
 
 
 async def tracks(page: Page) -> list[str]:
@@ -395,58 +352,16 @@ async def test_the_overview_keeps_itself_up_to_date(guests: Visitors) -> None:
     await expect(card).to_have_count(0)
 
 
+async def test_the_overview_of_a_server_that_is_away_does_not_say_that_nobody_talks(pages_browser: Browser) -> None:
+    async with running_server() as server, visitors(pages_browser, server) as guests:
+        page = await guests.page("/")
+        await expect(page.locator("#empty")).to_be_visible()
+        await server.stop()
+        await says(page, "^The server does not answer", "#server-problem")
+        await expect(page.locator("#empty")).to_be_hidden()
+
+
 async def test_addresses_for_players_are_the_audio_ports_and_play(guests: Visitors) -> None:
     overview = await guests.page("/")
     latest = guests.server.audio_url("/stream/latest.mp3")
     await says(overview, f"^{re.escape(latest)}$", "#latest")
-
-
-# Refusals
-
-
-async def test_over_plain_http_the_sender_page_explains_and_shows_the_way(guests: Visitors) -> None:
-    page = await guests.page("", url=f"http://{INSECURE_NAME}:{guests.server.port}/sender")
-    await says(page, "Browsers give the microphone only to secure pages", "#secure")
-    assert await page.is_disabled("#talk")
-    # The address needs `server.tls`, which this daemon has not; the next test has it.
-    assert await page.get_attribute("#secure-link", "href") is None
-
-
-async def test_over_plain_http_the_link_leads_to_https_on_the_same_host(browser: Browser, tmp_path: Path) -> None:
-    settings = {"tls": "auto", "tls_port": TLS_PORT, "data_dir": str(tmp_path)}
-    async with running_server({"server": settings}) as server, visitors(browser, server) as guests:
-        page = await guests.page("", url=f"http://{INSECURE_NAME}:{server.port}/sender")
-        link = page.locator("#secure-link")
-        await expect(link).to_have_attribute("href", f"https://{INSECURE_NAME}:{TLS_PORT}/sender")
-        await expect(page.locator("#secure-help a")).to_have_attribute("href", "certificate")
-
-
-async def test_a_full_server_is_said_and_tried_again(browser: Browser) -> None:
-    async with running_server({"server": {"max_connections": 1}}) as server, visitors(browser, server) as guests:
-        first = await guests.page("/")
-        await says(first, "^Connected$", "#connection")
-        second = await guests.page("/receiver")
-        await says(second, "^The server is full", "#server-problem")
-        await first.close()
-        await says(second, "^Connected$", "#connection")
-        assert await second.is_hidden("#server-problem")
-
-
-async def test_what_a_strict_browser_refuses_is_asked_for(speech_wav: Path, guests: Visitors) -> None:
-    """Sound before a press, and the microphone."""
-    sender = await guests.page("/sender")
-    await talk(sender, "kitchen")
-    async with (
-        chromium(microphone=speech_wav, grant_microphone=False, autoplay=False) as strict,
-        visitors(strict, guests.server) as strangers,
-    ):
-        # Not by `says`, as what Playwright evaluates counts as a press.
-        receiver = await strangers.page("/receiver", scripts=[TELLS_BY_ITSELF], wait_for=TAP_WANTED)
-        await receiver.click("#listen")
-        await says(receiver, "^You hear “kitchen”$")
-        await hears_sound(receiver)
-
-        page = await strangers.page("/sender")
-        await press(page, "#talk")
-        await says(page, "^The microphone is blocked. Allow it", "#problem")
-        await says(page, "^Off")

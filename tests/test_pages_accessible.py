@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Page, expect
 
-from tests.support.chromium import chromium
-from tests.support.server import RunningServer, running_server
-from tests.support.voice_pages import Visitors, everyone_left, listen, press, says, talk, visitors
+from tests.support.voice_pages import Visitors, listen, press, says, talk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
 SERIOUS = {"serious", "critical"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def daemon() -> AsyncIterator[RunningServer]:
-    async with running_server() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(speech_wav: Path) -> AsyncIterator[Browser]:
-    async with chromium(microphone=speech_wav) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def guests(browser: Browser, daemon: RunningServer) -> AsyncIterator[Visitors]:
-    async with visitors(browser, daemon) as coming:
-        yield coming
-    await everyone_left(daemon)
 
 
 async def assert_accessible(page: Page) -> None:
@@ -142,8 +119,7 @@ async def test_axe_finds_nothing_serious(
 async def test_axe_would_find_something(guests: Visitors) -> None:
     page = await sender_off(guests)
     await page.evaluate("document.querySelector('#state').style.color = 'silver'")
-    await page.evaluate("document.querySelector('label[for=name]').remove()")
-    with pytest.raises(AssertionError, match=r"color-contrast.*label"):
+    with pytest.raises(AssertionError, match="color-contrast"):
         await assert_accessible(page)
 
 

@@ -16,6 +16,9 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 from tests.support.pages import ScriptedPage
 from tests.support.server import RunningServer
 
+INSECURE_NAME = "voice.example"
+"""A name that the browser of the page tests takes for this machine, and for one that it must not trust with the
+microphone over plain HTTP."""
 LOUD_DBFS = -45
 """The speech on a receiver is some 20 dB louder, the silence of a muted microphone far below."""
 
