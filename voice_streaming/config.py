@@ -147,7 +147,7 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """48,000 is what Opus has and needs no resampler; 44,100 is what every player takes."""
     channels: Literal[1, 2] = 2
     """2 is stereo."""
-    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 130
+    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 180
     """How much is written to a listener at once, rounded to whole MP3 frames."""
     burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
     """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
