@@ -183,7 +183,6 @@ class VoiceStreamingServer:
             **self.audio_server.figures(),
             **self._lag.figures(),
             **process_figures(),
-            "tasks": len(asyncio.all_tasks()),
             **self.gate.figures(),
         }
 

@@ -160,8 +160,11 @@ class Fleet:
         return used_s
 
     @contextlib.contextmanager
-    def window(self) -> Iterator["Window"]:
-        """Measure what happens inside of the `with`; afterwards the window holds its `measurement`."""
+    def window(self, stragglers_s: float = _STRAGGLERS_S) -> Iterator["Window"]:
+        """Measure what happens inside of the `with`; afterwards the window holds its `measurement`.
+
+        What is still under way at its end gets `stragglers_s` to arrive.
+        """
         window = Window()
         self._ask_receivers([OpenWindow() for _ in self._processes], 30)
         first: SenderReading = self._sender.ask(ReadSender())
@@ -169,7 +172,7 @@ class Fleet:
         yield window
         after, end_ns = self.server.read(), time.time_ns()
         last: SenderReading = self._sender.ask(ReadSender())
-        time.sleep(_STRAGGLERS_S)
+        time.sleep(stragglers_s)
         bounds = list(zip(first.next_numbers, last.next_numbers, strict=True))
         closing = CloseWindow(bounds, (begin_ns, end_ns))
         readings: list[WindowReading] = self._ask_receivers([closing] * len(self._processes), 60)

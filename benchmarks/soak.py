@@ -36,11 +36,20 @@ _LIMITS = {"connections_per_address": 1000}
 # All that the crowd left must be gone by then: the grace of a stream (10 s), a peer that never connects (30 s), the
 # consent of one that vanished (30 s), an encoder without listeners (10 s).
 _SETTLE_S = 75.0
+# Beyond these, a neighbour is measured.
+_LATE_TICK_MS = 100.0
+_FOREIGN_SHARE = 0.3
+# However late: a packet that arrives is not lost, and the column of latencies tells the rest.
+_STRAGGLERS_S = 3.0
 
 
 @dataclass
 class Minute:
-    """What the server was like at its end, and what the well-behaved got in it."""
+    """What the server was like at its end, and what the well-behaved got in it.
+
+    `doubtful`: packets that the load itself could not take or send. `server_drops`: datagrams of anybody that came when
+    the server's buffers were full. `is_quiet`: nothing else on the machine kept the server or the load from working.
+    """
 
     at_s: float
     resident_mb: float
@@ -55,6 +64,8 @@ class Minute:
     lost: int
     doubtful: int
     latency_p99_ms: float
+    server_drops: int
+    is_quiet: bool
 
 
 def main() -> int:
@@ -117,7 +128,7 @@ class Soak:
         self.trouble = trouble_in(fleet.server.log())
 
     def _watch(self, seconds: float, begun_s: float) -> Minute:
-        with self._fleet.window() as window:
+        with self._fleet.window(_STRAGGLERS_S) as window:
             time.sleep(seconds)
         figures = _figures(self._fleet.server.url)
         measured = window.measurement
@@ -135,6 +146,8 @@ class Soak:
             lost=measured.lost,
             doubtful=measured.client_drops + measured.refused * (_RECEIVERS // _STREAMS),
             latency_p99_ms=measured.latency_ms(99),
+            server_drops=measured.server_drops,
+            is_quiet=measured.late_tick_max_ms < _LATE_TICK_MS and measured.foreign_share < _FOREIGN_SHARE,
         )
         self.minutes.append(minute)
         self._say(
@@ -166,7 +179,8 @@ class Soak:
             f"the crowd: {acts}",
             f"left of it: {left}",
             f"memory: {self.growth_mb_per_hour():+.1f} MB per hour",
-            f"lost by the well-behaved: {self.lost} of {sum(minute.expected for minute in self.minutes)} packets",
+            f"lost by the well-behaved: {self.lost} of {sum(minute.expected for minute in self.minutes)} packets"
+            + ("" if all(minute.is_quiet for minute in self.minutes) else " (other programs kept the machine busy)"),
             f"errors in the log: {len(self.trouble)}",
             *(f"  {count} × {line}" for line, count in Counter(self.trouble).most_common(10)),
         ]
