@@ -13,12 +13,14 @@ import http.client
 import json
 import os
 import re
+import signal
 import statistics
 import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from types import FrameType
 
 import machine
 from fleet import Cores, Fleet
@@ -86,6 +88,7 @@ class HealthWatch:
 
 def main() -> int:
     options = _parse_options()
+    signal.signal(signal.SIGTERM, end_on_signal)
     raise_open_files_limit()
     cores = share_out_cores()
     pin(set(cores.clients))
@@ -167,6 +170,11 @@ def share_out_cores() -> Cores:
         return Cores(0, frozenset({0}))
     first, *others = sorted(os.sched_getaffinity(0))
     return Cores(first, frozenset(others[:1] or [first]))
+
+
+def end_on_signal(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends the run as Ctrl-C does: every process that it started is ended first."""
+    raise KeyboardInterrupt
 
 
 def _parse_options() -> argparse.Namespace:

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import secrets
+import signal
 import sys
 import time
 import urllib.request
@@ -24,7 +25,7 @@ from typing import Any
 import machine
 import numpy as np
 from fleet import Fleet
-from flood import share_out_cores, trouble_in
+from flood import end_on_signal, share_out_cores, trouble_in
 from load_crowd import LetLoose, run_crowd
 from load_process import LoadError, LoadProcess, pin, raise_open_files_limit
 from rounds import SERVER
@@ -70,6 +71,7 @@ class Minute:
 
 def main() -> int:
     options = _parse_options()
+    signal.signal(signal.SIGTERM, end_on_signal)
     raise_open_files_limit()
     cores = share_out_cores()
     pin(set(cores.clients))
