@@ -47,7 +47,7 @@ def _run(name: str, runs: int, keep: bool) -> int:
         for kept in sorted((CORPUS / name).glob("*")):
             _store(found, kept.read_bytes())
         size = _MAX_INPUT_BYTES.get(name, _MAX_DATAGRAM_BYTES)
-        code = _child(name, [f"-runs={runs}", f"-max_len={size}", "-timeout=60", "-print_final_stats=1", str(found)])
+        code = _child(name, [f"-runs={runs}", f"-max_len={size}", "-timeout=1200", "-print_final_stats=1", str(found)])
         if code == 0 and keep:
             # The fuzzer has put the smallest input that reaches something there, for each thing that it reached.
             inputs = sorted((path.read_bytes() for path in found.iterdir()), key=len)
