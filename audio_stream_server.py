@@ -19,7 +19,7 @@ from voice_streaming.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printab
 from voice_streaming.listeners import Listener
 from voice_streaming.mp3 import Mp3Counters
 from voice_streaming.opus import CLOCK_RATE_HZ
-from voice_streaming.registry import Stream
+from voice_streaming.registry import Stream, live_streams
 from voice_streaming.relay import VoiceRelay
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class AudioStreamServer:
 
     async def status(self, request: web.Request) -> web.Response:
         grant = self._grant(request)
-        live = [stream for stream in self._streams.values() if stream.is_live and grant.covers(stream.id)]
+        live = live_streams(self._streams, grant)
         return web.json_response(
             {
                 "active_streams": [stream.id for stream in live],

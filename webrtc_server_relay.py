@@ -29,7 +29,7 @@ from voice_streaming.outbox import Outbox
 from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
 from voice_streaming.process import LoopLag, process_figures, settle_memory
 from voice_streaming.refusal import Refused
-from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState
+from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState, live_streams
 from voice_streaming.relay import FirstPacket, VoiceRelay
 from voice_streaming.site import Site
 from voice_streaming.startup import OpenPorts, log_addresses, renew_certificates
@@ -238,7 +238,7 @@ class VoiceStreamingServer:
             self._drop(client, "server failed")
 
     async def send_available_streams(self, client: Client, message: messages.GetAvailableStreams | None = None) -> None:
-        live = [stream for stream in self.active_streams.values() if stream.is_live and client.grant.covers(stream.id)]
+        live = live_streams(self.active_streams, client.grant)
         details = [stream.details() for stream in live]
         client.ws.send(messages.AvailableStreams([stream.id for stream in live], details).text)
 

@@ -26,7 +26,7 @@ WIDTHS = (320, 768, 1440)
 HEIGHTS = {320: 640, 768: 1024, 1440: 900}
 COLOURS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
-CONNECTING_MS = 1_000
+CONNECTING_MS = 3_000
 """Much longer than WebRTC needs on one machine."""
 INSECURE_NAME = "voice.example"
 """A name that Chromium takes for this machine, and for one that it cannot trust with the microphone over plain HTTP."""
@@ -145,9 +145,9 @@ async def pictures_of_refusals(gallery: Gallery, strict: Browser) -> None:
     """What a browser forbids: sound before a press, and the microphone."""
     # First, as Chromium counts a press on one page for others of the same server.
     async with gallery.page("/receiver", browser=strict, listened=True) as page:
-        await state(page, "Tap once to hear")
-        # The page tries again once it is connected, and Chromium takes a picture for a press.
+        # The page tries again once it is connected, and Playwright's questions count as a press by then.
         await page.wait_for_timeout(CONNECTING_MS)
+        await state(page, "Tap once to hear")
         await gallery.take(page, "receiver-blocked")
     async with gallery.page("/sender", browser=strict) as page:
         await page.focus("#talk")

@@ -67,8 +67,8 @@ function draw() {
 		set(".listen", { idle: "Listen", blocked: "Tap to hear" }[state] ?? "Stop");
 		set(".said", said[state] ?? problemText(receiver.problem));
 	}
-	byId("empty").hidden = streams.length > 0;
-	show("state", streams.length ? `Live: ${streams.map(({ name }) => name).join(", ")}` : "Nobody is live");
+	byId("empty").hidden = streams.length > 0 || socket.state !== "open";
+	show("state", streams.map(({ name }) => `Live: ${name}`).join(", "));
 }
 socket.on("streams", draw);
 receiver.on("state", draw);
@@ -76,8 +76,8 @@ socket.on("audio_data", ({ stream_id, level }) => {
 	const card = cards.get(stream_id);
 	if (card) showLevel(card.querySelector(".meter"), level);
 });
-socket.on("stream_ended", ({ stream_id }) => receiver.chosen === stream_id && receiver.stop());
 socket.on("state", async () => {
+	draw();
 	if (socket.state !== "open") return;
 	const status = await fetch(socket.address("stream/status"));
 	audioPort = status.ok ? (await status.json()).audio_port : 0;

@@ -13,11 +13,11 @@ const button = byId("listen");
 const choice = byId("choice");
 const volume = byId("volume");
 const awake = byId("awake");
-/** Said before "Waiting": why nothing plays any more. */
-let ending = "";
+/** The stream that was heard last. */
+let last = null;
 
 button.onclick = () => {
-	ending = "";
+	last = null;
 	if (receiver.state === "blocked") return receiver.unblock();
 	if (receiver.state === "idle") receiver.listen(choice.value || null);
 	else receiver.stop();
@@ -26,9 +26,10 @@ button.onclick = () => {
 
 function describe() {
 	const { state, problem, route, chosen } = receiver;
+	const ended = last && (chosen ?? last) === last;
 	const words = {
 		idle: "Off",
-		waiting: `${ending}Waiting for ${chosen ? `“${chosen}”` : "the next voice"}…`,
+		waiting: `${ended ? "The voice ended. " : ""}Waiting for ${chosen ? `“${chosen}”` : "the next voice"}…`,
 		joining: "Joining…",
 		playing: heard(receiver),
 		blocked: "Tap once to hear",
@@ -99,7 +100,7 @@ async function showDelay() {
 setInterval(showDelay, 2000);
 
 receiver.on("state", () => {
-	if (receiver.state === "playing") ending = "The voice ended. ";
+	if (receiver.state === "playing") last = receiver.streamId;
 	describe();
 	watch();
 	showDelay();
@@ -129,7 +130,6 @@ function listStreams() {
 	choice.value = wanted;
 }
 choice.onchange = () => {
-	ending = "";
 	wanted = choice.value;
 	remember("stream", wanted);
 	if (receiver.state !== "idle") receiver.listen(wanted || null);

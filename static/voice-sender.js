@@ -175,9 +175,14 @@ export class VoiceSender extends Machine {
 	}
 }
 
-async function openMicrophone(audio) {
+/** Chromium heeds an exact wish only. */
+async function openMicrophone({ deviceId, ...audio }) {
 	if (!navigator.mediaDevices) throw new DOMException("not a secure page", "SecurityError");
-	return navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...audio } });
+	const open = (wish) => navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...audio, ...wish } });
+	return open(deviceId && { deviceId: { exact: deviceId } }).catch((error) => {
+		if (error.name !== "OverconstrainedError") throw error;
+		return open(); // it is gone
+	});
 }
 
 const release = (media) => media?.getTracks().forEach((track) => track.stop());

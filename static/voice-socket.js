@@ -162,7 +162,7 @@ export class VoiceSocket extends Machine {
 		}
 		if (type === "available_streams") {
 			const streams = message.details ?? message.streams.map((id) => ({ stream_id: id, name: id }));
-			this.#setStreams([...streams].sort((a, b) => a.started_at - b.started_at));
+			this.#setStreams(streams); // the server lists the oldest first
 		} else if (type === "stream_available" || type === "stream_ended") {
 			const others = this.streams.filter((stream) => stream.stream_id !== stream_id);
 			if (type === "stream_available") others.push({ stream_id, name, started_at: Date.now() / 1000 });

@@ -20,7 +20,7 @@ function draw() {
 	if (live === undefined) words = ["The server does not answer", "Is it running? Trying again."];
 	show("state", words[0]);
 	show("hint", words[1]);
-	show("start-label", pressed ? "Stop" : "Start");
+	show("start", pressed ? "Stop" : "Start");
 	byId("start").dataset.state = pressed && !live ? "waiting" : "idle";
 }
 

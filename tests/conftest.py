@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from hypothesis import settings
+from playwright.async_api import Browser
 
 from tests.support.audio import Samples, write_wav
 from tests.support.browsers import BROWSERS, BrowserPage, browser_page
+from tests.support.chromium import chromium
 from tests.support.server import RunningServer, running_server
 from tests.support.speech import synthesise
+from tests.support.voice_pages import INSECURE_NAME, Visitors, everyone_left, visitors
 
 # A busy machine makes no difference to what is tested.
 settings.register_profile("relay", deadline=None)
@@ -46,3 +50,28 @@ async def speaking_page(request: pytest.FixtureRequest, speech_wav: Path) -> Asy
     """An empty page in each of the browsers, with the speech as its microphone."""
     async with browser_page(request.param, microphone=speech_wav) as page:
         yield page
+
+
+# For tests of pages: a module shares a daemon and a browser. They need `pytest.mark.asyncio(loop_scope="module")`.
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pages_daemon() -> AsyncIterator[RunningServer]:
+    async with running_server() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pages_browser(speech_wav: Path) -> AsyncIterator[Browser]:
+    """A Chromium with the speech as its microphone, which takes `INSECURE_NAME` for this machine."""
+    names = f"--host-resolver-rules=MAP {INSECURE_NAME} 127.0.0.1"
+    async with chromium(microphone=speech_wav, arguments=[names]) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def guests(pages_browser: Browser, pages_daemon: RunningServer) -> AsyncIterator[Visitors]:
+    """Visitors of the daemon's pages; afterwards nobody is there."""
+    async with visitors(pages_browser, pages_daemon) as coming:
+        yield coming
+    await everyone_left(pages_daemon)

@@ -147,13 +147,14 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """48,000 is what Opus has and needs no resampler; 44,100 is what every player takes."""
     channels: Literal[1, 2] = 2
     """2 is stereo."""
-    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 130
+    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 180
     """How much is written to a listener at once, rounded to whole MP3 frames."""
     burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
     """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
     jitter_ms: Annotated[int, Meta(ge=0, le=1000)] = 40
     """How much later than usual a packet may come and still be heard; adds that much delay."""
     max_listeners: Count = 3000
+    """Players of the MP3; one more is refused with 503."""
     max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     """Seconds of audio that a listener may leave unread before it is disconnected."""
     encoder_linger_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
@@ -180,6 +181,7 @@ class AccessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     allowed_origins: tuple[Annotated[str, Meta(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)$")], ...] = ()
     """Web pages, such as `https://home.example:8123`, that may use the server beside its own; `*` is any."""
     tokens: tuple[TokenSettings, ...] = ()
+    """Who may talk or listen; none given: everybody on the network. See SECURITY.md."""
     token_secret: str = ""
     """What tokens are signed with, at least 32 characters (RFC 7518 section 3.2). `webrtc_server_relay.py token` makes
     such tokens. A new secret makes all of them void."""
@@ -206,6 +208,7 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_negotiations: Count = 100
     """Offers and answers that are worked on or wait for it."""
     max_streams: Count = 100
+    """Streams at the same time."""
     max_receivers: Count = 1000
     """WebRTC receivers of all streams together."""
     request_timeout_s: Seconds = 20.0

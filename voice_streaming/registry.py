@@ -159,7 +159,12 @@ class Stream:
         return self.state is StreamState.ACTIVE
 
 
+def live_streams(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> list[Stream]:
+    """The live streams that the grant covers, in the order in which they started, whatever the wall clock said."""
+    live = (stream for stream in streams.values() if stream.is_live and grant.covers(stream.id))
+    return sorted(live, key=lambda stream: stream.started_s)
+
+
 def newest(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> Stream | None:
     """The live stream that started last, of those that the grant covers, or None."""
-    live = (stream for stream in streams.values() if stream.is_live and grant.covers(stream.id))
-    return max(live, key=lambda stream: stream.started_s, default=None)
+    return next(reversed(live_streams(streams, grant)), None)

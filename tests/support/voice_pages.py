@@ -5,15 +5,20 @@ The functions take pages of both browsers, unless their argument is a Playwright
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page
+import aiohttp
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, WebSocketRoute
 
 from tests.support.pages import ScriptedPage
 from tests.support.server import RunningServer
 
+INSECURE_NAME = "voice.example"
+"""A name that the browser of the page tests takes for this machine, and for one that it must not trust with the
+microphone over plain HTTP."""
 LOUD_DBFS = -45
 """The speech on a receiver is some 20 dB louder, the silence of a muted microphone far below."""
 
@@ -123,16 +128,33 @@ class Visitors:
         self._browser = browser
         self._contexts: list[BrowserContext] = []
 
-    async def page(self, path: str, *, scripts: Sequence[str] = (), url: str | None = None, **options: Any) -> Page:
-        """A watched page of the server; `scripts` are functions that run before it, `options` are the profile's."""
-        context = await self._browser.new_context(**options)
+    async def page(
+        self,
+        path: str,
+        *,
+        url: str | None = None,
+        scripts: Sequence[str] = (),
+        sockets: Callable[[WebSocketRoute], None] | None = None,
+        wait_for: str = "",
+    ) -> Page:
+        """A watched page of the server, or of a `url`.
+
+        `scripts` are functions that run before those of the page; `sockets` stands between it and the server;
+        `wait_for` is what the page must log before it is touched.
+        """
+        context = await self._browser.new_context()
         self._contexts.append(context)
+        if sockets is not None:
+            await context.route_web_socket(re.compile("/ws$"), sockets)
         for script in (WATCH, *scripts):
             await context.add_init_script(f"({script})()")
         page = await context.new_page()
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        await page.goto(url or self.server.url(path))
+        async with AsyncExitStack() as stack:
+            if wait_for:
+                await stack.enter_async_context(page.expect_console_message(lambda message: message.text == wait_for))
+            await page.goto(url or self.server.url(path))
         return page
 
     async def leave(self) -> None:
@@ -156,4 +178,15 @@ async def visitors(browser: Browser, server: RunningServer) -> AsyncIterator[Vis
         yield guests
     finally:
         await guests.leave()
-    assert guests.complaints == []
+    assert not guests.complaints, guests.complaints
+
+
+async def everyone_left(server: RunningServer) -> None:
+    """Wait until the server has no stream and no client any more."""
+    async with asyncio.timeout(20), aiohttp.ClientSession() as http:
+        while True:
+            async with http.get(server.url("/health")) as response:
+                health = await response.json()
+            if health["active_streams"] == health["connected_clients"] == 0:
+                return
+            await asyncio.sleep(0.05)

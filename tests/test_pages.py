@@ -1,0 +1,367 @@
+"""The pages as people use them, in Chromium, on the real daemon.
+
+Firefox, what is refused, senders that are lost for a moment, and accessibility have files of their own. What is heard
+is measured at a receiver: by the browser's account of what it plays, or from a recording.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import Browser, Page, WebSocketRoute, expect
+
+from tests.support.audio import level_dbfs
+from tests.support.pages import record_element
+from tests.support.server import running_server
+from tests.support.voice_pages import (
+    LOUD_DBFS,
+    Visitors,
+    hears_silence,
+    hears_sound,
+    listen,
+    press,
+    says,
+    talk,
+    visitors,
+)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
+
+WEBRTC_BLOCKED = """
+() => {
+    const Peer = RTCPeerConnection;
+    window.RTCPeerConnection = class extends Peer {
+        constructor(configuration) {
+            super({...configuration, iceTransportPolicy: "relay"});
+        }
+    };
+}
+"""
+SPECTRUM = "Array.from(document.querySelectorAll('#spectrum i'), bar => +bar.style.getPropertyValue('--level'))"
+VOICE_IN_SPECTRUM = f"() => {{ const bars = {SPECTRUM}; return bars.length > 20 && Math.max(...bars) > 0.3; }}"
+
+
+async def tracks(page: Page) -> list[str]:
+    """The state of each microphone that the page has opened; "ended" is released."""
+    states: list[str] = await page.evaluate("microphones.map(({track}) => track.readyState)")
+    return states
+
+
+async def stop_time(page: Page) -> None:
+    """From now on no press of the mouse or a key is a long one, but for `page.clock.run_for`."""
+    await page.clock.install()
+    await page.clock.pause_at(await page.evaluate("Date.now() + 100"))
+
+
+async def shows(page: Page, text: str, selector: str = "#state") -> None:
+    """Wait until an element's text begins so; also while time stands still."""
+    await expect(page.locator(selector)).to_have_text(re.compile(f"^{re.escape(text)}"), timeout=20_000)
+
+
+# Talking
+
+
+async def test_one_press_talks_and_the_next_one_stops(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    await shows(page, "Off – nobody hears you")
+    await stop_time(page)
+    await page.click("#talk")
+    await shows(page, "Live as")
+    await shows(page, "Stop", "#talk-label")
+    assert await tracks(page) == ["live"]
+    await page.clock.run_for(5_000)
+    await shows(page, "00:00:05 · nobody listens yet", "#facts")
+    assert await page.evaluate("Number(document.querySelector('#meter').ariaValueNow) > 20")
+    await page.click("#talk")
+    await shows(page, "Off")
+    assert await tracks(page) == ["ended"]
+    await expect(page.locator("#on-air")).to_be_hidden()
+
+
+async def test_holding_the_button_talks_while_it_lasts(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    await page.hover("#talk")
+    await stop_time(page)
+    await page.mouse.down()
+    await shows(page, "Live as")
+    await page.clock.run_for(500)
+    await page.mouse.up()
+    await shows(page, "Off")
+    assert await tracks(page) == ["ended"]
+
+
+async def test_the_space_bar_does_both(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    await stop_time(page)
+    await page.keyboard.press("Space")
+    await shows(page, "Live as")
+    await page.keyboard.press("Space")
+    await shows(page, "Off")
+    await page.keyboard.down("Space")
+    await shows(page, "Live as")
+    await page.clock.run_for(500)
+    await page.keyboard.up("Space")
+    await shows(page, "Off")
+    await page.focus("#name")
+    await page.keyboard.type("living room")
+    await shows(page, "Off")
+    assert await page.input_value("#name") == "living room"
+
+
+async def test_leaving_the_page_ends_the_stream_at_once(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    receiver = await guests.page("/receiver")
+    await talk(page, "kitchen")
+    await listen(receiver, "kitchen")
+    await page.goto("about:blank")
+    await says(receiver, "^The voice ended")
+    await page.go_back()
+    await says(page, "^Off")
+    assert "sender left" in "".join(guests.server.log[-1:])
+
+
+async def test_mute_sends_silence(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    receiver = await guests.page("/receiver")
+    await talk(page, "kitchen")
+    await listen(receiver, "kitchen")
+    await hears_sound(receiver)
+    await page.click("#mute")
+    await says(page, "^Muted")
+    await hears_silence(receiver)
+    await page.click("#mute")
+    await says(page, "^Live as")
+    await hears_sound(receiver)
+
+
+async def test_microphone_and_processing_change_while_live(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    receiver = await guests.page("/receiver")
+    await talk(page, "kitchen")
+    await listen(receiver, "kitchen")
+    labels = await page.locator("#deviceId option").all_text_contents()
+    assert labels[0] == "Default microphone"
+    assert len(labels) > 2
+
+    await page.select_option("#deviceId", index=2)
+    await page.wait_for_function("() => microphones.length === 2 && microphones[0].track.readyState === 'ended'")
+    chosen = await page.evaluate("microphones[1].track.getSettings().deviceId")
+    assert chosen == await page.input_value("#deviceId")
+    await hears_sound(receiver)
+
+    await page.click("#noiseSuppression")
+    await page.wait_for_function("() => microphones.length === 3 && microphones[1].track.readyState === 'ended'")
+    wanted = await page.evaluate("microphones[2].wanted")
+    assert wanted == {
+        "channelCount": 1,
+        "echoCancellation": True,
+        "noiseSuppression": False,
+        "autoGainControl": True,
+        "deviceId": {"exact": chosen},
+    }
+    await hears_sound(receiver)
+    assert await page.evaluate("peers.length") == 1
+    assert await receiver.evaluate("peers.length") == 1
+
+    await page.reload()
+    assert not await page.is_checked("#noiseSuppression")
+    assert await page.is_checked("#echoCancellation")
+    await talk(page, "kitchen")
+    assert await page.evaluate("microphones[0].track.getSettings().deviceId") == chosen
+    assert await page.input_value("#deviceId") == chosen
+
+
+async def test_the_name_is_remembered_and_checked(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    await page.fill("#name", "kitchen/sink")
+    await press(page, "#talk")
+    await says(page, "^Off")
+    assert await page.evaluate("document.querySelector('#name').matches(':invalid')")
+    await page.fill("#name", "Küche 2")
+    await page.press("#name", "Tab")
+    await page.reload()
+    assert await page.input_value("#name") == "Küche 2"
+    await press(page, "#talk")
+    await says(page, "^Live as “Küche 2”$")
+
+
+async def test_who_takes_a_name_over_is_live_and_the_other_one_is_told(guests: Visitors) -> None:
+    first, second = await guests.page("/sender"), await guests.page("/sender")
+    receiver = await guests.page("/receiver")
+    await talk(first, "kitchen")
+    await listen(receiver, "kitchen")
+    await talk(second, "kitchen")
+    await says(first, "^Off")
+    await says(first, "Somebody else talks under this name now", "#problem")
+    assert await tracks(first) == ["ended"]
+    await hears_sound(receiver)
+    await says(second, "1 receiver$", "#facts")
+    assert await receiver.evaluate("peers.length") == 1
+
+
+# Listening
+
+
+async def test_the_newest_voice_plays_and_a_chosen_one_stays(guests: Visitors) -> None:
+    attic, kitchen = await guests.page("/sender"), await guests.page("/sender")
+    receiver = await guests.page("/receiver")
+    await press(receiver, "#listen")
+    await says(receiver, "^Waiting for the next voice…$")
+    await talk(attic, "attic")
+    await says(receiver, "^You hear “attic”$")
+    await talk(kitchen, "kitchen")
+    await says(receiver, "^You hear “kitchen”$")
+    await hears_sound(receiver)
+    await press(kitchen, "#talk")
+    await says(receiver, "^You hear “attic”$")
+
+    await receiver.select_option("#choice", "attic")
+    await talk(kitchen, "kitchen")
+    await says(receiver, "kitchen", "#choice")
+    await press(attic, "#talk")
+    await says(receiver, "^The voice ended. Waiting for “attic”…$")
+    await talk(attic, "attic")
+    await says(receiver, "^You hear “attic”$")
+    await hears_sound(receiver)
+    await receiver.select_option("#choice", "kitchen")
+    await says(receiver, "^You hear “kitchen”$")
+    await hears_sound(receiver)
+
+
+async def test_the_servers_picture_of_the_voice_is_drawn(guests: Visitors) -> None:
+    pictures: list[str] = []
+
+    def watch(socket: WebSocketRoute) -> None:
+        there = socket.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            pictures.append(str(message))
+            socket.send(message)
+
+        there.on_message(pass_on)
+
+    sender = await guests.page("/sender")
+    await talk(sender, "kitchen")
+    receiver = await guests.page("/receiver", sockets=watch)
+    await listen(receiver, "kitchen")
+    await receiver.wait_for_function(VOICE_IN_SPECTRUM)
+    assert any('"audio_data"' in message for message in pictures)
+    await says(receiver, r"^\d+ ms behind the server, measured$", "#delay")
+    await press(receiver, "#listen")
+    await says(receiver, "^Off$")
+    assert await receiver.is_hidden("#spectrum")
+
+
+async def test_without_the_servers_picture_the_browser_makes_its_own(guests: Visitors) -> None:
+    def keep_pictures(socket: WebSocketRoute) -> None:
+        there = socket.connect_to_server()
+        there.on_message(lambda message: None if '"audio_data"' in str(message) else socket.send(message))
+
+    sender = await guests.page("/sender")
+    await talk(sender, "kitchen")
+    receiver = await guests.page("/receiver", sockets=keep_pictures)
+    await listen(receiver, "kitchen")
+    await receiver.wait_for_function(VOICE_IN_SPECTRUM)
+
+
+async def test_where_webrtc_is_blocked_the_mp3_plays_and_the_page_says_so(guests: Visitors) -> None:
+    sender = await guests.page("/sender")
+    await talk(sender, "kitchen")
+    receiver = await guests.page("/receiver", scripts=[WEBRTC_BLOCKED])
+    await listen(receiver, "kitchen")
+    await says(receiver, "WebRTC does not get through here: this is the MP3 stream", "#route")
+    await says(receiver, r"\d s in this browser’s buffer, measured", "#delay")
+    await receiver.evaluate("player.id = 'player'; document.body.append(player)")
+    assert level_dbfs(await record_element(receiver, "#player", seconds=2)) > LOUD_DBFS
+    await says(sender, "1 MP3 listener", "#facts")
+    await press(sender, "#talk")
+    await says(receiver, "^The voice ended")
+    await talk(sender, "attic")
+    await says(receiver, "^You hear “attic”$")
+
+
+async def test_the_volume_is_the_players_and_is_remembered(guests: Visitors) -> None:
+    sender = await guests.page("/sender")
+    await talk(sender, "kitchen")
+    receiver = await guests.page("/receiver")
+    await receiver.fill("#volume", "30")
+    await listen(receiver, "kitchen")
+    assert await receiver.evaluate("player.volume") == pytest.approx(0.3)
+    await receiver.reload()
+    assert await receiver.input_value("#volume") == "30"
+    # It was listening before, and goes on by itself.
+    await says(receiver, "^You hear “kitchen”$")
+
+
+async def test_the_player_page_waits_plays_and_waits_again(guests: Visitors) -> None:
+    player = await guests.page("", url=guests.server.audio_url("/stream/latest.mp3"))
+    await says(player, "^Nobody is talking yet$")
+    await player.click("#start")
+    await says(player, "^Nobody is talking now$")
+    sender = await guests.page("/sender")
+    await talk(sender, "kitchen")
+    await says(player, "^You hear the live voice$")
+    await player.evaluate("player.id = 'player'; document.body.append(player)")
+    await says(sender, "1 MP3 listener", "#facts")
+    assert level_dbfs(await record_element(player, "#player", seconds=2)) > LOUD_DBFS
+    await press(sender, "#talk")
+    await says(player, "^Nobody is talking now$")
+    await player.click("#start")
+    await says(player, "^Nobody is talking yet$")
+
+
+# Both
+
+
+async def test_an_intercom_hears_the_others_and_not_itself(guests: Visitors) -> None:
+    attic, kitchen = await guests.page("/sender"), await guests.page("/sender")
+    await attic.check("#intercom")
+    await kitchen.check("#intercom")
+    await says(attic, "^Nobody else is talking$", "#intercom-state")
+    await talk(attic, "attic")
+    await says(kitchen, "^You hear “attic”$", "#intercom-state")
+    await says(attic, "^Nobody else is talking$", "#intercom-state")
+    await talk(kitchen, "kitchen")
+    await says(attic, "^You hear “kitchen”$", "#intercom-state")
+    await says(kitchen, "^You hear “attic”$", "#intercom-state")
+    await hears_sound(attic)
+    await attic.click("#mute")
+    await hears_silence(kitchen)
+
+
+async def test_the_overview_keeps_itself_up_to_date(guests: Visitors) -> None:
+    overview = await guests.page("/")
+    await expect(overview.locator("#empty")).to_be_visible()
+    sender = await guests.page("/sender")
+    await talk(sender, "kitchen")
+    card = overview.locator("#streams li", has_text="kitchen")
+    await expect(card).to_contain_text("nobody listens yet")
+    await expect(overview.locator("#empty")).to_be_hidden()
+    await overview.wait_for_function("() => +document.querySelector('.meter').style.getPropertyValue('--level') > 0.3")
+    await card.get_by_role("button", name="Listen").click()
+    await expect(card.get_by_role("status")).to_have_text("You hear this voice.")
+    await hears_sound(overview)
+    await expect(card).to_contain_text("1 receiver")
+    await card.get_by_role("button", name="Copy").click()
+    await expect(card.get_by_role("button", name="Copied")).to_be_visible()
+    await card.get_by_role("button", name="Stop").click()
+    await expect(card).to_contain_text("nobody listens yet")
+    await press(sender, "#talk")
+    await expect(overview.locator("#empty")).to_be_visible()
+    await expect(card).to_have_count(0)
+
+
+async def test_the_overview_of_a_server_that_is_away_does_not_say_that_nobody_talks(pages_browser: Browser) -> None:
+    async with running_server() as server, visitors(pages_browser, server) as guests:
+        page = await guests.page("/")
+        await expect(page.locator("#empty")).to_be_visible()
+        await server.stop()
+        await says(page, "^The server does not answer", "#server-problem")
+        await expect(page.locator("#empty")).to_be_hidden()
+
+
+async def test_addresses_for_players_are_the_audio_ports_and_play(guests: Visitors) -> None:
+    overview = await guests.page("/")
+    latest = guests.server.audio_url("/stream/latest.mp3")
+    await says(overview, f"^{re.escape(latest)}$", "#latest")

@@ -1,0 +1,129 @@
+"""The flows that matter most, in Firefox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.firefox import Firefox, FirefoxPage, firefox
+from tests.support.ports import free_port
+from tests.support.server import RunningServer, running_server
+from tests.support.voice_pages import (
+    WATCH,
+    everyone_left,
+    hears_silence,
+    hears_sound,
+    listen,
+    press,
+    says,
+    talk,
+)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def daemon() -> AsyncIterator[RunningServer]:
+    async with running_server() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(speech_wav: Path) -> AsyncIterator[Firefox]:
+    async with firefox(microphone=speech_wav) as running:
+        yield running
+
+
+@asynccontextmanager
+async def opened(browser: Firefox, server: RunningServer, *paths: str) -> AsyncIterator[list[FirefoxPage]]:
+    """Watched pages of the server, which must not log errors of their own; afterwards nobody is there."""
+    pages = [await browser.new_page() for _ in paths]
+    for page, path in zip(pages, paths, strict=True):
+        await page.goto(server.url(path))
+        await page.evaluate(WATCH)
+        await page.evaluate("() => localStorage.clear()")
+    try:
+        yield pages
+    finally:
+        complaints = [line for page in pages for line in page.console() if line.startswith("error")]
+        for page in pages:
+            await page.close()
+    assert not complaints, complaints
+    await everyone_left(server)
+
+
+async def test_talk_mute_change_and_stop(browser: Firefox, daemon: RunningServer) -> None:
+    async with opened(browser, daemon, "/sender", "/receiver") as (sender, receiver):
+        await talk(sender, "kitchen")
+        await listen(receiver, "kitchen")
+        await hears_sound(receiver)
+        await press(sender, "#mute")
+        await says(sender, "^Muted")
+        await hears_silence(receiver)
+        await press(sender, "#mute")
+        await press(sender, "#echoCancellation")
+        await hears_sound(receiver)
+        assert await sender.evaluate("() => microphones.map(({track}) => track.readyState)") == ["ended", "live"]
+        await says(receiver, "^[1-9]\\d* ms behind the server, measured", "#delay")
+        await press(sender, "#talk")
+        await says(receiver, "^The voice ended. Waiting for the next voice…$")
+        assert await sender.evaluate("() => microphones.map(({track}) => track.readyState)") == ["ended", "ended"]
+
+
+async def test_the_space_bar_talks(browser: Firefox, daemon: RunningServer) -> None:
+    async with opened(browser, daemon, "/sender") as (sender,):
+        await sender.evaluate("() => document.querySelector('#talk').focus()")
+        await sender.press(" ")
+        await says(sender, "^Live as")
+        await sender.press(" ")
+        await says(sender, "^Off")
+
+
+async def test_talking_and_listening_go_on_after_a_restart(browser: Firefox) -> None:
+    ports = free_port(), free_port()
+    async with running_server(ports=ports) as server:
+        sender, receiver = await browser.new_page(), await browser.new_page()
+        for page, path in ((sender, "/sender"), (receiver, "/receiver")):
+            await page.goto(server.url(path))
+            await page.evaluate(WATCH)
+        await talk(sender, "attic")
+        await listen(receiver, "attic")
+    await asyncio.gather(says(sender, "^Coming back…$"), says(receiver, "^Coming back…$"))
+    await says(sender, "The server does not answer", "#server-problem")
+    async with running_server(ports=ports) as server:
+        await says(sender, "^Live as “attic”$")
+        await says(receiver, "^You hear “attic”$")
+        await hears_sound(receiver)
+        assert await sender.evaluate("() => microphones.length") == 1
+        await sender.close()
+        await receiver.close()
+        await everyone_left(server)
+
+
+async def test_sound_waits_for_a_tap_where_the_browser_wants_one(browser: Firefox, daemon: RunningServer) -> None:
+    # Firefox lets pages play that may use the microphone; those that may not are told no way on loopback, so that the
+    # MP3 plays.
+    strict_browser = firefox(autoplay=False, grant_microphone=False)
+    async with opened(browser, daemon, "/sender") as (sender,), strict_browser as strict:
+        await talk(sender, "kitchen")
+        page = await strict.new_page()
+        await page.goto(daemon.url("/receiver"))
+        await page.evaluate("() => { localStorage['voice.listening'] = 'true'; }")
+        await page.goto(daemon.url("/receiver?again"))
+        await says(page, "^Tap once to hear$")
+        await says(page, "^Your browser wants a tap before it plays sound.$", "#problem")
+        await page.click("#listen")
+        await says(page, "^You hear “kitchen”$")
+        await page.close()
+
+
+async def test_without_a_microphone_the_page_says_so(daemon: RunningServer) -> None:
+    async with firefox() as deaf, opened(deaf, daemon, "/sender") as (sender,):
+        await press(sender, "#talk")
+        await says(sender, "^There is no microphone. Plug one in and press again.$", "#problem")
+        await says(sender, "^Off")
