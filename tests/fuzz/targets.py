@@ -142,6 +142,9 @@ class Targets:
         await self._sender.close()
         await self._receiver.close()
         await self._server.stop()
+        # The sender was never answered by a client, and still waits for one.
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
 
     async def _converse(self, lines: list[str]) -> None:
         client: Connection[Any] = Connection("fuzz", cast(Outbox, Deaf()))
