@@ -96,7 +96,8 @@ async def test_a_page_is_clicked_played_recorded_and_pictured(
 
 async def test_firefox_keeps_the_rule_for_sound_before_a_click(page_url: str) -> None:
     play = "() => document.querySelector('#file').play().then(() => 'plays', error => error.name)"
-    async with firefox(autoplay=False) as browser:
+    # Who may use the microphone may play as well.
+    async with firefox(autoplay=False, grant_microphone=False) as browser:
         page = await browser.new_page()
         await page.goto(page_url)
         assert await page.evaluate(play) == "NotAllowedError"
