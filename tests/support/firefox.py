@@ -180,7 +180,8 @@ async def firefox(
 
     The microphone plays the WAV file over and over, through a sound server of this browser's own; without a file there
     is no microphone at all. `grant_microphone=False` asks the user, whom nobody plays. `autoplay=False` keeps the rule
-    for users, no sound before a click, from which a page with the microphone is free. `authority` is a PEM file with a certificate authority that the browser trusts.
+    for users: no sound before a click; a page that may use the microphone is free of it. `authority` is a PEM file with
+    a certificate authority that the browser trusts.
     """
     executable = require_firefox()
     chosen = {
