@@ -238,10 +238,13 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_waits_for_it(da
         with contextlib.suppress(ConnectionError):
             async with asyncio.timeout(30):
                 while True:
+                    # As many of each: they are answered by turns, and a crowd that waits would be cut off as a flood.
                     writer.write(QUESTION_FRAME * 50)
                     await writer.drain()
-                    await watcher.send("get_available_streams")
-                    await watcher.expect("available_streams")
+                    for _ in range(50):
+                        await watcher.send("get_available_streams")
+                    for _ in range(50):
+                        await watcher.expect("available_streams")
     await poll(daemon, "/metrics", lambda figures: figures["slow_websockets_closed"] == dropped + 1)
 
 
