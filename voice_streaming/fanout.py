@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-import numpy as np
 from pylibsrtp import Session
 
 from .opus import CLOCK_RATE_HZ, OpusPacket
@@ -96,9 +95,7 @@ class _Group:
         size = self._batch.size
         sequence = packet.sequence + self.sequence_offset
         header = pack_header(self.payload_type, packet.marker, sequence, packet.timestamp, ssrc)
-        datagram = np.frombuffer(header + packet.payload, np.uint8)
-        self._batch.slots[:size, : len(datagram)] = datagram
-        self._batch.lengths[:size] = len(datagram)
+        self._batch.fill(header + packet.payload)
         refused = self._places.protect()
         if refused:
             # Those rows are in the clear: the others go one by one.

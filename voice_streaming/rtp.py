@@ -36,7 +36,7 @@ class RtpPacket(NamedTuple):
     payload: bytes
 
 
-def parse_rtp(datagram: bytes) -> RtpPacket | None:
+def parse_rtp(datagram: bytes | memoryview) -> RtpPacket | None:
     """The packet without CSRCs, header extension and padding (RFC 3550 section 5.1), or None if it is no RTP."""
     size = len(datagram)
     if size < HEADER_BYTES:
@@ -57,7 +57,7 @@ def parse_rtp(datagram: bytes) -> RtpPacket | None:
         end -= padding
     if start > end:
         return None
-    return RtpPacket(second & 0x7F, second >= 0x80, sequence, timestamp, ssrc, datagram[start:end])
+    return RtpPacket(second & 0x7F, second >= 0x80, sequence, timestamp, ssrc, bytes(datagram[start:end]))
 
 
 def pack_header(payload_type: int, marker: bool, sequence: int, timestamp: int, ssrc: int) -> bytes:
@@ -71,7 +71,7 @@ def pack_header(payload_type: int, marker: bool, sequence: int, timestamp: int, 
     )
 
 
-def is_rtcp(datagram: bytes) -> bool:
+def is_rtcp(datagram: bytes | memoryview) -> bool:
     """Whether a datagram with RTP's version bits is RTCP (RFC 5761 section 4)."""
     return len(datagram) >= 2 and 192 <= datagram[1] <= 223
 

@@ -1,8 +1,7 @@
-"""SRTP protection in place, on memory that is laid out for sending.
+"""SRTP in place, where a datagram was read or will leave from.
 
-pylibsrtp copies every packet into a buffer of its own and out again. Here libsrtp works where the datagram will leave
-from. This is the only module that touches names that pylibsrtp does not promise to keep; `tests/test_srtp.py` holds
-them to what is used here.
+pylibsrtp copies every packet into a buffer of its own and out again. This is the only module that touches names that
+pylibsrtp does not promise to keep; `tests/test_srtp.py` holds them to what is used here.
 """
 
 from __future__ import annotations
@@ -20,6 +19,47 @@ MAX_TRAILER_BYTES = 16 + 128
 
 _LENGTH_OFFSET = 0 if sys.byteorder == "little" else ctypes.sizeof(ctypes.c_size_t) - ctypes.sizeof(ctypes.c_int)
 """Where in a `size_t` the `int` stands that libsrtp reads and writes as the length."""
+
+
+class Incoming:
+    """The datagram that a socket read last, decrypted where it lies; the next one takes its place."""
+
+    def __init__(self, capacity: int) -> None:
+        self.memory = bytearray(capacity)
+        self.size = 0
+        """Bytes of `memory` that are the datagram's."""
+        self.arrived_s = 0.0
+        """Monotonic seconds at which it was read."""
+        self._view = memoryview(self.memory)
+        self._packet = ffi.from_buffer(self.memory)
+        self._length = ffi.new("int *")
+
+    @property
+    def datagram(self) -> memoryview:
+        """What there is now: good until the next one is read."""
+        return self._view[: self.size]
+
+    def copy(self) -> Incoming:
+        """One of its own, to be kept."""
+        copy = Incoming(max(self.size, 1))
+        copy.memory[: self.size] = self.datagram
+        copy.size, copy.arrived_s = self.size, self.arrived_s
+        return copy
+
+    def unprotect(self, session: Session) -> bool:
+        """Decrypts the RTP packet in place (RFC 3711); False, and then of no use, if it is forged, replayed or none."""
+        return self._decrypt(lib.srtp_unprotect, session)
+
+    def unprotect_rtcp(self, session: Session) -> bool:
+        """Decrypts the RTCP packet in place; else False."""
+        return self._decrypt(lib.srtp_unprotect_rtcp, session)
+
+    def _decrypt(self, decrypt: Any, session: Session) -> bool:
+        self._length[0] = self.size
+        if decrypt(session._srtp[0], self._packet, self._length):
+            return False
+        self.size = self._length[0]
+        return True
 
 
 class Places:

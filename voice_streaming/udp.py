@@ -15,10 +15,13 @@ import logging
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
+
+from .srtp import Incoming
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +31,11 @@ SLOT_BYTES = 2048
 """Room for one outgoing datagram: more than what fits an Ethernet frame, so any packet that came in can leave."""
 MAX_DATAGRAM_BYTES = 2048
 READS_PER_WAKEUP = 64
-"""Datagrams read before other events get their turn."""
+"""Datagrams read before other events get their turn, at most."""
+BUSY_S = 0.001
+"""Called again sooner than this, a socket has more to read than was read of it."""
+FEW_ROWS = 4
+"""Up to so many rows, a loop is cheaper than what numpy does before it begins."""
 SOCKET_BUFFER_BYTES = 4 * 2**20
 """Asked for; the kernel grants up to its own limit (net.core.rmem_max)."""
 MAX_MESSAGES_PER_CALL = 1024
@@ -49,7 +56,7 @@ def is_dtls(datagram: bytes) -> bool:
     return len(datagram) > 0 and 20 <= datagram[0] <= 63
 
 
-def is_media(datagram: bytes) -> bool:
+def is_media(datagram: bytes | memoryview) -> bool:
     """RTP or RTCP, RFC 7983 section 7: the first byte is 128 to 191."""
     return len(datagram) > 1 and 128 <= datagram[0] <= 191
 
@@ -78,7 +85,12 @@ def stun_local_username(datagram: bytes) -> str | None:
 class Port(Protocol):
     """One peer's share of a socket."""
 
-    def on_datagram(self, datagram: bytes, address: Address) -> None: ...
+    @property
+    def on_media(self) -> Callable[[Incoming], None]:
+        """Takes what came from an address that was added for the port; it is overwritten after the call."""
+
+    def on_datagram(self, datagram: bytes, address: Address) -> None:
+        """Takes STUN and DTLS."""
 
 
 class SharedSocket:
@@ -104,6 +116,11 @@ class SharedSocket:
         self._users: dict[str, Port] = {}
         self._transactions: dict[bytes, Port] = {}
         self._addresses: dict[Address, Port] = {}
+        self._incoming = Incoming(MAX_DATAGRAM_BYTES)
+        self._reads = 1
+        """To be tried at the next wake-up. A read that finds nothing costs as much as half a packet, and most wake-ups
+        bring one datagram."""
+        self._read_s = 0.0
         asyncio.get_running_loop().add_reader(self.socket.fileno(), self._read)
 
     @property
@@ -146,27 +163,42 @@ class SharedSocket:
         return True
 
     def _read(self) -> None:
-        receive = self.socket.recvfrom
-        for _ in range(READS_PER_WAKEUP):
+        incoming = self._incoming
+        now_s = time.monotonic()
+        if now_s - self._read_s < BUSY_S:
+            self._reads = min(2 * self._reads, READS_PER_WAKEUP)
+        for count in range(self._reads):
             try:
-                datagram, address = receive(MAX_DATAGRAM_BYTES)
+                incoming.size, address = self.socket.recvfrom_into(incoming.memory)
             except (BlockingIOError, InterruptedError):
-                return
+                self._reads = max(count, 1)
+                break
             except OSError as error:
                 # What ICMP reported of an earlier datagram; the next read goes on.
                 logger.debug("%s: %s", self.address, error)
                 continue
-            port = self._port(datagram, address[:2])
-            if port is None:
-                self.strays += 1
-                continue
+            incoming.arrived_s = self._read_s = time.monotonic()
             try:
-                port.on_datagram(datagram, address[:2])
+                self._hand_on(incoming, address[:2])
             except Exception:
-                logger.exception("A datagram of %d bytes from %s:%d could not be handled", len(datagram), *address[:2])
+                logger.exception("A datagram of %d bytes from %s:%d could not be handled", incoming.size, *address[:2])
+
+    def _hand_on(self, incoming: Incoming, address: Address) -> None:
+        if is_media(incoming.datagram):
+            port = self._addresses.get(address)
+            if port is not None:
+                port.on_media(incoming)
+                return
+        else:
+            datagram = bytes(incoming.datagram)
+            port = self._port(datagram, address)
+            if port is not None:
+                port.on_datagram(datagram, address)
+                return
+        self.strays += 1
 
     def _port(self, datagram: bytes, address: Address) -> Port | None:
-        if is_media(datagram) or is_dtls(datagram):
+        if is_dtls(datagram):
             return self._addresses.get(address)
         if not is_stun(datagram):
             # Nothing that a peer could read: aiortc's DTLS transport would end on an empty one.
@@ -230,9 +262,9 @@ _sendmmsg = _find_sendmmsg()
 class Batch:
     """Slots for datagrams that leave one socket together, each with an address of its own.
 
-    Rows of `slots` (uint8, shape (capacity, SLOT_BYTES)) are filled by the owner, their lengths in `lengths` (uintp);
-    the first `size` are sent. Adding grows the arrays, so views of them do not outlive an `add`: `slots` and `lengths`
-    must be read again after it. Removing moves the last row into the gap.
+    Rows of `slots` (uint8, shape (capacity, SLOT_BYTES)) hold the datagrams, `lengths` (uintp) their lengths; the first
+    `size` are sent. Adding grows the arrays, so views of them do not outlive an `add`: `slots` and `lengths` must be
+    read again after it. Removing moves the last row into the gap.
     """
 
     def __init__(self, shared: SharedSocket) -> None:
@@ -258,6 +290,17 @@ class Batch:
         if index < self.size:
             self._addresses[index] = last
             self._write_address(index)
+
+    def fill(self, datagram: bytes) -> None:
+        """Puts the datagram into every row."""
+        size, length = self.size, len(datagram)
+        if size <= FEW_ROWS:
+            for row in range(size):
+                self._bytes[row * SLOT_BYTES : row * SLOT_BYTES + length] = datagram
+                self._words[2 * row + 1] = length
+        else:
+            self.slots[:size, :length] = np.frombuffer(datagram, np.uint8)
+            self.lengths[:size] = length
 
     def slot_address(self, index: int) -> int:
         """Where the row starts in memory."""
@@ -294,11 +337,14 @@ class Batch:
 
     def _allocate(self, capacity: int) -> None:
         self.slots = np.zeros((capacity, SLOT_BYTES), np.uint8)
+        self._bytes = self.slots.data.cast("B")
         self._iovecs = (_IoVec * capacity)()
+        # Pairs of a pointer and a `size_t`, which is as wide.
+        self._words = memoryview(self._iovecs).cast("B").cast("P")
         self._names = np.zeros((capacity, _NAME_BYTES), np.uint8)
         self._headers = (_MMsgHdr * capacity)()
         self._headers_address = ctypes.addressof(self._headers)
-        self.lengths = np.frombuffer(memoryview(self._iovecs).cast("B"), np.uintp)[1::2]
+        self.lengths = np.frombuffer(self._words, np.uintp)[1::2]
         for index in range(capacity):
             self._iovecs[index].base = self.slot_address(index)
             header = self._headers[index].header

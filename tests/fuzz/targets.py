@@ -23,6 +23,7 @@ from voice_streaming.pcm import PcmBlock
 from voice_streaming.peers import ReceiverPeer, SenderPeer
 from voice_streaming.refusal import Refused
 from voice_streaming.registry import Connection
+from voice_streaming.udp import MAX_DATAGRAM_BYTES, is_media
 from webrtc_server_relay import VoiceStreamingServer
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -100,7 +101,7 @@ class Targets:
 
     def rtp(self, data: bytes) -> None:
         """A packet as SRTP gives it, relayed and decoded."""
-        self._run(self._in_loop(lambda: self._sender._on_rtp(data), turns=3))
+        self._run(self._in_loop(lambda: self._sender._on_rtp(memoryview(data), self._loop.time()), turns=3))
 
     def rtcp(self, data: bytes) -> None:
         for peer in (self._sender, self._receiver):
@@ -114,11 +115,17 @@ class Targets:
     def datagram(self, data: bytes) -> None:
         """Whatever comes to the socket, from a stranger and from the address of a peer."""
         port = cast(Any, self._sender._ice._protocols[0])
+        data = data[:MAX_DATAGRAM_BYTES]
 
         def deliver() -> None:
-            known = port.shared._port(data, _STRANGER)
-            for owner in {known, port} - {None}:
-                owner.on_datagram(data, _STRANGER)
+            incoming = port.shared._incoming
+            incoming.size, incoming.arrived_s = len(data), self._loop.time()
+            incoming.memory[: len(data)] = data
+            port.shared._hand_on(incoming, _STRANGER)
+            if is_media(data):
+                port.on_media(incoming)
+            else:
+                port.on_datagram(data, _STRANGER)
 
         self._run(self._in_loop(deliver))
 

@@ -154,11 +154,14 @@ class Peers:
             slot.discard(peer)
 
     def _attend(self, slot: int) -> None:
-        if not any(self._slots):
+        # Only moments that have peers are worth a wake-up.
+        ahead = next((step for step in range(1, ROUND_SLOTS + 1) if self._slots[(slot + step) % ROUND_SLOTS]), None)
+        if ahead is None:
             self._clock = None
             return
         loop = asyncio.get_running_loop()
-        self._clock = loop.call_later(ATTENTION_INTERVAL_S / ROUND_SLOTS, self._attend, (slot + 1) % ROUND_SLOTS)
+        delay_s = ahead * ATTENTION_INTERVAL_S / ROUND_SLOTS
+        self._clock = loop.call_later(delay_s, self._attend, (slot + ahead) % ROUND_SLOTS)
         now_s = loop.time()
         for peer in list(self._slots[slot]):
             try:

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-import pylibsrtp
 from aioice import Candidate
 from aioice.ice import CandidatePair, ConnectionClosed, ConnectionEvent, server_reflexive_candidate
 from aioice.ice import Connection as IceConnection
@@ -33,6 +32,7 @@ from aiortc.rtcdtlstransport import (
 from .. import rtp, sdp
 from ..messages import CandidateInit
 from ..refusal import Refused
+from ..srtp import Incoming
 from ..udp import Address, SharedSocket
 from .consent import Consent
 from .port import PeerPort, host_candidate
@@ -70,7 +70,7 @@ class Peer:
         self._peers = peers
         self._closed = False
         self._candidates = 0
-        self._early: deque[bytes] | None = deque(maxlen=MAX_EARLY_DATAGRAMS)
+        self._early: deque[Incoming] | None = deque(maxlen=MAX_EARLY_DATAGRAMS)
         """Media that came before the keys: the other side has them first, and starts at once."""
         self._consent: Consent | None = None
         self._checks_consent = False
@@ -152,23 +152,22 @@ class Peer:
     def _leave(self) -> None:
         """Stops media, while the connection is still open."""
 
-    def _on_media(self, datagram: bytes) -> None:
+    def _on_media(self, incoming: Incoming) -> None:
         if self._early is not None:
-            self._early.append(datagram)
+            self._early.append(incoming.copy())
+        elif self._closed:
             return
-        if self._closed:
-            return
-        session = self._dtls._rx_srtp
-        try:
-            if rtp.is_rtcp(datagram):
-                self._on_rtcp(session.unprotect_rtcp(datagram))
+        elif rtp.is_rtcp(incoming.datagram):
+            if incoming.unprotect_rtcp(self._dtls._rx_srtp):
+                self._on_rtcp(bytes(incoming.datagram))
             else:
-                self._on_rtp(session.unprotect(datagram))
-        except (pylibsrtp.Error, ValueError):
-            # Forged, replayed, or longer than pylibsrtp's buffer.
+                self._peers.refused_media += 1
+        elif incoming.unprotect(self._dtls._rx_srtp):
+            self._on_rtp(incoming.datagram, incoming.arrived_s)
+        else:
             self._peers.refused_media += 1
 
-    def _on_rtp(self, datagram: bytes) -> None:
+    def _on_rtp(self, datagram: memoryview, arrived_s: float) -> None:
         self._peers.refused_media += 1
 
     def _on_rtcp(self, datagram: bytes) -> None:
@@ -203,8 +202,8 @@ class Peer:
             self._peers.join_round(self)
             self.on_connected()
             early, self._early = self._early, None
-            for datagram in early or ():
-                self._on_media(datagram)
+            for incoming in early or ():
+                self._on_media(incoming)
 
     def _start_media(self) -> None:
         raise NotImplementedError

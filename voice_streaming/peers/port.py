@@ -10,7 +10,8 @@ from aioice import Candidate, stun
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import Connection, StunProtocol
 
-from ..udp import Address, SharedSocket, is_media, is_stun
+from ..srtp import Incoming
+from ..udp import Address, SharedSocket, is_stun
 from .consent import Consent
 
 logger = logging.getLogger(__name__)
@@ -26,10 +27,10 @@ MAX_ADDRESSES = 64
 class PeerPort(StunProtocol):
     """A peer's share of a socket, in the place where aioice has a socket of its own."""
 
-    def __init__(self, connection: Connection, shared: SharedSocket, on_media: Callable[[bytes], None]) -> None:
+    def __init__(self, connection: Connection, shared: SharedSocket, on_media: Callable[[Incoming], None]) -> None:
         super().__init__(connection)
         self.shared = shared
-        self._on_media = on_media
+        self.on_media = on_media
         self._known: set[Address] = set()
         """Addresses that proved to know our password."""
         host, number = shared.address
@@ -37,9 +38,7 @@ class PeerPort(StunProtocol):
         shared.add_user(connection.local_username, self)
 
     def on_datagram(self, datagram: bytes, address: Address) -> None:
-        if is_media(datagram):
-            self._on_media(datagram)
-        elif is_stun(datagram):
+        if is_stun(datagram):
             self._on_stun(datagram, address)
         elif self.receiver._queue.qsize() < MAX_QUEUED_DATAGRAMS:
             self.receiver.data_received(datagram, self.local_candidate.component)

@@ -49,18 +49,17 @@ class SenderPeer(Peer):
     def _start_media(self) -> None:
         self._heard_s = asyncio.get_running_loop().time()
 
-    def _on_rtp(self, datagram: bytes) -> None:
+    def _on_rtp(self, datagram: memoryview, arrived_s: float) -> None:
         packet = rtp.parse_rtp(datagram)
         if packet is None or packet.payload_type != self._payload_type or not packet.payload:
             self._peers.refused_media += 1
             return
-        arrived_s = asyncio.get_running_loop().time()
         self._heard_s = arrived_s
+        sequence, timestamp = self.track.timeline.place(packet.ssrc, packet.sequence, packet.timestamp, arrived_s)
+        self.track.publish(OpusPacket(packet.payload, sequence, timestamp, packet.marker, arrived_s))
         if self._reception is None or self._reception.ssrc != packet.ssrc:
             self._reception = rtp.Reception(packet.ssrc)
         self._reception.count(packet.sequence, packet.timestamp, arrived_s)
-        sequence, timestamp = self.track.timeline.place(packet.ssrc, packet.sequence, packet.timestamp, arrived_s)
-        self.track.publish(OpusPacket(packet.payload, sequence, timestamp, packet.marker, arrived_s))
 
     def _read_reports(self, rtcp: rtp.Rtcp) -> None:
         for report in rtcp.sender_reports:
