@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import time
@@ -209,21 +210,26 @@ class Broadcast:
         """Starts the clock if it stands."""
         if self._timer is None:
             self._next_frame = int(self._studio.clock.now())
-            self._wait(self._next_frame + 1)
+            self._wait()
 
-    def _wait(self, frame: int) -> None:
+    def _wait(self) -> None:
+        frame = self._next_frame + self._chunk_frames
         self._timer = self._loop.call_at(self._studio.clock.time_of(frame), self._tick, frame)
 
     def _tick(self, frame: int) -> None:
-        """Once per frame: fills what is due, and hands it out when a chunk is complete."""
+        """A chunk is due, or several if the process was held up: each programme in a turn of its own, then the sum."""
+        count = max(frame, int(self._studio.clock.now())) - self._next_frame
         for channel in self._channels.values():
-            channel.programme.prepare(frame)
-        if frame - self._next_frame >= self._chunk_frames:
-            self._close_what_is_over()
-            self._hand_out(frame - self._next_frame)
+            self._turns.add(functools.partial(channel.programme.prepare, count))
+        self._turns.add(functools.partial(self._chunk, count))
+
+    def _chunk(self, count: int) -> None:
+        if self._timer is None:
+            return
+        self._close_what_is_over()
+        self._hand_out(count)
         if self._places or self._channels:
-            # Later ones are due at once if the process was held up: one tick does for all of them.
-            self._wait(max(frame, int(self._studio.clock.now())) + 1)
+            self._wait()
         else:
             self._timer = None
 

@@ -166,25 +166,32 @@ class PcmTimeline:
 class PcmSource:
     """The one decode of a track. Sinks get every block from the moment they attach; without a sink nothing is decoded.
 
-    Decoding runs in a turn of its own after the packet's arrival. Obtained from `VoiceRelay.pcm`.
+    Decoding runs in a turn of its own, after the arrival of as many packets as the sinks have patience for. Obtained
+    from `VoiceRelay.pcm`.
     """
 
     def __init__(self, track: PacketSource, turns: Turns, counters: PcmCounters) -> None:
         self._track = track
         self._turns = turns
         self._sinks: tuple[PcmSink, ...] = ()
+        self._patience: dict[PcmSink, int] = {}
+        self._decodes_soon = False
         self._arrived: deque[OpusPacket | None] = deque()
         self._counters = counters
         self._timeline: PcmTimeline | None = None
         """There while there are sinks."""
         self._ended = False
 
-    def attach(self, sink: PcmSink) -> None:
-        """Hands the sink every block from now on; when the track has ended, the sink is told at once."""
+    def attach(self, sink: PcmSink, patience: int = 1) -> None:
+        """Hands the sink every block from now on; when the track has ended, the sink is told at once.
+
+        `patience`: packets that may be decoded together, as far as this sink is concerned. The least patient decides.
+        """
         if self._ended:
             sink.on_end()
             return
         self._sinks = (*self._sinks, sink)
+        self._patience[sink] = patience
         if len(self._sinks) == 1:
             self._arrived.clear()
             self._timeline = PcmTimeline(self._emit, self._counters)
@@ -194,6 +201,7 @@ class PcmSource:
         """Takes the sink off, without `on_end`; safe within the sink's own calls, and when it is not attached."""
         if sink in self._sinks:
             self._sinks = tuple(other for other in self._sinks if other is not sink)
+            del self._patience[sink]
             if not self._sinks:
                 self._timeline = None
                 self._track.detach(self)
@@ -210,15 +218,21 @@ class PcmSource:
 
     def on_packet(self, packet: OpusPacket) -> None:
         self._arrived.append(packet)
-        if len(self._arrived) == 1:
-            self._turns.add(self._decode_arrived)
+        if len(self._arrived) >= min(self._patience.values()):
+            self._decode_soon()
 
     def on_end(self) -> None:
         self._ended = True
         self._arrived.append(None)
-        self._turns.add(self._decode_arrived)
+        self._decode_soon()
+
+    def _decode_soon(self) -> None:
+        if not self._decodes_soon:
+            self._decodes_soon = True
+            self._turns.add(self._decode_arrived)
 
     def _decode_arrived(self) -> None:
+        self._decodes_soon = False
         while self._arrived and self._timeline is not None:
             packet = self._arrived.popleft()
             if packet is not None:
