@@ -217,14 +217,18 @@ class Broadcast:
         self._timer = self._loop.call_at(self._studio.clock.time_of(frame), self._tick, frame)
 
     def _tick(self, frame: int) -> None:
-        """A chunk is due, or several if the process was held up: each programme in a turn of its own, then the sum."""
+        """A chunk is due, or several at once if the process was held up."""
         count = max(frame, int(self._studio.clock.now())) - self._next_frame
-        for channel in self._channels.values():
-            self._turns.add(functools.partial(channel.programme.prepare, count))
-        self._turns.add(functools.partial(self._chunk, count))
+        self._prepare(count, [channel.programme for channel in self._channels.values()])
 
-    def _chunk(self, count: int) -> None:
+    def _prepare(self, count: int, programmes: list[Programme]) -> None:
+        """A piece of the work in each turn of the event loop; then the chunk is handed out."""
         if self._timer is None:
+            return
+        while programmes and not programmes[-1].prepare(count):
+            programmes.pop()
+        if programmes:
+            self._turns.add(functools.partial(self._prepare, count, programmes))
             return
         self._close_what_is_over()
         self._hand_out(count)

@@ -16,10 +16,8 @@ from .pcm import PcmBlock
 from .playout import Arrivals, Playout, PlayoutCounters
 from .relay import OpusTrack, VoiceRelay
 
-BATCH_PACKETS = 3
-BATCH_SAMPLES = CLOCK_RATE_HZ // 50 * BATCH_PACKETS
-"""Decoded and encoded together, 60 ms: a codec that is called for every packet finds the cache cold each time, which
-costs it half as much again; and much more at once would hold up the voices that are passed on meanwhile."""
+PIECE_SAMPLES = CLOCK_RATE_HZ * 60 // 1000
+"""Encoded at once: about a millisecond, for which the voices that are passed on have to wait."""
 
 FILL_SAMPLES = CLOCK_RATE_HZ // 50
 """Silence is given to the encoder in pieces of 20 ms, as packets mostly are."""
@@ -128,7 +126,7 @@ class Programme:
         self._start_frame = int(studio.clock.now())
         # One more than has passed, as LAME is one frame behind.
         self._ready: deque[bytes] = deque(studio.silent.take(self._start_frame - next_frame + 1))
-        self._unencoded: list[Samples] = []
+        self._unencoded: deque[Samples] = deque()
         self._silent_samples = 0
         """Silence that the encoder was given since it last got sound."""
         self._silence_owed = 0.0
@@ -136,7 +134,7 @@ class Programme:
         self._has_ended = False
         self._packet_times = _PacketTimes(self._playout.arrivals, self._due)
         relay.attach(track, self._packet_times)
-        self._source.attach(self, BATCH_PACKETS)
+        self._source.attach(self, pulls=True)
 
     @property
     def is_over(self) -> bool:
@@ -155,7 +153,7 @@ class Programme:
         if self._has_ended:
             return
         self._sound(np.zeros((round(SETTLED_FRAMES * self._mp3.frame_opus_samples), CHANNELS), np.int16))
-        self._encode()
+        self._encode_all()
         self._has_ended = True
 
     def stop(self) -> None:
@@ -163,18 +161,25 @@ class Programme:
         self._relay.detach(self._track, self._packet_times)
         self._source.detach(self)
 
-    def prepare(self, count: int) -> None:
-        """Sees to it that so many frames are there to take: what takes time of `take`."""
-        while not self._has_ended and len(self._ready) < count:
-            if self._unencoded:
-                self._encode()
-            elif not self._source.conceal():
-                self._playout.be_silent(FILL_SAMPLES)
-                self._silence(FILL_SAMPLES)
+    def prepare(self, count: int) -> bool:
+        """Does a piece of the work that `take` of so many frames needs; False if there is nothing left to do.
+
+        All of a chunk's work is done in a row: a codec that is called for every packet finds the cache cold each time,
+        and needs twice as long.
+        """
+        if self._has_ended or len(self._ready) >= count:
+            return False
+        if self._unencoded:
+            self._encode()
+        elif not self._source.conceal():
+            self._playout.be_silent(FILL_SAMPLES)
+            self._silence(FILL_SAMPLES)
+        return True
 
     def take(self, count: int) -> list[bytes]:
         """The next frames; after the end, silence."""
-        self.prepare(count)
+        while self.prepare(count):
+            pass
         ready = min(count, len(self._ready))
         frames = [self._ready.popleft() for _ in range(ready)]
         return frames + self._studio.silent.take(count - ready)
@@ -191,10 +196,10 @@ class Programme:
                 piece = min(int(self._silence_owed), FILL_SAMPLES)
                 self._silent_samples += piece
                 self._silence_owed -= piece
-                self._put(np.zeros((piece, CHANNELS), np.int16))
+                self._unencoded.append(np.zeros((piece, CHANNELS), np.int16))
             elif self._silence_owed >= frame:
                 self._silence_owed -= frame
-                self._encode()
+                self._encode_all()
                 self._ready.extend(self._studio.silent.take(1))
             else:
                 # Less than a frame: it waits for more silence, or for sound.
@@ -206,20 +211,19 @@ class Programme:
             self._silence_owed -= owed
             samples = np.concatenate([np.zeros((owed, CHANNELS), np.int16), samples])
         self._silent_samples = 0
-        self._put(samples)
-
-    def _put(self, samples: Samples) -> None:
-        """What the encoder gets next."""
         self._unencoded.append(samples)
-        if sum(map(len, self._unencoded)) >= BATCH_SAMPLES:
+
+    def _encode_all(self) -> None:
+        while self._unencoded:
             self._encode()
 
     def _encode(self) -> None:
-        if not self._unencoded:
-            return
+        """Encodes a piece of what waits."""
+        piece: list[Samples] = []
+        while self._unencoded and sum(map(len, piece)) < PIECE_SAMPLES:
+            piece.append(self._unencoded.popleft())
         began_s = time.thread_time()
-        frames = self._encoder.encode(np.concatenate(self._unencoded))
-        self._unencoded.clear()
+        frames = self._encoder.encode(np.concatenate(piece))
         self._studio.counters.encoder_s += time.thread_time() - began_s
         self._studio.counters.encoded_audio_s += len(frames) * self._mp3.frame_s
         self._ready.extend(frames)

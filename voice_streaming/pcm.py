@@ -22,6 +22,9 @@ REORDER_PACKETS = 3
 CONCEAL_SAMPLES = CLOCK_RATE_HZ // 10
 """Longest concealment: after about 100 ms what libopus makes up no longer sounds like the voice."""
 
+MOST_WAITING_PACKETS = 50
+"""Packets that may wait for sinks that pull: one second of 20 ms packets."""
+
 FADE_SAMPLES = CLOCK_RATE_HZ // 200
 """5 ms: long enough for no click, too short to swallow a consonant."""
 
@@ -166,15 +169,15 @@ class PcmTimeline:
 class PcmSource:
     """The one decode of a track. Sinks get every block from the moment they attach; without a sink nothing is decoded.
 
-    Decoding runs in a turn of its own, after the arrival of as many packets as the sinks have patience for. Obtained
-    from `VoiceRelay.pcm`.
+    Decoding runs in a turn of its own after the packet's arrival, or later if no sink minds. Obtained from
+    `VoiceRelay.pcm`.
     """
 
     def __init__(self, track: PacketSource, turns: Turns, counters: PcmCounters) -> None:
         self._track = track
         self._turns = turns
         self._sinks: tuple[PcmSink, ...] = ()
-        self._patience: dict[PcmSink, int] = {}
+        self._pulling: set[PcmSink] = set()
         self._decodes_soon = False
         self._arrived: deque[OpusPacket | None] = deque()
         self._counters = counters
@@ -182,16 +185,17 @@ class PcmSource:
         """There while there are sinks."""
         self._ended = False
 
-    def attach(self, sink: PcmSink, patience: int = 1) -> None:
+    def attach(self, sink: PcmSink, *, pulls: bool = False) -> None:
         """Hands the sink every block from now on; when the track has ended, the sink is told at once.
 
-        `patience`: packets that may be decoded together, as far as this sink is concerned. The least patient decides.
+        One that `pulls` can wait until it calls `conceal`: a codec that is called for many packets in a row costs half.
         """
         if self._ended:
             sink.on_end()
             return
         self._sinks = (*self._sinks, sink)
-        self._patience[sink] = patience
+        if pulls:
+            self._pulling.add(sink)
         if len(self._sinks) == 1:
             self._arrived.clear()
             self._timeline = PcmTimeline(self._emit, self._counters)
@@ -201,13 +205,13 @@ class PcmSource:
         """Takes the sink off, without `on_end`; safe within the sink's own calls, and when it is not attached."""
         if sink in self._sinks:
             self._sinks = tuple(other for other in self._sinks if other is not sink)
-            del self._patience[sink]
+            self._pulling.discard(sink)
             if not self._sinks:
                 self._timeline = None
                 self._track.detach(self)
 
     def conceal(self) -> bool:
-        """For a sink whose clock has run out of samples: every sink gets some by `on_pcm`, or False is returned.
+        """For a sink that needs samples now: every sink gets some by `on_pcm`, or False is returned.
 
         False: nothing but silence fits, and what was handed out last has faded into it.
         """
@@ -218,7 +222,7 @@ class PcmSource:
 
     def on_packet(self, packet: OpusPacket) -> None:
         self._arrived.append(packet)
-        if len(self._arrived) >= min(self._patience.values()):
+        if len(self._pulling) < len(self._sinks) or len(self._arrived) >= MOST_WAITING_PACKETS:
             self._decode_soon()
 
     def on_end(self) -> None:
