@@ -388,15 +388,9 @@ class VoiceStreamingServer:
         """Makes `peer` the client's, which has `webrtc.connection_timeout` to connect."""
         previous, client.pc = client.pc, peer
         client.advance(ConnectionState.READY)
-        asyncio.get_running_loop().call_later(
-            self.settings.webrtc.connection_timeout, self._check_connected, client, peer
-        )
+        peer.connect_within(self.settings.webrtc.connection_timeout)
         if previous is not None:
             await previous.close()
-
-    def _check_connected(self, client: Client, peer: SenderPeer | ReceiverPeer) -> None:
-        if client.pc is peer and client.state is ConnectionState.READY:
-            self._on_peer_gone(client, peer, "not connected in time")
 
     def _on_peer_gone(self, client: Client, peer: SenderPeer | ReceiverPeer, reason: str) -> None:
         if client.pc is not peer:

@@ -76,4 +76,19 @@ cd "$repository"
 "$environment_python" -m ruff check .
 "$environment_python" -m ruff format --check .
 "$environment_python" -m mypy
-exec "$environment_python" -m pytest "$@"
+
+# pytest, whose verdict goes to `verdict`: the first failure, or 5 if no run found a test that was asked for.
+verdict=5
+run_tests() {
+    local code=0
+    "$environment_python" -m pytest "$@" || code=$?
+    if [ "$code" != 5 ] && { [ "$verdict" = 5 ] || [ "$verdict" = 0 ]; }; then
+        verdict=$code
+    fi
+}
+
+# Tests mostly wait, for voices to be heard and pages to load: so several files side by side, and then, by themselves,
+# those whose result other work would spoil.
+run_tests "$@" -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+run_tests "$@" -m alone
+exit "$verdict"

@@ -177,6 +177,7 @@ def test_a_bucket_gives_no_more_than_its_rate_and_its_burst(rate_per_s: float, b
 
 
 @pytest.mark.e2e
+@pytest.mark.alone
 async def test_a_flood_of_500_sockets_costs_no_voice_a_packet() -> None:
     """How long /health takes meanwhile is measured there, and asserted nowhere: it depends on the machine."""
     arguments = ["--sockets", "500", "--seconds", "1.5", "--kinds", "messages", "--kinds", "requests", "--json"]

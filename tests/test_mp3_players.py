@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.audio import Samples, encode_opus
-from tests.support.browsers import BROWSERS, BrowserName, browser_page
+from tests.support.browsers import BROWSERS, browser_page
 from tests.support.matching import SAME_SPEECH, match
 from tests.support.pages import record_element
-from tests.support.players import PLAYERS, PlayerName, playing, record
+from tests.support.players import PLAYERS, playing, record
 from tests.support.rtc_client import voice_sender
 from tests.support.server import RunningServer
 from tests.support.speech import OTHER_TEXT, synthesise
@@ -74,38 +74,39 @@ async def test_players_keep_the_radio_through_two_senders(
             assert_both_were_heard(speech, other_speech, recording, player)
 
 
-@pytest.mark.parametrize("browser", BROWSERS)
 async def test_audio_elements_keep_the_radio_through_two_senders(
-    server: RunningServer, speech: Samples, speech_wav: Path, other_speech: Samples, browser: BrowserName
+    server: RunningServer, speech: Samples, speech_wav: Path, other_speech: Samples
 ) -> None:
-    async with browser_page(browser) as page:
-        await page.goto(server.audio_url("/health"))
-        await page.evaluate(
-            """async () => {
-                const audio = document.createElement("audio");
-                audio.src = "/stream/latest.mp3";
-                document.documentElement.append(audio);
-                await audio.play();
-            }"""
-        )
+    async with AsyncExitStack() as stack:
+        pages = [await stack.enter_async_context(browser_page(browser)) for browser in BROWSERS]
+        for page in pages:
+            await page.goto(server.audio_url("/health"))
+            await page.evaluate(
+                """async () => {
+                    const audio = document.createElement("audio");
+                    audio.src = "/stream/latest.mp3";
+                    document.documentElement.append(audio);
+                    await audio.play();
+                }"""
+            )
         speaking = asyncio.create_task(both_speak(server, speech_wav, other_speech))
-        recording = await record_element(page, "audio", seconds=22, timeout_s=20)
+        recordings = await asyncio.gather(*(record_element(page, "audio", seconds=22, timeout_s=20) for page in pages))
         await speaking
-    assert_both_were_heard(speech, other_speech, recording, browser)
+    for browser, recording in zip(BROWSERS, recordings, strict=True):
+        assert_both_were_heard(speech, other_speech, recording, browser)
 
 
-@pytest.mark.parametrize("player", PLAYERS)
-async def test_a_player_of_one_stream_ends_with_it(
-    server: RunningServer, other_speech: Samples, player: PlayerName
-) -> None:
-    """An announcement: it is heard, and the player falls idle by itself."""
+async def test_players_of_one_stream_end_with_it(server: RunningServer, other_speech: Samples) -> None:
+    """An announcement: it is heard, and the players fall idle by themselves."""
     payloads = encode_opus(other_speech)
+    url = server.audio_url("/stream/announcement.mp3")
     async with voice_sender(server.ws_url, name="announcement") as sender:
         speaking = asyncio.create_task(sender.send(payloads))
         await asyncio.sleep(0.5)
-        playing_it = asyncio.create_task(record(player, server.audio_url("/stream/announcement.mp3"), seconds=60))
+        playing_it = asyncio.gather(*(record(player, url, seconds=60) for player in PLAYERS))
         await speaking
         await sender.stop()
         async with asyncio.timeout(15):
-            recording = await playing_it
-    assert len(heard_at_s(other_speech, recording)) >= 14
+            recordings = await playing_it
+    for player, recording in zip(PLAYERS, recordings, strict=True):
+        assert len(heard_at_s(other_speech, recording)) >= 14, player

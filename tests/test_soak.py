@@ -14,6 +14,7 @@ SOAK = REPOSITORY / "benchmarks" / "soak.py"
 
 
 @pytest.mark.e2e
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_a_crowd_leaves_the_server_as_it_was_and_the_voices_whole() -> None:
     arguments = ["--minutes", "0.4", "--settle", "45", "--actors", "12", "--seed", "test", "--json"]

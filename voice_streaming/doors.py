@@ -264,10 +264,15 @@ class Door(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         behind, self._behind = self._behind, None
-        self._transport = None
+        transport, self._transport = self._transport, None
         self.leave()
         if behind is not None:
             behind.connection_lost(error)
+        # Circles of the libraries' own: aiohttp's protocol, WebSocket and request, and asyncio's transport. Cut, all
+        # goes now; else it would wait for the collector to look at everything, which holds up all voices.
+        for owner, name in ((behind, "_data_received_cb"), (transport, "_read_ready_cb")):
+            if hasattr(owner, name):
+                setattr(owner, name, None)
 
     def pause_writing(self) -> None:
         if self._behind is not None:

@@ -21,7 +21,6 @@ from aiortc import (
     RTCSessionDescription,
     rtcdtlstransport,
 )
-from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
 from aiortc.rtcdtlstransport import (
     SRTP_AEAD_AES_128_GCM,
     SRTP_AEAD_AES_256_GCM,
@@ -65,8 +64,8 @@ class Peer:
     """
 
     def __init__(self, peers: Peers, direction: str) -> None:
-        self.on_connected: Callable[[], None] = lambda: None
-        self.on_gone: Callable[[str], None] = lambda reason: None
+        self.on_connected: Callable[[], None] = _say_nothing
+        self.on_gone: Callable[[str], None] = _say_nothing
         self._peers = peers
         self._closed = False
         self._candidates = 0
@@ -74,6 +73,7 @@ class Peer:
         """Media that came before the keys: the other side has them first, and starts at once."""
         self._consent: Consent | None = None
         self._checks_consent = False
+        self._deadline: asyncio.TimerHandle | None = None
         self._replaced: list[tuple[object, str]] = []
         servers = [RTCIceServer(urls=server.urls) for server in peers.settings.ice_servers]
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
@@ -105,6 +105,11 @@ class Peer:
         if taken is not None:
             await self._dtls.transport.addRemoteCandidate(taken)
 
+    def connect_within(self, seconds: float) -> None:
+        """Counts as lost if it takes longer."""
+        if self._consent is None and not self._closed:
+            self._deadline = asyncio.get_running_loop().call_later(seconds, self._lose, "not connected in time")
+
     def close(self) -> Coroutine[Any, Any, None]:
         """Says goodbye and closes the connection; safe to call twice.
 
@@ -113,6 +118,8 @@ class Peer:
         if self._closed:
             return asyncio.sleep(0)
         self._closed = True
+        self.on_connected = self.on_gone = _say_nothing
+        self._forget_deadline()
         self._peers.leave_round(self)
         if self._consent is not None:
             self._consent.forget()
@@ -130,6 +137,8 @@ class Peer:
         # the collector to look at everything, which holds up all voices.
         for emitter in (self._pc, self._dtls, self._dtls.transport, self._dtls.transport.iceGatherer):
             emitter.remove_all_listeners()
+        for pair in self._ice._check_list:
+            pair.task = None
         self._ice._check_list.clear()
         while self._replaced:
             delattr(*self._replaced.pop())
@@ -196,6 +205,7 @@ class Peer:
     async def _on_keys(self, parameters: Any) -> None:
         """DTLS is done: media may flow."""
         if not self._closed:
+            self._forget_deadline()
             self._start_media()
             now_s = asyncio.get_running_loop().time()
             self._consent = Consent(self._ice, self._peers.settings.consent_timeout_s, now_s)
@@ -204,6 +214,10 @@ class Peer:
             early, self._early = self._early, None
             for incoming in early or ():
                 self._on_media(incoming)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def _start_media(self) -> None:
         raise NotImplementedError
@@ -230,7 +244,7 @@ class Peer:
     def _lose(self, reason: str) -> None:
         if not self._closed:
             # Called once: whoever says goodbye may do so twice, and its connection closes after that.
-            on_gone, self.on_gone = self.on_gone, lambda reason: None
+            on_gone, self.on_gone = self.on_gone, _say_nothing
             on_gone(reason)
 
     async def _gather(self) -> None:
@@ -273,7 +287,8 @@ class Peer:
     async def _take(self, text: str, kind: str) -> None:
         try:
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp=text, type=kind))
-        except (InternalError, InvalidAccessError, InvalidStateError, OperationError, ValueError) as error:
+        except Exception as error:
+            # A description can be wrong in more ways than aiortc's own errors tell: it may end within a line.
             raise Refused("bad_sdp", f"The {kind} does not fit: {error}") from error
 
 
@@ -282,6 +297,10 @@ def replace(owner: object, name: str, value: object) -> None:
     if not hasattr(owner, name):
         raise AttributeError(f"{type(owner).__name__} has no {name}: see what became of it, then peers.py")
     setattr(owner, name, value)
+
+
+def _say_nothing(*_: object) -> None:
+    """What is called of a peer that nobody listens to."""
 
 
 async def _no_consent_task() -> None:

@@ -1,0 +1,92 @@
+"""What a client leaves behind goes at once: the collector is told to come seldom, as it holds up all voices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from tests.support.descriptions import browser_sdp
+from tests.support.ports import free_port
+from tests.support.rtc_client import voice_receiver, voice_sender
+from tests.support.signalling import signalling
+from voice_streaming.config import AudioSettings, ServerSettings, Settings, WebrtcSettings
+from voice_streaming.peers import ReceiverPeer, SenderPeer
+from voice_streaming.registry import Connection, Stream
+from webrtc_server_relay import VoiceStreamingServer
+
+OURS = (Connection, Stream, SenderPeer, ReceiverPeer, RequestHandler, web.WebSocketResponse, web.Request)
+
+
+@pytest.fixture
+async def ws_url() -> AsyncIterator[str]:
+    settings = Settings(
+        server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off"),
+        audio=AudioSettings(port=free_port()),
+        webrtc=WebrtcSettings(host_addresses=("127.0.0.1",)),
+    )
+    server = VoiceStreamingServer(settings)
+    await server.start()
+    yield f"ws://127.0.0.1:{settings.server.port}/ws"
+    await server.stop()
+    gc.unfreeze()
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def only_looks(url: str) -> None:
+    async with signalling(url) as client:
+        await client.expect("available_streams")
+
+
+async def listens(url: str) -> None:
+    async with voice_sender(url, name="kitchen") as sender:
+        await sender.send([b"\xf8\xff\xfe"] * 3)
+        async with voice_receiver(url, "kitchen"):
+            await sender.send([b"\xf8\xff\xfe"] * 3)
+        await sender.stop()
+
+
+async def offers_and_leaves(url: str) -> None:
+    """Its peer connection never connects."""
+    async with signalling(url) as client:
+        await client.send("start_sending")
+        await client.send("webrtc_offer", offer={"type": "offer", "sdp": browser_sdp("chromium_audio")})
+        await client.expect("webrtc_answer")
+
+
+async def offers_nonsense(url: str) -> None:
+    whole = browser_sdp("chromium_audio")
+    async with signalling(url) as client:
+        for length in (10, len(whole) // 2, len(whole) - 40):
+            await client.send("start_sending")
+            await client.send("webrtc_offer", offer={"type": "offer", "sdp": whole[:length]})
+        await asyncio.sleep(0.3)
+
+
+@pytest.mark.parametrize("visit", [only_looks, listens, offers_and_leaves, offers_nonsense])
+async def test_nothing_of_a_visit_waits_for_the_collector(
+    ws_url: str, without_collector: None, visit: Callable[[str], Awaitable[None]]
+) -> None:
+    for _ in range(2):
+        await visit(ws_url)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while left_behind():  # noqa: ASYNC110 - nothing tells when an object goes
+                await asyncio.sleep(0.05)
+    assert left_behind() == []
+
+
+def left_behind() -> list[str]:
+    return [type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, OURS)]
