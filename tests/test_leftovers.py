@@ -7,6 +7,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -15,19 +16,30 @@ from tests.support.descriptions import browser_sdp
 from tests.support.ports import free_port
 from tests.support.rtc_client import voice_receiver, voice_sender
 from tests.support.signalling import signalling
+from voice_streaming.broadcast import StreamChannel
 from voice_streaming.config import AudioSettings, ServerSettings, Settings, WebrtcSettings
+from voice_streaming.fanout import Fanout
+from voice_streaming.lame import Mp3Encoder
+from voice_streaming.listeners import Listener
+from voice_streaming.mp3 import Programme
+from voice_streaming.pcm import PcmSource, PcmTimeline
 from voice_streaming.peers import ReceiverPeer, SenderPeer
 from voice_streaming.registry import Connection, Stream
+from voice_streaming.relay import OpusTrack
+from voice_streaming.visualization import VisualizationBroadcast
 from webrtc_server_relay import VoiceStreamingServer
 
-OURS = (Connection, Stream, SenderPeer, ReceiverPeer, RequestHandler, web.WebSocketResponse, web.Request)
+OURS = (
+    *(Connection, Stream, SenderPeer, ReceiverPeer, OpusTrack, Fanout, RequestHandler, web.WebSocketResponse),
+    *(web.Request, Listener, StreamChannel, Programme, Mp3Encoder, PcmSource, PcmTimeline, VisualizationBroadcast),
+)
 
 
 @pytest.fixture
 async def ws_url() -> AsyncIterator[str]:
     settings = Settings(
         server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off"),
-        audio=AudioSettings(port=free_port()),
+        audio=AudioSettings(port=free_port(), encoder_linger_s=0),
         webrtc=WebrtcSettings(host_addresses=("127.0.0.1",)),
     )
     server = VoiceStreamingServer(settings)
@@ -58,6 +70,29 @@ async def listens(url: str) -> None:
         await sender.stop()
 
 
+async def plays(url: str) -> None:
+    """The MP3 of a stream that ends, and of one that goes on."""
+    async with voice_sender(url, name="kitchen") as sender, aiohttp.ClientSession() as http:
+        await sender.send([b"\xf8\xff\xfe"] * 3)
+        base = url.replace("ws:", "http:").removesuffix("/ws")
+        async with http.get(f"{base}/stream/kitchen.mp3") as player, http.get(f"{base}/stream/latest.mp3") as radio:
+            await player.content.readany()
+            await radio.content.readany()
+            await sender.send([b"\xf8\xff\xfe"] * 20)
+            radio.close()
+            await sender.stop()
+            await player.content.read()
+
+
+async def watches(url: str) -> None:
+    async with voice_sender(url, name="kitchen") as sender, signalling(url) as client:
+        await sender.send([b"\xf8\xff\xfe"] * 3)
+        await client.send("subscribe_visualization", stream_id="kitchen")
+        await sender.send([b"\xf8\xff\xfe"] * 10)
+        await client.expect("audio_data")
+        await sender.stop()
+
+
 async def offers_and_leaves(url: str) -> None:
     """Its peer connection never connects."""
     async with signalling(url) as client:
@@ -75,7 +110,7 @@ async def offers_nonsense(url: str) -> None:
         await asyncio.sleep(0.3)
 
 
-@pytest.mark.parametrize("visit", [only_looks, listens, offers_and_leaves, offers_nonsense])
+@pytest.mark.parametrize("visit", [only_looks, listens, plays, watches, offers_and_leaves, offers_nonsense])
 async def test_nothing_of_a_visit_waits_for_the_collector(
     ws_url: str, without_collector: None, visit: Callable[[str], Awaitable[None]]
 ) -> None:

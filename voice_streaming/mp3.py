@@ -123,9 +123,10 @@ class Programme:
         self._source = relay.pcm(track)
         self._playout = Playout(studio.jitter_samples, studio.counters)
         self._encoder = studio.mp3.encoder()
-        self._start_frame = int(studio.clock.now())
+        start_frame = int(studio.clock.now())
+        self._due = _Due(studio, start_frame)
         # One more than has passed, as LAME is one frame behind.
-        self._ready: deque[bytes] = deque(studio.silent.take(self._start_frame - next_frame + 1))
+        self._ready: deque[bytes] = deque(studio.silent.take(start_frame - next_frame + 1))
         self._unencoded: deque[Samples] = deque()
         self._silent_samples = 0
         """Silence that the encoder was given since it last got sound."""
@@ -184,9 +185,6 @@ class Programme:
         frames = [self._ready.popleft() for _ in range(ready)]
         return frames + self._studio.silent.take(count - ready)
 
-    def _due(self, monotonic_s: float) -> float:
-        return (self._studio.clock.at(monotonic_s) - self._start_frame) * self._mp3.frame_opus_samples
-
     def _silence(self, length: int) -> None:
         """Puts out silence, which needs no encoding once the encoder holds nothing else."""
         self._silence_owed += length
@@ -229,10 +227,22 @@ class Programme:
         self._ready.extend(frames)
 
 
+class _Due:
+    """How many samples were due at a moment, counted from a frame of the clock."""
+
+    def __init__(self, studio: Studio, start_frame: int) -> None:
+        self._clock = studio.clock
+        self._start_frame = start_frame
+        self._frame_opus_samples = studio.mp3.frame_opus_samples
+
+    def __call__(self, monotonic_s: float) -> float:
+        return (self._clock.at(monotonic_s) - self._start_frame) * self._frame_opus_samples
+
+
 class _PacketTimes:
     """Notes when a track's packets came, those as well that turn out to be too late to be decoded."""
 
-    def __init__(self, arrivals: Arrivals, due: Callable[[float], float]) -> None:
+    def __init__(self, arrivals: Arrivals, due: _Due) -> None:
         self._arrivals = arrivals
         self._due = due
 

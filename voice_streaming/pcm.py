@@ -247,6 +247,7 @@ class PcmSource:
 
     def _tell_end(self) -> None:
         sinks, self._sinks, self._timeline = self._sinks, (), None
+        self._pulling.clear()
         for sink in sinks:
             try:
                 sink.on_end()
