@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import re
 import socket
 import threading
 import time
@@ -463,6 +464,18 @@ async def test_too_many_candidates_are_refused() -> None:
             await peer.add_candidate(None)
         assert refused.value.code == "too_many_candidates"
         assert len(peer._ice.remote_candidates) <= 64
+
+
+async def test_an_offer_that_ends_within_a_line_is_refused() -> None:
+    """aiortc looks for the second word of `a=msid`, and fails at its absence with an IndexError."""
+    cut = re.sub(r"a=msid:(\S+) \S+", r"a=msid:\1 ", browser_sdp("chromium_audio"))
+    cut = re.sub(r"a=msid-semantic:.*", "a=msid-semantic:WMS *", cut)
+    async with on_stage() as stage:
+        peer = stage.peers.sender(stage.track)
+        stage._open.append(peer)
+        with pytest.raises(Refused) as refused:
+            await peer.answer(cut)
+        assert refused.value.code == "bad_sdp"
 
 
 async def test_a_second_answer_is_refused_and_changes_nothing() -> None:
