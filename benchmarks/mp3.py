@@ -14,7 +14,8 @@ import os
 import sys
 import time
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -86,8 +87,9 @@ def _measure(options: argparse.Namespace, cores: Cores) -> None:
     _measure_streams(cores, options.seconds)
 
 
-def _measure_ours(cores: Cores, count: int, seconds: float) -> Cost:
-    """With a real sender over WebRTC: its decryption, decoding and encoding are in the figure."""
+@contextmanager
+def _radio(cores: Cores) -> Iterator[tuple[ServerProcess, LoadProcess, LoadProcess]]:
+    """The server, its senders and its listeners."""
     with ExitStack() as stack:
         server = ServerProcess(SERVER, cores.server)
         stack.callback(server.stop)
@@ -95,6 +97,12 @@ def _measure_ours(cores: Cores, count: int, seconds: float) -> Cost:
         stack.callback(sender.stop)
         audience = LoadProcess("listeners", run_listeners, cores.load)
         stack.callback(audience.stop)
+        yield server, sender, audience
+
+
+def _measure_ours(cores: Cores, count: int, seconds: float) -> Cost:
+    """With a real sender over WebRTC: its decryption, decoding and encoding are in the figure."""
+    with _radio(cores) as (server, sender, audience):
         (stream_id,) = sender.ask(StartStreams(1))
         port = int(server.url.rpartition(":")[2])
         path = f"/stream/{stream_id}.mp3"
@@ -127,13 +135,7 @@ def _measure_icecast(cores: Cores, count: int, seconds: float) -> Cost:
 def _measure_streams(cores: Cores, seconds: float) -> None:
     """What the encoder costs: one stream, and twenty, with one listener each."""
     for count in (1, 20):
-        with ExitStack() as stack:
-            server = ServerProcess(SERVER, cores.server)
-            stack.callback(server.stop)
-            sender = LoadProcess("sender", run_sender, cores.load, server.url)
-            stack.callback(sender.stop)
-            audience = LoadProcess("listeners", run_listeners, cores.load)
-            stack.callback(audience.stop)
+        with _radio(cores) as (server, sender, audience):
             ids = sender.ask(StartStreams(count), 60)
             port = int(server.url.rpartition(":")[2])
             time.sleep(1)
