@@ -5,7 +5,7 @@ Their sockets are replaced by shared ones (`udp`), a sender's datagrams go from 
 a receiver's packets from the track to the socket (`fanout`): no jitter buffer, decoder, encoder, queue, task or thread
 for either.
 
-This is the only package that touches private names of aiortc and aioice; `tests/test_peers_contract.py` holds the
+This is the only package that touches private names of aiortc and aioice; `tests/test_peers_contract_*.py` hold the
 installed versions to each of them.
 """
 
