@@ -26,11 +26,12 @@ from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.discovery import announcements
 from voice_streaming.gate import Gate
 from voice_streaming.outbox import Outbox
-from voice_streaming.peers import LEFT, Peers, ReceiverPeer, SenderPeer
+from voice_streaming.peers import Peers, ReceiverPeer
 from voice_streaming.process import LoopLag, process_figures, settle_memory
 from voice_streaming.refusal import Refused
 from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState, live_streams
-from voice_streaming.relay import FirstPacket, VoiceRelay
+from voice_streaming.relay import VoiceRelay
+from voice_streaming.sessions import Client, Sessions
 from voice_streaming.site import Site
 from voice_streaming.startup import OpenPorts, log_addresses, renew_certificates
 from voice_streaming.streams import Streams
@@ -39,8 +40,6 @@ from voice_streaming.tls import Certificates, open_certificates
 from voice_streaming.visualization import Pictures
 
 logger = logging.getLogger("voice_streaming.server")
-
-Client = Connection[SenderPeer | ReceiverPeer]
 
 
 class VoiceStreamingServer:
@@ -59,6 +58,9 @@ class VoiceStreamingServer:
         """WebSockets that were closed because they did not read."""
         self._started_s = time.monotonic()
         self._tasks = Tasks()
+        self.sessions = Sessions(
+            self.relay, self.streams, self.connections, self._tasks, settings.webrtc.connection_timeout
+        )
         self._stop_requested = asyncio.Event()
         self._lag = LoopLag()
         self._pictures = Pictures()
@@ -131,7 +133,7 @@ class VoiceStreamingServer:
         self._stop_requested.set()
 
     async def _dismiss(self, client: Client) -> None:
-        await self._release(client, "server stopping")
+        await self.sessions.release(client, "server stopping")
         await client.ws.close(WSCloseCode.GOING_AWAY, "server stopping")
 
     def _application(self) -> web.Application:
@@ -235,7 +237,7 @@ class VoiceStreamingServer:
         except Exception:
             logger.exception("Connection %s: a message failed", client.id)
             client.ws.send(messages.Error("internal", "The server failed at this; its log says why").text)
-            self._drop(client, "server failed")
+            self.sessions.drop(client, "server failed")
 
     async def send_available_streams(self, client: Client, message: messages.GetAvailableStreams | None = None) -> None:
         live = live_streams(self.active_streams, client.grant)
@@ -244,7 +246,7 @@ class VoiceStreamingServer:
 
     async def stop_stream(self, client: Client, message: messages.StopStream) -> None:
         """Ends the client's media and keeps its socket."""
-        await self._release(client, "sender left")
+        await self.sessions.release(client, "sender left")
 
     def broadcast(self, message: messages.StreamMessage) -> None:
         text = message.text
@@ -258,7 +260,7 @@ class VoiceStreamingServer:
         client.ws.end()
         self.connections.pop(client.id, None)
         await self.stop_visualization(client, messages.UnsubscribeVisualization())
-        await self._release(client, "sender left" if left else "sender lost", may_resume=not left)
+        await self.sessions.release(client, "sender left" if left else "sender lost", may_resume=not left)
         client.advance(ConnectionState.CLOSED)
 
     # Senders
@@ -266,7 +268,7 @@ class VoiceStreamingServer:
     async def setup_sender(self, client: Client, message: messages.StartSending) -> None:
         """Gives the client the sender's role; what it did before ends, but a stream that it starts again goes on."""
         starts_again = client.role is Role.SENDER and client.name is not None and client.name == message.name
-        await self._release(client, "sender left", may_resume=starts_again)
+        await self.sessions.release(client, "sender left", may_resume=starts_again)
         client.role, client.name = Role.SENDER, message.name
         client.stream_id = message.name or f"stream_{client.id}"
         client.advance(ConnectionState.READY)
@@ -281,8 +283,7 @@ class VoiceStreamingServer:
         if stream is None:
             stream = self.streams.create(stream_id, client.name or f"Voice {client.id[:4]}", client.id)
         peer = self.peers.sender(stream.track)
-        peer.on_connected = functools.partial(self._on_sender_connected, client, peer, stream)
-        peer.on_gone = functools.partial(self._on_peer_gone, client, peer)
+        self.sessions.watch_sender(client, peer, stream)
         try:
             answer = await peer.answer(message.offer.sdp)
             if client.stream_id != stream_id or self.active_streams.get(stream_id) is not stream:
@@ -292,30 +293,8 @@ class VoiceStreamingServer:
             if stream.state is StreamState.CREATED and stream.sender_id == client.id and client.pc is None:
                 self.streams.end(stream, "no media")
             raise
-        await self._replace_peer(client, peer)
+        await self.sessions.replace_peer(client, peer)
         client.ws.send(messages.Answer(messages.AnswerDescription(answer, "answer")).text)
-
-    def _on_sender_connected(self, client: Client, peer: SenderPeer, stream: Stream) -> None:
-        if client.pc is not peer:
-            return
-        if stream.sender_id != client.id:
-            self._take_over(client, stream)
-        client.advance(ConnectionState.CONNECTED)
-        FirstPacket(self.relay, stream.track, functools.partial(self._on_sender_packet, client, peer, stream))
-
-    def _on_sender_packet(self, client: Client, peer: SenderPeer, stream: Stream) -> None:
-        if client.pc is peer:
-            client.advance(ConnectionState.STREAMING)
-            self.streams.resume(stream)
-
-    def _take_over(self, client: Client, stream: Stream) -> None:
-        """Another connection has media for the stream, under its name: it is the sender now, and the stream goes on."""
-        previous = self.connections.get(stream.sender_id)
-        stream.sender_id = client.id
-        if previous is not None:
-            logger.info("Stream %s: another sender took over", ascii(stream.id))
-            previous.ws.send(messages.StreamEnded(stream.id, "replaced").text)
-            self._drop(previous, "replaced")
 
     # What the registry of streams tells
 
@@ -335,7 +314,7 @@ class VoiceStreamingServer:
         self._pictures.forget(stream.id)
         for client_id in [*stream.receivers, stream.sender_id]:
             if (client := self.connections.get(client_id)) is not None and client.stream_id == stream.id:
-                self._drop(client, reason)
+                self.sessions.drop(client, reason)
 
     # Receivers
 
@@ -347,16 +326,15 @@ class VoiceStreamingServer:
         stream = self.streams.live(message.stream_id, client.grant)
         if client.role is Role.RECEIVER and client.stream_id == stream.id and client.awaits_answer:
             return
-        await self._release(client, "sender left")
+        await self.sessions.release(client, "sender left")
         if not stream.is_live:
             raise Refused("stream_ended", "Stream ended")
         peer = self.peers.receiver(stream.track)
-        peer.on_connected = functools.partial(self._on_receiver_connected, client, peer, stream)
-        peer.on_gone = functools.partial(self._on_peer_gone, client, peer)
+        self.sessions.watch_receiver(client, peer, stream)
         client.role, client.stream_id = Role.RECEIVER, stream.id
         client.advance(ConnectionState.READY)
         stream.receivers.add(client.id)
-        await self._replace_peer(client, peer)
+        await self.sessions.replace_peer(client, peer)
         offer = await peer.offer()
         if client.pc is peer:
             client.awaits_answer = True
@@ -372,74 +350,6 @@ class VoiceStreamingServer:
         if client.pc is None:
             raise Refused("unexpected_candidate", "There is no offer or answer that the candidate could belong to")
         await client.pc.add_candidate(message.candidate)
-
-    def _on_receiver_connected(self, client: Client, peer: ReceiverPeer, stream: Stream) -> None:
-        if client.pc is peer:
-            client.advance(ConnectionState.CONNECTED)
-            FirstPacket(self.relay, stream.track, functools.partial(self._on_receiver_packet, client, peer))
-
-    def _on_receiver_packet(self, client: Client, peer: ReceiverPeer) -> None:
-        if client.pc is peer:
-            client.advance(ConnectionState.STREAMING)
-
-    # Both
-
-    async def _replace_peer(self, client: Client, peer: SenderPeer | ReceiverPeer) -> None:
-        """Makes `peer` the client's, which has `webrtc.connection_timeout` to connect."""
-        previous, client.pc = client.pc, peer
-        client.advance(ConnectionState.READY)
-        peer.connect_within(self.settings.webrtc.connection_timeout)
-        if previous is not None:
-            await previous.close()
-
-    def _on_peer_gone(self, client: Client, peer: SenderPeer | ReceiverPeer, reason: str) -> None:
-        if client.pc is not peer:
-            return
-        logger.debug("Connection %s: media lost: %s", client.id, reason)
-        if reason != LEFT:
-            client.ws.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}").text)
-        stream = self.active_streams.get(client.stream_id or "")
-        if client.role is Role.SENDER and client.name is not None and stream is not None and stream.is_live:
-            # Its socket is there: the next offer goes on with the stream, stop_stream ends it.
-            client.pc = None
-            client.advance(ConnectionState.READY)
-            self._tasks.spawn(peer.close(), f"close-peer-{client.id}")
-            if stream.sender_id == client.id:
-                self.streams.pause(stream, "sender lost")
-        else:
-            self._drop(client, "sender left" if reason == LEFT else "sender lost")
-
-    async def _release(self, client: Client, reason: str, *, may_resume: bool = False) -> None:
-        """Takes the client's role and media from it. Its socket stays; what it sent ends with `reason`.
-
-        With `may_resume` a stream with a name waits for its sender to come back.
-        """
-        peer = self._detach(client, reason, may_resume)
-        if peer is not None:
-            await peer.close()
-
-    def _drop(self, client: Client, reason: str, *, may_resume: bool = False) -> None:
-        """The same for callers that cannot wait for the peer to close."""
-        peer = self._detach(client, reason, may_resume)
-        if peer is not None:
-            self._tasks.spawn(peer.close(), f"close-peer-{client.id}")
-
-    def _detach(self, client: Client, reason: str, may_resume: bool) -> SenderPeer | ReceiverPeer | None:
-        peer, client.pc = client.pc, None
-        role, client.role = client.role, None
-        stream = self.active_streams.get(client.stream_id or "")
-        client.stream_id, client.awaits_answer = None, False
-        if client.state is not ConnectionState.CLOSED:
-            client.advance(ConnectionState.CREATED)
-        if stream is not None and role is Role.RECEIVER:
-            stream.receivers.discard(client.id)
-            stream.last_activity = time.monotonic()
-        elif stream is not None and role is Role.SENDER and stream.sender_id == client.id:
-            if may_resume and client.name is not None:
-                self.streams.pause(stream, reason)
-            else:
-                self.streams.end(stream, reason)
-        return peer
 
     # Background
 
