@@ -13,10 +13,10 @@ import sys
 import urllib.request
 from typing import Any
 
+import command
 import machine
+from command import Cores, share_out_cores
 from fleet import Fleet
-from flood import share_out_cores
-from load_process import LoadError, pin, raise_open_files_limit
 from rounds import SERVER
 
 _LINE_EVERY = 500
@@ -25,18 +25,14 @@ _FIGURES = ("tasks", "open_files", "threads", "active_connections", "receivers")
 
 def main() -> int:
     options = _parse_options()
-    raise_open_files_limit()
     cores = share_out_cores()
-    pin(set(cores.clients))
+    return command.run(lambda: _run(options, cores), cores)
+
+
+def _run(options: argparse.Namespace, cores: Cores) -> int:
     print(machine.describe())
-    try:
-        with Fleet.running(SERVER, cores) as fleet:
-            _churn(fleet, options.joins, options.at_once)
-    except LoadError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    with Fleet.running(SERVER, cores) as fleet:
+        _churn(fleet, options.joins, options.at_once)
     return 0
 
 

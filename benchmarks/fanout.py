@@ -10,46 +10,35 @@ It measures and prints; it never judges. Everything runs on 127.0.0.1.
 import argparse
 import datetime
 import json
-import os
-import signal
 import sys
 import time
 from dataclasses import replace
 from statistics import median
-from types import FrameType
 
+import command
 import machine
-from fleet import Cores
-from load_process import LoadError, pin, raise_open_files_limit
+from command import Cores, share_out_cores
 from report import Report, print_table
 from rounds import PLAIN_RELAY, SERVER, CapacitySearch, Figures, Plan, Round
 
 
 def main() -> int:
     options = _parse_options()
-    signal.signal(signal.SIGTERM, _interrupt)
-    raise_open_files_limit()
-    cores = _share_out_cores()
+    # One receiver process each: more than four would only shrink every one's share.
+    cores = share_out_cores(most_clients=4)
+    return command.run(lambda: _run(options, cores), cores)
+
+
+def _run(options: argparse.Namespace, cores: Cores) -> int:
     say = _Progress()
     say(machine.describe())
-    if not pin(set(cores.clients)):
-        say("this system cannot pin processes to cores: server and clients disturb each other")
-    elif cores.server in cores.clients:
-        say("there is only one core: server and clients share it, and every figure suffers")
     report = Report(date=datetime.date.today().isoformat(), machine=machine.describe())
-    try:
-        if options.max_receivers:
-            search = CapacitySearch(options.server, cores, say)
-            search.run(options.max_receivers)
-            report.server, report.doubts = search.figures, search.doubts
-        else:
-            _run_rounds(options, cores, say, report)
-    except LoadError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    if options.max_receivers:
+        search = CapacitySearch(options.server, cores, say)
+        search.run(options.max_receivers)
+        report.server, report.doubts = search.figures, search.doubts
+    else:
+        _run_rounds(options, cores, say, report)
     print_table(report, sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json.dumps(report.as_json(), indent=2))
@@ -101,15 +90,6 @@ def _medians(rounds: list[Figures]) -> Figures:
     return {name: median(figures[name] for figures in rounds if name in figures) for name in names}
 
 
-def _share_out_cores() -> Cores:
-    """The first core that this process may use is the server's; all others are the clients'."""
-    if not machine.LINUX:
-        return Cores(0, frozenset({0}))
-    first, *others = sorted(os.sched_getaffinity(0))
-    # One receiver process each: more than four would only shrink every one's share.
-    return Cores(first, frozenset(others[:4] or [first]))
-
-
 class _Progress:
     """Lines with the time since the start, on standard error."""
 
@@ -118,11 +98,6 @@ class _Progress:
 
     def __call__(self, text: str) -> None:
         print(f"[{time.monotonic() - self._start_s:6.1f} s] {text}", file=sys.stderr, flush=True)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends the run as Ctrl-C does: every process that it started is ended first."""
-    raise KeyboardInterrupt
 
 
 def _parse_options() -> argparse.Namespace:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from command import Cores
 from load_process import LoadError, LoadProcess
 from load_receivers import CloseWindow, Join, JoinReport, Leave, OpenWindow, run_receivers
 from load_sender import ReadSender, SenderReading, SetSilent, StartStreams, run_sender
@@ -21,14 +22,6 @@ _JOIN_TIMEOUT_S = 300.0
 _BUSY_CLIENT_SHARE = 0.9
 _LATE_TICK_MS = 5.0
 _FOREIGN_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Cores:
-    """The server's core, and those of the load."""
-
-    server: int
-    clients: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ class Fleet:
             server = ServerProcess(script, cores.server, limits)
             started.callback(server.stop)
             url = f"{server.url}/ws"
-            clients = set(cores.clients)
+            clients = cores.clients
             sender = LoadProcess("sender", run_sender, clients, url)
             started.callback(sender.stop)
             processes: list[LoadProcess] = []

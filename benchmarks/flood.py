@@ -11,21 +11,20 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import re
-import signal
 import statistics
 import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from types import FrameType
 
+import command
 import machine
-from fleet import Cores, Fleet
+from command import Cores, share_out_cores
+from fleet import Fleet
 from load_flood import ATTACKS, Flood, FloodReport, run_flood
-from load_process import LoadError, LoadProcess, pin, raise_open_files_limit
+from load_process import LoadProcess
 from rounds import SERVER
 
 _RECEIVERS = 10
@@ -88,16 +87,13 @@ class HealthWatch:
 
 def main() -> int:
     options = _parse_options()
-    signal.signal(signal.SIGTERM, end_on_signal)
-    raise_open_files_limit()
     cores = share_out_cores()
-    pin(set(cores.clients))
+    return command.run(lambda: _run(options, cores), cores)
+
+
+def _run(options: argparse.Namespace, cores: Cores) -> int:
     print(machine.describe(), file=sys.stderr)
-    try:
-        outcomes, trouble = _run(options, cores)
-    except LoadError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 2
+    outcomes, trouble = _flood_in_every_way(options, cores)
     lost = sum(max(outcome.lost - outcome.doubtful, 0) for outcome in outcomes)
     if options.json:
         print(json.dumps({"lost": lost, "trouble": trouble, "outcomes": [asdict(outcome) for outcome in outcomes]}))
@@ -109,11 +105,11 @@ def main() -> int:
     return 1 if lost else 0
 
 
-def _run(options: argparse.Namespace, cores: Cores) -> tuple[list[Outcome], list[str]]:
+def _flood_in_every_way(options: argparse.Namespace, cores: Cores) -> tuple[list[Outcome], list[str]]:
     with Fleet.running(SERVER, cores, limits={}) as fleet, contextlib.ExitStack() as started:
         fleet.start_streams(1)
         fleet.join(_RECEIVERS)
-        flooder = LoadProcess("flooder", run_flood, set(cores.clients), "127.0.0.1", fleet.server.port)
+        flooder = LoadProcess("flooder", run_flood, cores.clients, "127.0.0.1", fleet.server.port)
         started.callback(flooder.stop)
         outcomes = []
         for kind in options.kinds or ATTACKS:
@@ -162,19 +158,6 @@ def _print_table(outcomes: list[Outcome]) -> None:
             f"| {one.health_p50_ms:.1f}, {one.health_max_ms:.0f}{failures} "
             f"| {one.server_share:.0%} | {one.resident_mb:.0f} | {one.flood} |"
         )
-
-
-def share_out_cores() -> Cores:
-    """The first core that this process may use is the server's; another one is the load's."""
-    if not machine.LINUX:
-        return Cores(0, frozenset({0}))
-    first, *others = sorted(os.sched_getaffinity(0))
-    return Cores(first, frozenset(others[:1] or [first]))
-
-
-def end_on_signal(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends the run as Ctrl-C does: every process that it started is ended first."""
-    raise KeyboardInterrupt
 
 
 def _parse_options() -> argparse.Namespace:

@@ -8,6 +8,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from pathlib import Path
 
 import machine
@@ -38,7 +39,7 @@ _OWNER = "<changeowner><user>nobody</user><group>nogroup</group></changeowner>"
 class Icecast:
     """A broadcast at `port` and MOUNT. The caller must `stop` it."""
 
-    def __init__(self, core: int, source_cores: set[int], clients: int, bitrate_bps: int) -> None:
+    def __init__(self, core: int, source_cores: Collection[int], clients: int, bitrate_bps: int) -> None:
         server, ffmpeg = shutil.which("icecast2"), shutil.which("ffmpeg")
         if server is None or ffmpeg is None:
             raise LoadError("icecast2 and ffmpeg are needed: install them with apt-get, or leave --icecast out")

@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -234,7 +234,7 @@ class _Crowd:
             await asyncio.sleep(0.5)
 
 
-def run_crowd(pipe: Connection, cores: set[int], port: int, audio_port: int) -> None:
+def run_crowd(pipe: Connection, cores: Collection[int], port: int, audio_port: int) -> None:
     """The crowd process's main."""
     settle(cores)
     os.nice(10)

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -160,7 +160,7 @@ class _Flooder:
                     raise ConnectionResetError
 
 
-def run_flood(pipe: Connection, cores: set[int], host: str, port: int) -> None:
+def run_flood(pipe: Connection, cores: Collection[int], host: str, port: int) -> None:
     """The flood process's main."""
     settle(cores)
     # The voices and the health check share the core with this process, and are what is measured.

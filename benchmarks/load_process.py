@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,7 +21,7 @@ class LoadError(Exception):
 class LoadProcess:
     """The owner's side: `ask` for a command and its reply, or `begin` and `finish` to have several at work at once."""
 
-    def __init__(self, name: str, main: Callable[..., None], cores: set[int], *arguments: object) -> None:
+    def __init__(self, name: str, main: Callable[..., None], cores: Collection[int], *arguments: object) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
         self._name = name
@@ -65,7 +65,7 @@ def raise_open_files_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def pin(cores: set[int]) -> bool:
+def pin(cores: Collection[int]) -> bool:
     """Keep this process on those cores. False where the system cannot, as macOS."""
     if sys.platform != "linux":
         return False
@@ -73,7 +73,7 @@ def pin(cores: set[int]) -> bool:
     return True
 
 
-def settle(cores: set[int]) -> None:
+def settle(cores: Collection[int]) -> None:
     """What every load process does first. Ctrl-C is the owner's: it closes the pipes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pin(cores)

@@ -11,7 +11,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -262,7 +262,7 @@ class _ReceiverLoad:
         await self._client.close()
 
 
-def run_receivers(pipe: Connection, cores: set[int], url: str) -> None:
+def run_receivers(pipe: Connection, cores: Collection[int], url: str) -> None:
     """A receiver process's main."""
     settle(cores)
     asyncio.run(_serve(pipe, url))

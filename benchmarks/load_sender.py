@@ -5,6 +5,7 @@ import os
 import secrets
 import struct
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -189,7 +190,7 @@ def _go_first() -> None:
         return
 
 
-def run_sender(pipe: Connection, cores: set[int], url: str) -> None:
+def run_sender(pipe: Connection, cores: Collection[int], url: str) -> None:
     """The sender process's main."""
     settle(cores)
     _go_first()

@@ -22,9 +22,11 @@ from statistics import median
 
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
+import command
 import machine
+from command import Cores, share_out_cores
 from icecast import MOUNT, Icecast
-from load_process import LoadError, LoadProcess, pin, raise_open_files_limit
+from load_process import LoadProcess
 from load_sender import ReadSender, SenderReading, StartStreams, run_sender
 from mp3_delay import delays_s, simulated_delays_s
 from mp3_listeners import Join, JoinReport, Listen, Record, Recording, Window, in_short, run_listeners
@@ -33,12 +35,6 @@ from server_process import ServerProcess
 SERVER = "webrtc_server_relay.py"
 NEWCOMERS = 5
 RECORD_S = 4.0
-
-
-@dataclass(frozen=True)
-class Cores:
-    server: int
-    load: set[int]
 
 
 @dataclass(frozen=True)
@@ -55,22 +51,16 @@ class Cost:
 
 def main() -> int:
     options = _parse_options()
-    raise_open_files_limit()
-    available = sorted(os.sched_getaffinity(0)) if machine.LINUX else [0]
-    cores = Cores(available[0], set(available[1:] or available))
+    cores = share_out_cores(most_clients=os.cpu_count() or 1)
+    return command.run(lambda: _run(options, cores), cores)
+
+
+def _run(options: argparse.Namespace, cores: Cores) -> int:
     print(f"{datetime.date.today().isoformat()}. {machine.describe()}")
-    if not pin(cores.load):
-        print("Note: this system cannot pin processes to cores: server and listeners disturb each other.")
-    try:
-        if options.simulate_hours:
-            _simulate(options.simulate_hours)
-        else:
-            _measure(options, cores)
-    except LoadError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    if options.simulate_hours:
+        _simulate(options.simulate_hours)
+    else:
+        _measure(options, cores)
     return 0
 
 
@@ -93,9 +83,9 @@ def _radio(cores: Cores) -> Iterator[tuple[ServerProcess, LoadProcess, LoadProce
     with ExitStack() as stack:
         server = ServerProcess(SERVER, cores.server)
         stack.callback(server.stop)
-        sender = LoadProcess("sender", run_sender, cores.load, server.url)
+        sender = LoadProcess("sender", run_sender, cores.clients, server.url)
         stack.callback(sender.stop)
-        audience = LoadProcess("listeners", run_listeners, cores.load)
+        audience = LoadProcess("listeners", run_listeners, cores.clients)
         stack.callback(audience.stop)
         yield server, sender, audience
 
@@ -120,9 +110,9 @@ def _measure_ours(cores: Cores, count: int, seconds: float) -> Cost:
 def _measure_icecast(cores: Cores, count: int, seconds: float) -> Cost:
     """Fed with an MP3 that is encoded elsewhere, which is not in the figure."""
     with ExitStack() as stack:
-        icecast = Icecast(cores.server, cores.load, clients=count + 20, bitrate_bps=128_000)
+        icecast = Icecast(cores.server, cores.clients, clients=count + 20, bitrate_bps=128_000)
         stack.callback(icecast.stop)
-        audience = LoadProcess("listeners", run_listeners, cores.load)
+        audience = LoadProcess("listeners", run_listeners, cores.clients)
         stack.callback(audience.stop)
         joined: JoinReport = audience.ask(Join(icecast.port, MOUNT, count, spread_s=count / 200), 120)
         _note_failures(joined)

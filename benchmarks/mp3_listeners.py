@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from statistics import median
@@ -165,7 +166,7 @@ async def _connect(port: int, path: str, keeps: bool = False) -> _Player:
     return player
 
 
-def run_listeners(pipe: Connection, cores: set[int]) -> None:
+def run_listeners(pipe: Connection, cores: Collection[int]) -> None:
     """The listeners' process's main."""
     settle(cores)
     asyncio.run(_serve(pipe))

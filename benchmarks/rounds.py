@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from fleet import Cores, Fleet, Measurement
+from command import Cores
+from fleet import Fleet, Measurement
 from load_process import LoadError
 
 Figures = dict[str, float]

@@ -13,21 +13,22 @@ import argparse
 import contextlib
 import json
 import secrets
-import signal
 import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import command
 import machine
 import numpy as np
+from command import Cores, share_out_cores
 from fleet import Fleet
-from flood import end_on_signal, share_out_cores, trouble_in
+from flood import trouble_in
 from load_crowd import LetLoose, run_crowd
-from load_process import LoadError, LoadProcess, pin, raise_open_files_limit
+from load_process import LoadProcess
 from rounds import SERVER
 
 _STREAMS = 3
@@ -71,19 +72,16 @@ class Minute:
 
 def main() -> int:
     options = _parse_options()
-    signal.signal(signal.SIGTERM, end_on_signal)
-    raise_open_files_limit()
     cores = share_out_cores()
-    pin(set(cores.clients))
+    return command.run(lambda: _run(options, cores), cores)
+
+
+def _run(options: argparse.Namespace, cores: Cores) -> int:
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if options.json else _print_at_once
     say(f"seed {options.seed}; {machine.describe()}")
-    try:
-        with Fleet.running(SERVER, cores, _LIMITS) as fleet:
-            soak = Soak(fleet, options.actors, options.seed, say)
-            soak.run(options.minutes * 60, set(cores.clients), options.settle)
-    except LoadError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 2
+    with Fleet.running(SERVER, cores, _LIMITS) as fleet:
+        soak = Soak(fleet, options.actors, options.seed, say)
+        soak.run(options.minutes * 60, cores.clients, options.settle)
     for line in soak.verdict():
         say(line)
     if options.json:
@@ -109,7 +107,7 @@ class Soak:
     def lost(self) -> int:
         return sum(max(minute.lost - minute.doubtful, 0) for minute in self.minutes)
 
-    def run(self, seconds: float, cores: set[int], settle_s: float) -> None:
+    def run(self, seconds: float, cores: Collection[int], settle_s: float) -> None:
         fleet = self._fleet
         fleet.start_streams(_STREAMS)
         fleet.join(_RECEIVERS)
@@ -199,7 +197,7 @@ class Soak:
 
 
 @contextlib.contextmanager
-def _crowd(fleet: Fleet, cores: set[int]) -> Iterator[LoadProcess]:
+def _crowd(fleet: Fleet, cores: Collection[int]) -> Iterator[LoadProcess]:
     crowd = LoadProcess("crowd", run_crowd, cores, fleet.server.port, fleet.server.audio_port)
     try:
         yield crowd

@@ -28,12 +28,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def daemon() -> AsyncIterator[RunningServer]:
-    async with running_server() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(speech_wav: Path) -> AsyncIterator[Firefox]:
     async with firefox(microphone=speech_wav) as running:
         yield running
@@ -57,8 +51,8 @@ async def opened(browser: Firefox, server: RunningServer, *paths: str) -> AsyncI
     await everyone_left(server)
 
 
-async def test_talk_mute_change_and_stop(browser: Firefox, daemon: RunningServer) -> None:
-    async with opened(browser, daemon, "/sender", "/receiver") as (sender, receiver):
+async def test_talk_mute_change_and_stop(browser: Firefox, pages_daemon: RunningServer) -> None:
+    async with opened(browser, pages_daemon, "/sender", "/receiver") as (sender, receiver):
         await talk(sender, "kitchen")
         await listen(receiver, "kitchen")
         await hears_sound(receiver)
@@ -75,8 +69,8 @@ async def test_talk_mute_change_and_stop(browser: Firefox, daemon: RunningServer
         assert await sender.evaluate("() => microphones.map(({track}) => track.readyState)") == ["ended", "ended"]
 
 
-async def test_the_space_bar_talks(browser: Firefox, daemon: RunningServer) -> None:
-    async with opened(browser, daemon, "/sender") as (sender,):
+async def test_the_space_bar_talks(browser: Firefox, pages_daemon: RunningServer) -> None:
+    async with opened(browser, pages_daemon, "/sender") as (sender,):
         await sender.evaluate("() => document.querySelector('#talk').focus()")
         await sender.press(" ")
         await says(sender, "^Live as")
@@ -105,16 +99,16 @@ async def test_talking_and_listening_go_on_after_a_restart(browser: Firefox) -> 
         await everyone_left(server)
 
 
-async def test_sound_waits_for_a_tap_where_the_browser_wants_one(browser: Firefox, daemon: RunningServer) -> None:
+async def test_sound_waits_for_a_tap_where_the_browser_wants_one(browser: Firefox, pages_daemon: RunningServer) -> None:
     # Firefox lets pages play that may use the microphone; those that may not are told no way on loopback, so that the
     # MP3 plays.
     strict_browser = firefox(autoplay=False, grant_microphone=False)
-    async with opened(browser, daemon, "/sender") as (sender,), strict_browser as strict:
+    async with opened(browser, pages_daemon, "/sender") as (sender,), strict_browser as strict:
         await talk(sender, "kitchen")
         page = await strict.new_page()
-        await page.goto(daemon.url("/receiver"))
+        await page.goto(pages_daemon.url("/receiver"))
         await page.evaluate("() => { localStorage['voice.listening'] = 'true'; }")
-        await page.goto(daemon.url("/receiver?again"))
+        await page.goto(pages_daemon.url("/receiver?again"))
         await says(page, "^Tap once to hear$")
         await says(page, "^Your browser wants a tap before it plays sound.$", "#problem")
         await page.click("#listen")
@@ -122,8 +116,8 @@ async def test_sound_waits_for_a_tap_where_the_browser_wants_one(browser: Firefo
         await page.close()
 
 
-async def test_without_a_microphone_the_page_says_so(daemon: RunningServer) -> None:
-    async with firefox() as deaf, opened(deaf, daemon, "/sender") as (sender,):
+async def test_without_a_microphone_the_page_says_so(pages_daemon: RunningServer) -> None:
+    async with firefox() as deaf, opened(deaf, pages_daemon, "/sender") as (sender,):
         await press(sender, "#talk")
         await says(sender, "^There is no microphone. Plug one in and press again.$", "#problem")
         await says(sender, "^Off")
