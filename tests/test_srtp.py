@@ -159,7 +159,7 @@ def test_a_session_lives_as_long_as_its_place() -> None:
 def incoming(datagram: bytes) -> Incoming:
     one = Incoming(2048)
     one.memory[: len(datagram)] = datagram
-    one.size, one.arrived_s = len(datagram), 7.0
+    one.hold(len(datagram), 7.0)
     return one
 
 

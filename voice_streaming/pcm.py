@@ -176,8 +176,8 @@ class PcmSource:
     def __init__(self, track: PacketSource, turns: Turns, counters: PcmCounters) -> None:
         self._track = track
         self._turns = turns
-        self._sinks: tuple[PcmSink, ...] = ()
-        self._pulling: set[PcmSink] = set()
+        self._sinks: dict[PcmSink, bool] = {}
+        """Each with whether it pulls; replaced when it changes, as a sink may leave while it is told something."""
         self._decodes_soon = False
         self._arrived: deque[OpusPacket | None] = deque()
         self._counters = counters
@@ -193,9 +193,7 @@ class PcmSource:
         if self._ended:
             sink.on_end()
             return
-        self._sinks = (*self._sinks, sink)
-        if pulls:
-            self._pulling.add(sink)
+        self._sinks = {**self._sinks, sink: pulls}
         if len(self._sinks) == 1:
             self._arrived.clear()
             self._timeline = PcmTimeline(self._emit, self._counters)
@@ -204,8 +202,7 @@ class PcmSource:
     def detach(self, sink: PcmSink) -> None:
         """Takes the sink off, without `on_end`; safe within the sink's own calls, and when it is not attached."""
         if sink in self._sinks:
-            self._sinks = tuple(other for other in self._sinks if other is not sink)
-            self._pulling.discard(sink)
+            self._sinks = {other: pulls for other, pulls in self._sinks.items() if other is not sink}
             if not self._sinks:
                 self._timeline = None
                 self._track.detach(self)
@@ -222,7 +219,7 @@ class PcmSource:
 
     def on_packet(self, packet: OpusPacket) -> None:
         self._arrived.append(packet)
-        if len(self._pulling) < len(self._sinks) or len(self._arrived) >= MOST_WAITING_PACKETS:
+        if not all(self._sinks.values()) or len(self._arrived) >= MOST_WAITING_PACKETS:
             self._decode_soon()
 
     def on_end(self) -> None:
@@ -246,8 +243,7 @@ class PcmSource:
                 self._tell_end()
 
     def _tell_end(self) -> None:
-        sinks, self._sinks, self._timeline = self._sinks, (), None
-        self._pulling.clear()
+        sinks, self._sinks, self._timeline = self._sinks, {}, None
         for sink in sinks:
             try:
                 sink.on_end()

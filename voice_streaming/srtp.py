@@ -26,24 +26,25 @@ class Incoming:
 
     def __init__(self, capacity: int) -> None:
         self.memory = bytearray(capacity)
-        self.size = 0
-        """Bytes of `memory` that are the datagram's."""
         self.arrived_s = 0.0
         """Monotonic seconds at which it was read."""
         self._view = memoryview(self.memory)
         self._packet = ffi.from_buffer(self.memory)
         self._length = ffi.new("int *")
-
-    @property
-    def datagram(self) -> memoryview:
+        self.datagram = self._view[:0]
         """What there is now: good until the next one is read."""
-        return self._view[: self.size]
+
+    def hold(self, size: int, arrived_s: float) -> None:
+        """So many bytes were read into `memory`."""
+        self.datagram = self._view[:size]
+        self.arrived_s = arrived_s
 
     def copy(self) -> Incoming:
         """One of its own, to be kept."""
-        copy = Incoming(max(self.size, 1))
-        copy.memory[: self.size] = self.datagram
-        copy.size, copy.arrived_s = self.size, self.arrived_s
+        size = len(self.datagram)
+        copy = Incoming(max(size, 1))
+        copy.memory[:size] = self.datagram
+        copy.hold(size, self.arrived_s)
         return copy
 
     def unprotect(self, session: Session) -> bool:
@@ -55,10 +56,10 @@ class Incoming:
         return self._decrypt(lib.srtp_unprotect_rtcp, session)
 
     def _decrypt(self, decrypt: Any, session: Session) -> bool:
-        self._length[0] = self.size
+        self._length[0] = len(self.datagram)
         if decrypt(session._srtp[0], self._packet, self._length):
             return False
-        self.size = self._length[0]
+        self.datagram = self._view[: self._length[0]]
         return True
 
 

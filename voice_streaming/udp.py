@@ -169,7 +169,7 @@ class SharedSocket:
             self._reads = min(2 * self._reads, READS_PER_WAKEUP)
         for count in range(self._reads):
             try:
-                incoming.size, address = self.socket.recvfrom_into(incoming.memory)
+                size, address = self.socket.recvfrom_into(incoming.memory)
             except (BlockingIOError, InterruptedError):
                 self._reads = max(count, 1)
                 break
@@ -177,11 +177,12 @@ class SharedSocket:
                 # What ICMP reported of an earlier datagram; the next read goes on.
                 logger.debug("%s: %s", self.address, error)
                 continue
-            incoming.arrived_s = self._read_s = time.monotonic()
+            self._read_s = time.monotonic()
+            incoming.hold(size, self._read_s)
             try:
                 self._hand_on(incoming, address[:2])
             except Exception:
-                logger.exception("A datagram of %d bytes from %s:%d could not be handled", incoming.size, *address[:2])
+                logger.exception("A datagram of %d bytes from %s:%d could not be handled", size, *address[:2])
 
     def _hand_on(self, incoming: Incoming, address: Address) -> None:
         if is_media(incoming.datagram):

@@ -119,8 +119,8 @@ class Targets:
 
         def deliver() -> None:
             incoming = port.shared._incoming
-            incoming.size, incoming.arrived_s = len(data), self._loop.time()
             incoming.memory[: len(data)] = data
+            incoming.hold(len(data), self._loop.time())
             port.shared._hand_on(incoming, _STRANGER)
             if is_media(data):
                 port.on_media(incoming)
