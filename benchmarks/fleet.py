@@ -100,9 +100,15 @@ class Fleet:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, script: str, cores: Cores, limits: dict[str, int] | None = None) -> Iterator["Fleet"]:
+    def running(
+        cls,
+        script: str,
+        cores: Cores,
+        limits: dict[str, int] | None = None,
+        webrtc: dict[str, float] | None = None,
+    ) -> Iterator["Fleet"]:
         with contextlib.ExitStack() as started:
-            server = ServerProcess(script, cores.server, limits)
+            server = ServerProcess(script, cores.server, limits, webrtc)
             started.callback(server.stop)
             url = f"{server.url}/ws"
             clients = cores.clients

@@ -17,7 +17,7 @@ SOAK = REPOSITORY / "benchmarks" / "soak.py"
 @pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_a_crowd_leaves_the_server_as_it_was_and_the_voices_whole() -> None:
-    arguments = ["--minutes", "0.4", "--settle", "45", "--actors", "12", "--seed", "test", "--json"]
+    arguments = ["--minutes", "0.4", "--timeout", "8", "--actors", "12", "--seed", "test", "--json"]
     async with child_process([sys.executable, SOAK, *arguments]) as soak:
         await soak.wait(timeout_s=110)
     result = json.loads(soak.log[-1])
