@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.audio import Samples, encode_opus
-from tests.support.browsers import BROWSERS, browser_page
+from tests.support.browsers import BROWSERS, BrowserPage, browser_page
 from tests.support.matching import SAME_SPEECH, match
 from tests.support.pages import record_element
 from tests.support.players import PLAYERS, playing, record
@@ -41,17 +41,18 @@ def assert_both_were_heard(first: Samples, second: Samples, recording: Samples, 
 
 
 @asynccontextmanager
-async def chromium_speaks(server: RunningServer, microphone: Path) -> AsyncIterator[None]:
+async def chromium_sender(server: RunningServer, microphone: Path) -> AsyncIterator[BrowserPage]:
+    """The page, before anybody talks."""
     async with browser_page("chromium", microphone=microphone) as page:
         await page.goto(server.url("/sender"))
-        await page.click("#talk")
-        yield
+        yield page
 
 
-async def both_speak(server: RunningServer, microphone: Path, other: Samples) -> None:
+async def both_speak(server: RunningServer, chromium: BrowserPage, other: Samples) -> None:
     """A browser, silence, and then another sender."""
-    async with chromium_speaks(server, microphone):
-        await asyncio.sleep(7)
+    await chromium.click("#talk")
+    await asyncio.sleep(7)
+    await chromium.click("#talk")
     await asyncio.sleep(1)
     async with voice_sender(server.ws_url, name="second") as sender:
         await sender.send(encode_opus(other)[: 6 * 50])
@@ -67,8 +68,8 @@ async def test_players_keep_the_radio_through_two_senders(
             player: await stack.enter_async_context(playing(player, server.audio_url("/stream/latest.mp3")))
             for player in PLAYERS
         }
-        await asyncio.sleep(1)
-        await both_speak(server, speech_wav, other_speech)
+        chromium = await stack.enter_async_context(chromium_sender(server, speech_wav))
+        await both_speak(server, chromium, other_speech)
         for player, playback in playbacks.items():
             recording = await playback.stop()
             assert_both_were_heard(speech, other_speech, recording, player)
@@ -89,8 +90,9 @@ async def test_audio_elements_keep_the_radio_through_two_senders(
                     await audio.play();
                 }"""
             )
-        speaking = asyncio.create_task(both_speak(server, speech_wav, other_speech))
-        recordings = await asyncio.gather(*(record_element(page, "audio", seconds=22, timeout_s=20) for page in pages))
+        chromium = await stack.enter_async_context(chromium_sender(server, speech_wav))
+        speaking = asyncio.create_task(both_speak(server, chromium, other_speech))
+        recordings = await asyncio.gather(*(record_element(page, "audio", seconds=20, timeout_s=20) for page in pages))
         await speaking
     for browser, recording in zip(BROWSERS, recordings, strict=True):
         assert_both_were_heard(speech, other_speech, recording, browser)
