@@ -66,7 +66,8 @@ async def test_a_newcomer_gets_half_a_second_at_once(radio: Radio) -> None:
         async with raw_request(radio.port, path) as answer:
             first = await answer.reader.read(2**16)
             passed_frames = (time.monotonic() - clock_started_s) * 44_100 / 1152
-        assert 18 - min(passed_frames, 7) <= len(mp3_frames(first)) <= 19
+        # 19 frames, less one at most on either side that is not whole at that moment.
+        assert 17 - min(passed_frames, 7) <= len(mp3_frames(first)) <= 19
 
 
 async def test_head_answers_like_get_and_is_no_listener(radio: Radio) -> None:
