@@ -176,4 +176,4 @@ async def test_mock_supervisor_that_always_refuses_is_given_up(
 async def test_a_silent_supervisor_does_not_keep_the_server_from_starting() -> None:
     nobody = MockSupervisor(free_port())
     async with running_server(environment=nobody.environment) as server:
-        assert any("The usual ones are used" in line for line in server.log)
+        await server.process.wait_for_log("The usual ones are used")

@@ -131,4 +131,4 @@ async def test_a_taken_ingress_port_is_a_warning_and_the_rest_runs() -> None:
         running_server() as other,
         running_server(environment={"INGRESS_PORT": str(other.port)}) as server,
     ):
-        assert any("side bar" in line and str(other.port) in line for line in server.log)
+        assert str(other.port) in await server.process.wait_for_log("side bar")

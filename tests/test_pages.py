@@ -114,11 +114,12 @@ async def test_leaving_the_page_ends_the_stream_at_once(guests: Visitors) -> Non
     receiver = await guests.page("/receiver")
     await talk(page, "kitchen")
     await listen(receiver, "kitchen")
+    lines = len(guests.server.log)
     await page.goto("about:blank")
     await says(receiver, "^The voice ended")
     await page.go_back()
     await says(page, "^Off")
-    assert "sender left" in "".join(guests.server.log[-1:])
+    await guests.server.process.wait_for_log("sender left", after=lines)
 
 
 async def test_mute_sends_silence(guests: Visitors) -> None:

@@ -46,11 +46,11 @@ class ChildProcess:
             await self._reader
         return exit_code
 
-    async def wait_for_log(self, text: str, timeout_s: float = 10) -> str:
-        """Return the first line of the log that contains `text`; AssertionError if none comes in time."""
+    async def wait_for_log(self, text: str, timeout_s: float = 10, *, after: int = 0) -> str:
+        """Return the first line that contains `text`, `after` so many others; AssertionError if none comes in time."""
         try:
             async with asyncio.timeout(timeout_s), self._line_arrived:
-                while not (found := [line for line in self.log if text in line]):
+                while not (found := [line for line in self.log[after:] if text in line]):
                     await self._line_arrived.wait()
                 return found[0]
         except TimeoutError:
