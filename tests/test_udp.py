@@ -8,6 +8,7 @@ import itertools
 import os
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast
 
@@ -237,7 +238,11 @@ async def test_a_port_that_fails_is_logged_and_the_next_datagram_goes_on(
     assert len(caplog.records) == 1
 
 
-async def test_a_flood_does_not_keep_others_from_their_turn(shared: SharedSocket, client: Client) -> None:
+@pytest.mark.parametrize("turn_s", [0, 0.003])
+async def test_a_flood_does_not_keep_others_from_their_turn(
+    shared: SharedSocket, client: Client, turn_s: float
+) -> None:
+    """However long the others take: what waits must not become ever more."""
     turns = [0]
     port = Recorder()
     shared.add_address(client.address, port)
@@ -246,13 +251,14 @@ async def test_a_flood_does_not_keep_others_from_their_turn(shared: SharedSocket
     async with asyncio.timeout(5):
         while turns[-1] < 3 * udp.READS_PER_WAKEUP:
             await asyncio.sleep(0)
+            time.sleep(turn_s)  # noqa: ASYNC251 - somebody else's work
             turns.append(len(port.media))
     read = [after - before for before, after in itertools.pairwise(turns) if after > before]
     assert max(read) <= udp.READS_PER_WAKEUP
     assert len(read) < 12, "what waits is read by ever more at once"
 
 
-async def test_a_lone_datagram_is_read_without_asking_for_another(shared: SharedSocket, client: Client) -> None:
+async def test_after_lone_datagrams_another_is_asked_for_every_other_time(shared: SharedSocket, client: Client) -> None:
     port = Recorder()
     shared.add_address(client.address, port)
     for _ in range(20):
@@ -276,7 +282,7 @@ async def test_a_lone_datagram_is_read_without_asking_for_another(shared: Shared
     finally:
         shared.socket = real
     assert len(port.media) == 28
-    assert asked <= 10, "the first may still expect a crowd"
+    assert asked <= 8 + 4 + 1, "the first may still expect a crowd"
 
 
 async def test_send_says_whether_it_left(shared: SharedSocket, client: Client) -> None:

@@ -32,8 +32,6 @@ SLOT_BYTES = 2048
 MAX_DATAGRAM_BYTES = 2048
 READS_PER_WAKEUP = 64
 """Datagrams read before other events get their turn, at most."""
-BUSY_S = 0.001
-"""Called again sooner than this, a socket has more to read than was read of it."""
 FEW_ROWS = 4
 """Up to so many rows, a loop is cheaper than what numpy does before it begins."""
 SOCKET_BUFFER_BYTES = 4 * 2**20
@@ -118,9 +116,8 @@ class SharedSocket:
         self._addresses: dict[Address, Port] = {}
         self._incoming = Incoming(MAX_DATAGRAM_BYTES)
         self._reads = 1
-        """To be tried at the next wake-up. A read that finds nothing costs as much as half a packet, and most wake-ups
-        bring one datagram."""
-        self._read_s = 0.0
+        """To be tried at the next wake-up: ever more while all of them find a datagram, and as many as found one when
+        the last did not. Most wake-ups bring one, and a read that finds nothing costs as much as a part of a packet."""
         asyncio.get_running_loop().add_reader(self.socket.fileno(), self._read)
 
     @property
@@ -164,9 +161,6 @@ class SharedSocket:
 
     def _read(self) -> None:
         incoming = self._incoming
-        now_s = time.monotonic()
-        if now_s - self._read_s < BUSY_S:
-            self._reads = min(2 * self._reads, READS_PER_WAKEUP)
         for count in range(self._reads):
             try:
                 size, address = self.socket.recvfrom_into(incoming.memory)
@@ -177,12 +171,13 @@ class SharedSocket:
                 # What ICMP reported of an earlier datagram; the next read goes on.
                 logger.debug("%s: %s", self.address, error)
                 continue
-            self._read_s = time.monotonic()
-            incoming.hold(size, self._read_s)
+            incoming.hold(size, time.monotonic())
             try:
                 self._hand_on(incoming, address[:2])
             except Exception:
                 logger.exception("A datagram of %d bytes from %s:%d could not be handled", size, *address[:2])
+        else:
+            self._reads = min(2 * self._reads, READS_PER_WAKEUP)
 
     def _hand_on(self, incoming: Incoming, address: Address) -> None:
         if is_media(incoming.datagram):
