@@ -350,6 +350,32 @@ async def test_a_second_sender_of_the_same_name_takes_over(server: RunningServer
                 await watcher.expect_none("stream_ended", within_s=0.1)
 
 
+async def test_a_sender_whose_stream_ends_while_it_connects_is_told(server: RunningServer) -> None:
+    """Its packets would go nowhere. And who sent under the name before, and now listens, is left alone."""
+    async with (
+        voice_sender(server.ws_url, name="hall") as hall,
+        voice_sender(server.ws_url, name="kitchen") as first,
+        signalling(server.ws_url) as client,
+    ):
+        await go_live(server, hall)
+        await go_live(server, first)
+        second = VoiceSender(client)
+        answer = await second.offer(name="kitchen")
+        await first.stop()
+        await client.expect("stream_ended", stream_id="kitchen")
+        listener = VoiceReceiver(first.signalling)
+        await listener.start("hall")
+        await second.connect(answer)
+        await client.expect("stream_ended", stream_id="kitchen", reason="sender left")
+        await hall.send(payloads(5))
+        await listener.packets.wait_for(5)
+        assert await states(server) == ["active"]
+        await second.start(name="kitchen")
+        await go_live(server, second)
+        await second.peer.close()
+        await listener.peer.close()
+
+
 async def test_a_sender_without_packets_is_given_up() -> None:
     settings = {"webrtc": {"media_timeout_s": 1, "resume_grace_s": 0.2}}
     async with running_server(settings) as server, voice_sender(server.ws_url, name="kitchen") as sender:

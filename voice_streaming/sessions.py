@@ -70,6 +70,11 @@ class Sessions:
     def _on_sender_connected(self, client: Client, peer: SenderPeer, stream: Stream) -> None:
         if client.pc is not peer:
             return
+        if self._streams.active.get(stream.id) is not stream:
+            # It ended since the offer was answered.
+            client.ws.send(messages.StreamEnded(stream.id, "sender left").text)
+            self.drop(client, "sender left")
+            return
         if stream.sender_id != client.id:
             self._take_over(client, stream)
         client.advance(ConnectionState.CONNECTED)
@@ -84,7 +89,7 @@ class Sessions:
         """Another connection has media for the stream, under its name: it is the sender now, and the stream goes on."""
         previous = self._connections.get(stream.sender_id)
         stream.sender_id = client.id
-        if previous is not None:
+        if previous is not None and previous.role is Role.SENDER and previous.stream_id == stream.id:
             logger.info("Stream %s: another sender took over", ascii(stream.id))
             previous.ws.send(messages.StreamEnded(stream.id, "replaced").text)
             self.drop(previous, "replaced")

@@ -175,6 +175,10 @@ class VoiceSender:
 
     async def start(self, **fields: Any) -> None:
         """Negotiate up to an open DTLS transport; `fields` (a name) go into `start_sending`. Sends no packet yet."""
+        await self.connect(await self.offer(**fields))
+
+    async def offer(self, **fields: Any) -> dict[str, str]:
+        """The first half of `start`: the server's answer, of which nothing is made yet."""
         if self.peer.connectionState == "closed":
             self.peer, self._track = new_peer(), PayloadTrack()
         await self.signalling.send("start_sending", **fields)
@@ -184,7 +188,10 @@ class VoiceSender:
         gather_on_loopback(self.peer, self.address)
         await self.peer.setLocalDescription(offer)
         await self.signalling.send("webrtc_offer", offer=_as_json(self.peer.localDescription))
-        answer = (await self.signalling.expect("webrtc_answer"))["answer"]
+        return dict((await self.signalling.expect("webrtc_answer"))["answer"])
+
+    async def connect(self, answer: dict[str, str]) -> None:
+        """The second half."""
         self.answer_sdp = answer["sdp"]
         await self.peer.setRemoteDescription(RTCSessionDescription(**answer))
         await wait_until_connected(self.peer)
