@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 
@@ -18,8 +19,10 @@ from tests.support.virtual_time import run
 from voice_streaming.broadcast import Broadcast
 from voice_streaming.config import AudioSettings
 from voice_streaming.icy import IcyInterleaver
+from voice_streaming.lame import Mp3Encoder
 from voice_streaming.listeners import Listener
 from voice_streaming.opus import OpusPacket
+from voice_streaming.opus import Samples as PcmSamples
 from voice_streaming.registry import Stream, StreamState
 from voice_streaming.relay import OpusTrack, VoiceRelay
 
@@ -325,11 +328,68 @@ def test_a_newcomer_is_as_far_behind_as_the_first(packets: list[OpusPacket], ref
 def test_silence_can_be_limited() -> None:
     async def scene() -> None:
         studio = Studio(AudioSettings(max_silence_s=5.0))
-        listener, _ = studio.listen(None)
+        transport = RecordingTransport()
+        listener = Listener(transport, follows=True, chunked=True, icy=None)
+        studio.broadcast.join(listener, None)
         await asyncio.sleep(4.8)
         assert not listener.gone.done()
         await asyncio.sleep(0.5)
         assert listener.gone.done()
+        assert transport.received.endswith(b"\r\n0\r\n\r\n"), "nothing follows the last chunk"
+
+    run(scene())
+
+
+class OnceFailing(Mp3Encoder):
+    """Fails after a second, and is the only one that does."""
+
+    was_made = False
+
+    def __init__(self, *arguments: int) -> None:
+        super().__init__(*arguments)
+        self._left_s = 1.0 if not OnceFailing.was_made else math.inf
+        OnceFailing.was_made = True
+
+    def encode(self, samples: PcmSamples) -> list[bytes]:
+        self._left_s -= len(samples) / 48_000
+        if self._left_s < 0:
+            raise RuntimeError("on purpose")
+        return super().encode(samples)
+
+
+def test_an_encoder_that_fails_is_replaced_and_the_other_streams_do_not_notice(
+    packets: list[OpusPacket], reference: Samples, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> list[bytes]:
+        studio = Studio()
+        streams = [studio.start(name) for name in ("failing", "kitchen")]
+        monkeypatch.setattr("voice_streaming.mp3.Mp3Encoder", OnceFailing)
+        transports = [studio.listen(stream)[1] for stream in streams]
+        follower = studio.listen(None)[1]
+        begun_s = asyncio.get_running_loop().time()
+        await asyncio.gather(*(send(stream.track, packets) for stream in streams))
+        due = (asyncio.get_running_loop().time() - begun_s + BURST_S - CHUNK_S) / FRAME_S
+        for transport in (*transports, follower):
+            transport.close()
+        assert all(len(mp3_frames(transport.received)) >= due - 2 for transport in (*transports, follower))
+        return [transport.received for transport in transports]
+
+    failing, kitchen = run(scene())
+    assert len(caplog.records) == 1
+    assert "The MP3 of track" in caplog.text
+    for received, seconds in ((failing, 5), (kitchen, 8)):
+        assert len(offsets_s(reference, at_48_khz(decode_mp3(mp3_frames(received))))) >= seconds
+
+
+def test_a_chunk_as_long_as_the_longest_hold_up_is_written_whole() -> None:
+    async def scene() -> None:
+        studio = Studio(AudioSettings(chunk_ms=1000))
+        _, transport = studio.listen(None)
+        await asyncio.sleep(1.5)
+        # Everything is late by a little, as in real time it is.
+        asyncio.get_running_loop()._jumping.now_s += 0.6  # type: ignore[attr-defined]
+        await asyncio.sleep(1.5)
+        assert len(mp3_frames(transport.received)) >= (3.6 + BURST_S - 1) / FRAME_S - 2
 
     run(scene())
 

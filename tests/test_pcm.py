@@ -202,6 +202,16 @@ async def test_the_end_comes_after_the_last_block_and_once(packets: list[OpusPac
     assert late.ends == 1
 
 
+async def test_a_sink_that_fails_while_it_pulls_has_nothing_more_to_pull(packets: list[OpusPacket]) -> None:
+    relay, track = VoiceRelay(), OpusTrack()
+    source = relay.pcm(track)
+    source.attach(FailingSink(), pulls=True)
+    for packet in packets[:9]:
+        track.publish(packet)
+    assert source.conceal()
+    assert not source.conceal()
+
+
 async def test_a_sink_that_fails_is_detached_and_the_others_do_not_notice(packets: list[OpusPacket]) -> None:
     relay, track = VoiceRelay(), OpusTrack()
     failing, sink = FailingSink(), Sink()

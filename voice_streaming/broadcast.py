@@ -95,7 +95,7 @@ class Broadcast:
         mp3 = self._studio.mp3
         self._chunk_frames = max(1, mp3.frames_in(settings.chunk_ms))
         self._burst_frames = mp3.frames_in(settings.burst_ms)
-        self._most_behind_frames = max(self._burst_frames, mp3.frames_in(MOST_BEHIND_S * 1000))
+        self._most_behind_frames = self._chunk_frames + max(self._burst_frames, mp3.frames_in(MOST_BEHIND_S * 1000))
         self._turns = Turns()
         backlog_bytes = (settings.max_backlog_s + settings.burst_ms / 1000) * mp3.bytes_per_s
         self._delivery = Delivery(self._turns, self.counters, backlog_bytes)
@@ -239,11 +239,11 @@ class Broadcast:
 
     def _hand_out(self, count: int) -> None:
         self._next_frame += count
-        self._end_long_silence()
         for channel in (*self._channels.values(), self._silence):
             frames = channel.take(count)[-self._most_behind_frames :]
             if channel.listeners:
                 self._delivery.deliver(tuple(channel.listeners), b"".join(frames), channel.title)
+        self._end_long_silence()
 
     def _close_what_is_over(self) -> None:
         """Channels whose stream has ended, or that nobody has listened to for a while."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from .opus import CHANNELS, CLOCK_RATE_HZ, OpusPacket, Samples
 from .pcm import PcmBlock
 from .playout import Arrivals, Playout, PlayoutCounters
 from .relay import OpusTrack, VoiceRelay
+
+logger = logging.getLogger(__name__)
 
 PIECE_SAMPLES = CLOCK_RATE_HZ * 60 // 1000
 """Encoded at once: about a millisecond, for which the voices that are passed on have to wait."""
@@ -145,16 +148,22 @@ class Programme:
     def on_pcm(self, block: PcmBlock) -> None:
         if self._has_ended:
             return
-        silence, samples = self._playout.place(block, self._due(block.arrived_s))
-        self._silence(silence)
-        if len(samples):
-            self._sound(samples)
+        try:
+            silence, samples = self._playout.place(block, self._due(block.arrived_s))
+            self._silence(silence)
+            if len(samples):
+                self._sound(samples)
+        except Exception:  # noqa: BLE001 - _fail logs it
+            self._fail()
 
     def on_end(self) -> None:
         if self._has_ended:
             return
-        self._sound(np.zeros((round(SETTLED_FRAMES * self._mp3.frame_opus_samples), CHANNELS), np.int16))
-        self._encode_all()
+        try:
+            self._sound(np.zeros((round(SETTLED_FRAMES * self._mp3.frame_opus_samples), CHANNELS), np.int16))
+            self._encode_all()
+        except Exception:  # noqa: BLE001 - _fail logs it
+            self._fail()
         self._has_ended = True
 
     def stop(self) -> None:
@@ -170,11 +179,14 @@ class Programme:
         """
         if self._has_ended or len(self._ready) >= count:
             return False
-        if self._unencoded:
-            self._encode()
-        elif not self._source.conceal():
-            self._playout.be_silent(FILL_SAMPLES)
-            self._silence(FILL_SAMPLES)
+        try:
+            if self._unencoded:
+                self._encode()
+            elif not self._source.conceal():
+                self._playout.be_silent(FILL_SAMPLES)
+                self._silence(FILL_SAMPLES)
+        except Exception:  # noqa: BLE001 - _fail logs it
+            self._fail()
         return True
 
     def take(self, count: int) -> list[bytes]:
@@ -184,6 +196,11 @@ class Programme:
         ready = min(count, len(self._ready))
         frames = [self._ready.popleft() for _ in range(ready)]
         return frames + self._studio.silent.take(count - ready)
+
+    def _fail(self) -> None:
+        """Within an exception: this programme is over. The others go on, and the stream with another programme."""
+        logger.exception("The MP3 of track %s failed", self._track.id)
+        self._has_ended = True
 
     def _silence(self, length: int) -> None:
         """Puts out silence, which needs no encoding once the encoder holds nothing else."""

@@ -212,10 +212,12 @@ class PcmSource:
 
         False: nothing but silence fits, and what was handed out last has faded into it.
         """
+        if self._timeline is None:
+            return False
         if self._arrived:
             self._decode_arrived()
             return True
-        return self._timeline is not None and self._timeline.conceal()
+        return self._timeline.conceal()
 
     def on_packet(self, packet: OpusPacket) -> None:
         self._arrived.append(packet)
