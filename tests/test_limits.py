@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.process import child_process
 from tests.support.rtc_client import voice_receiver, voice_sender
 from tests.support.server import REPOSITORY, RunningServer, running_server
-from tests.support.signalling import Signalling, signalling
+from tests.support.signalling import Signalling, SignallingError, signalling
 from voice_streaming.limits import TokenBucket
 
 FLOOD = REPOSITORY / "benchmarks" / "flood.py"
@@ -120,6 +120,21 @@ async def test_streams_and_receivers_have_limits_and_free_places_again() -> None
         await client.expect("stream_ended")
         await client.send("start_sending", name="two")
         await client.expect("sender_ready")
+
+
+async def test_a_crowd_that_comes_at_once_gets_no_more_places_than_there_are() -> None:
+    config = {"limits": {"max_receivers": 5}}
+    async with running_server(config, arguments=["--demo"]) as server, contextlib.AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(signalling(server.ws_url)) for _ in range(20)]
+        await asyncio.gather(*(client.send("start_receiving", stream_id="demo") for client in crowd))
+        refused = 0
+        for client in crowd:
+            try:
+                await client.expect("webrtc_offer")
+            except SignallingError:
+                assert (await client.expect("error"))["code"] == "too_many_receivers"
+                refused += 1
+        assert refused == 15
 
 
 async def test_an_idle_socket_is_closed_and_one_that_waits_for_pictures_is_not() -> None:

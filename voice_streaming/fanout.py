@@ -56,7 +56,7 @@ class Lane:
     session: Session
     payload_type: int
     dropped: int = 0
-    """Packets that were not sent, for whatever reason."""
+    """Packets that SRTP or the socket did not take; oversized ones, which no receiver gets, are not among them."""
     dropped_octets: int = 0
     """Their payload bytes."""
     packets_before: int = 0

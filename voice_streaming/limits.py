@@ -158,6 +158,8 @@ class Limits:
         self.negotiations += 1
         try:
             await _turn(self._negotiation_turns)
+            # Those that were before it may have taken the last place.
+            self._check_room(message, client)
             yield
         finally:
             self.negotiations -= 1
@@ -188,6 +190,13 @@ class Limits:
             sdp = message.offer.sdp if isinstance(message, messages.WebrtcOffer) else message.answer.sdp
             if len(sdp) > limits.max_sdp_characters:
                 raise self._refusal("sdp", f"More than {limits.max_sdp_characters} characters of SDP are not taken")
+        self._check_room(message, client)
+        # An answer belongs to an offer that was let in.
+        if isinstance(message, _NEGOTIATING[:2]) and self.negotiations >= limits.max_negotiations:
+            raise self._refusal("negotiations", "The server is busy: try again in some seconds")
+
+    def _check_room(self, message: messages.AnyClientMessage, client: Client) -> None:
+        limits = self._limits
         if isinstance(message, messages.StartSending | messages.WebrtcOffer):
             stream_id = message.name if isinstance(message, messages.StartSending) else client.stream_id
             if stream_id not in self._streams and len(self._streams) >= limits.max_streams:
@@ -196,9 +205,6 @@ class Limits:
             receivers = sum(len(stream.receivers) for stream in self._streams.values())
             if receivers >= limits.max_receivers:
                 raise self._refusal("receivers", f"There are {limits.max_receivers} receivers: no more are taken now")
-        # An answer belongs to an offer that was let in.
-        if isinstance(message, _NEGOTIATING[:2]) and self.negotiations >= limits.max_negotiations:
-            raise self._refusal("negotiations", "The server is busy: try again in some seconds")
 
     def _refusal(self, what: str, text: str) -> Refused:
         self.refused[what] += 1

@@ -30,6 +30,7 @@ ATTENTION_INTERVAL_S = 2.5
 """How often each peer is attended to: an RTCP report (RFC 3550 section 6.2) each time, consent every other time."""
 ROUND_SLOTS = 25
 """Peers are spread over this many moments of an interval, so that a thousand do not come in one burst."""
+_MOMENT_S = ATTENTION_INTERVAL_S / ROUND_SLOTS
 ADDRESSES_AGE_S = 5.0
 """How long the list of this machine's addresses is believed: making it takes half a millisecond."""
 CERTIFICATE_AGE_S = 86_400.0
@@ -52,6 +53,8 @@ class Peers:
         self._listed: list[str] = []
         self._listed_s = -ADDRESSES_AGE_S
         self._clock: asyncio.TimerHandle | None = None
+        self._moment = 0
+        """The newest that was attended to, or is: moments are counted on the loop's clock, and each has its slot."""
         self._certificate: RTCCertificate | None = None
         self._certificate_made_s = 0.0
 
@@ -145,25 +148,32 @@ class Peers:
         return self._certificate
 
     def join_round(self, peer: Peer) -> None:
+        """Attends to the peer every ATTENTION_INTERVAL_S, for the first time within that."""
         min(self._slots, key=len).add(peer)
-        if self._clock is None:
-            self._attend(0)
+        self._wait()
 
     def leave_round(self, peer: Peer) -> None:
         for slot in self._slots:
             slot.discard(peer)
 
-    def _attend(self, slot: int) -> None:
-        # Only moments that have peers are worth a wake-up.
-        ahead = next((step for step in range(1, ROUND_SLOTS + 1) if self._slots[(slot + step) % ROUND_SLOTS]), None)
-        if ahead is None:
+    def _wait(self) -> None:
+        """For the next moment whose slot has peers: others are not worth a wake-up."""
+        if self._clock is not None:
+            self._clock.cancel()
             self._clock = None
-            return
         loop = asyncio.get_running_loop()
-        delay_s = ahead * ATTENTION_INTERVAL_S / ROUND_SLOTS
-        self._clock = loop.call_later(delay_s, self._attend, (slot + ahead) % ROUND_SLOTS)
-        now_s = loop.time()
-        for peer in list(self._slots[slot]):
+        first = max(self._moment, int(loop.time() / _MOMENT_S)) + 1
+        moment = next(
+            (moment for moment in range(first, first + ROUND_SLOTS) if self._slots[moment % ROUND_SLOTS]), None
+        )
+        if moment is not None:
+            self._clock = loop.call_at(moment * _MOMENT_S, self._attend, moment)
+
+    def _attend(self, moment: int) -> None:
+        self._moment = moment
+        self._wait()
+        now_s = asyncio.get_running_loop().time()
+        for peer in list(self._slots[moment % ROUND_SLOTS]):
             try:
                 peer.attend(now_s)
             except Exception:
