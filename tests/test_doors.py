@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import socket
+import ssl
+from asyncio import selector_events, sslproto
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,10 +19,11 @@ from aiohttp import web
 from tests.support.ports import free_port
 from tests.support.tls_client import handshake
 from voice_streaming.config import AccessSettings, AudioSettings, LimitSettings, ServerSettings, Settings
-from voice_streaming.doors import MAX_REFUSALS, READ_BYTES, SPARE_CONNECTIONS, Doors, address_key
+from voice_streaming.doors import MAX_REFUSALS, READ_BYTES, SPARE_CONNECTIONS, Door, Doors, address_key
 from voice_streaming.tls import LocalCertificates
 
 MANY = Settings()
+CONNECTION_PARTS = (Door, sslproto.SSLProtocol, selector_events._SelectorSocketTransport)  # type: ignore[attr-defined]
 FEW = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=3))
 
 
@@ -182,6 +187,31 @@ async def test_tls_and_those_who_do_not_speak_it(tmp_path: Path) -> None:
     await handshake(port, authority, "localhost")
     await doors.close()
     plain.close()
+
+
+async def test_nothing_of_a_tls_connection_waits_for_the_collector(tmp_path: Path) -> None:
+    certificates = LocalCertificates(tmp_path, lambda: ["localhost"])
+    doors, port = Doors(MANY), free_port()
+    await doors.open("127.0.0.1", port, Echo, certificates.context())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await asyncio.to_thread(_say_something, port, certificates.authority_pem() or b"")
+        await eventually(lambda: Echo.lost == 3)
+        await eventually(lambda: not [thing for thing in gc.get_objects() if isinstance(thing, CONNECTION_PARTS)])
+    finally:
+        gc.enable()
+    await doors.close()
+
+
+def _say_something(port: int, authority: bytes) -> None:
+    """Without asyncio, whose parts on this side would count too."""
+    context = ssl.create_default_context(cadata=authority.decode())
+    plain = socket.create_connection(("127.0.0.1", port))
+    with context.wrap_socket(plain, server_hostname="localhost") as client:
+        client.send(b"voice")
+        assert client.recv(5) == b"voice"
 
 
 async def test_aiohttp_serves_through_it() -> None:

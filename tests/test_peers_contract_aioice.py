@@ -34,7 +34,9 @@ async def test_the_ice_connection_of_a_transport() -> None:
         assert getattr(connection, name, None) is False, changed(f"Connection.{name} is False at first", "peer.py")
     assert connection.stun_server is None, changed("Connection.stun_server", "peer.py")
     assert connection.remote_password is None, changed("Connection.remote_password", "consent.py")
-    assert isinstance(connection.local_username, str), changed("Connection.local_username", "port.py")
+    connection._local_username = "ours"
+    assert connection.local_username == "ours", changed("Connection._local_username", "peer.py, port.py")
+    assert transport.iceGatherer.getLocalParameters().usernameFragment == "ours", where
     await peer.close()
 
 

@@ -206,6 +206,7 @@ class Door(asyncio.BufferedProtocol):
         self._on_gone: Callable[[], None] | None = on_gone
         self._behind: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
+        self._lowest: asyncio.Transport | None = None
         self._prompt_bytes: float = PROMPT_BURST_BYTES
         self._read_s = time.monotonic()
         self._waiting = b""
@@ -226,6 +227,8 @@ class Door(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        # Below TLS there is a transport of its own.
+        self._lowest = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
         self._behind = self._protocols()
         self._behind.connection_made(transport)
 
@@ -264,13 +267,14 @@ class Door(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         behind, self._behind = self._behind, None
-        transport, self._transport = self._transport, None
+        lowest, self._lowest = self._lowest, None
+        self._transport = None
         self.leave()
         if behind is not None:
             behind.connection_lost(error)
         # Circles of the libraries' own: aiohttp's protocol, WebSocket and request, and asyncio's transport. Cut, all
         # goes now; else it would wait for the collector to look at everything, which holds up all voices.
-        for owner, name in ((behind, "_data_received_cb"), (transport, "_read_ready_cb")):
+        for owner, name in ((behind, "_data_received_cb"), (lowest, "_read_ready_cb")):
             if hasattr(owner, name):
                 setattr(owner, name, None)
 

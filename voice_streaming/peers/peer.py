@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -86,6 +87,8 @@ class Peer:
         self._dtls: RTCDtlsTransport = self._transceiver.receiver.transport
         self._dtls._srtp_profiles = SRTP_PROFILES
         self._ice: IceConnection = self._dtls.transport._connection
+        # aioice's own has four characters, and all peers share a socket: of a thousand, two might have the same.
+        replace(self._ice, "_local_username", secrets.token_hex(8))
         self._replace(self._ice, "gather_candidates", self._gather)
         self._replace(self._ice, "check_complete", self._on_check_complete)
         self._replace(self._ice, "query_consent", _no_consent_task)
