@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ATTENTION_INTERVAL_S = 2.5
-"""How often each peer is attended to: an RTCP report (RFC 3550 section 6.2) each time, consent every other time."""
+"""How often each peer is attended to: an RTCP report and a consent check by turns, so either every 5 s, as RFC 3550
+section 6.2 and RFC 7675 section 5.1 have it."""
 ROUND_SLOTS = 25
 """Peers are spread over this many moments of an interval, so that a thousand do not come in one burst."""
 _MOMENT_S = ATTENTION_INTERVAL_S / ROUND_SLOTS

@@ -147,13 +147,14 @@ class Peer:
             delattr(*self._replaced.pop())
 
     def attend(self, now_s: float) -> None:
-        """What is due every ATTENTION_INTERVAL_S: a report each time, a consent check every other time."""
-        self._report(now_s)
+        """What is due every ATTENTION_INTERVAL_S: a report and a consent check by turns."""
         if self._consent is None:
             return
         if self._consent.has_expired(now_s):
             self._lose("does not answer any more")
-        elif self._checks_consent and (pair := self._ice._nominated.get(1)) is not None:
+        elif not self._checks_consent:
+            self._report(now_s)
+        elif (pair := self._ice._nominated.get(1)) is not None:
             self._consent.check(cast(PeerPort, pair.protocol), pair.remote_addr, now_s)
         self._checks_consent = not self._checks_consent
 
