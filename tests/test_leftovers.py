@@ -17,7 +17,7 @@ from tests.support.ports import free_port
 from tests.support.rtc_client import voice_receiver, voice_sender
 from tests.support.signalling import signalling
 from voice_streaming.broadcast import StreamChannel
-from voice_streaming.config import AudioSettings, ServerSettings, Settings, WebrtcSettings
+from voice_streaming.config import AudioSettings, LimitSettings, ServerSettings, Settings, WebrtcSettings
 from voice_streaming.fanout import Fanout
 from voice_streaming.lame import Mp3Encoder
 from voice_streaming.listeners import Listener
@@ -110,7 +110,17 @@ async def offers_nonsense(url: str) -> None:
         await asyncio.sleep(0.3)
 
 
-@pytest.mark.parametrize("visit", [only_looks, listens, plays, watches, offers_and_leaves, offers_nonsense])
+async def says_too_much(url: str) -> None:
+    async with signalling(url) as client:
+        for _ in range(2 * LimitSettings().message_burst):
+            await client.send("get_available_streams")
+        await client.expect("error", code="too_many_messages")
+        await client.expect_close()
+
+
+@pytest.mark.parametrize(
+    "visit", [only_looks, listens, plays, watches, offers_and_leaves, offers_nonsense, says_too_much]
+)
 async def test_nothing_of_a_visit_waits_for_the_collector(
     ws_url: str, without_collector: None, visit: Callable[[str], Awaitable[None]]
 ) -> None:

@@ -66,6 +66,8 @@ class Outbox:
         self.end()
         await asyncio.sleep(after_s)
         self._transport.abort()
+        # Closed for aiohttp too, which else would find out when nobody looks any more at what that leaves.
+        await self._ws.close()
 
     async def run(self) -> None:
         """Writes until all is written and the outbox ended, or until the socket is gone."""
