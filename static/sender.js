@@ -149,7 +149,7 @@ for (const key of ["echoCancellation", "noiseSuppression", "autoGainControl", "d
 		describe();
 	};
 }
-name.value = recall("name", "");
+name.value ||= recall("name", "");
 name.onchange = () => name.validity.valid && remember("name", name.value.trim());
 
 /** The intercom's ear: a second socket, deaf to this page's own stream. */

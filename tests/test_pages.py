@@ -6,10 +6,11 @@ is measured at a receiver: by the browser's account of what it plays, or from a 
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
-from playwright.async_api import Browser, Page, WebSocketRoute, expect
+from playwright.async_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.support.audio import level_dbfs
 from tests.support.pages import record_element
@@ -107,6 +108,23 @@ async def test_the_space_bar_does_both(guests: Visitors) -> None:
     await page.keyboard.type("living room")
     await shows(page, "Off")
     assert await page.input_value("#name") == "living room"
+
+
+async def test_a_name_that_is_typed_before_the_script_has_come_is_kept(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    may_come = asyncio.Event()
+
+    async def slowly(route: Route) -> None:
+        await may_come.wait()
+        await route.continue_()
+
+    await page.route("**/sender.js", slowly)
+    await page.reload(wait_until="commit")
+    await page.fill("#name", "kitchen")
+    may_come.set()
+    await page.wait_for_load_state()
+    await page.click("#talk")
+    await shows(page, "Live as “kitchen”")
 
 
 async def test_leaving_the_page_ends_the_stream_at_once(guests: Visitors) -> None:
