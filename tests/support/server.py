@@ -126,6 +126,9 @@ async def running_server(
             directory=directory,
         ) as process:
             await _wait_until_healthy(process, f"http://{host}:{port}/health", start_timeout_s)
+            if program == DAEMON and "--demo" in arguments:
+                # The server answers a moment before the demo's first packet.
+                await process.wait_for_log("Stream 'demo' is live")
             server = RunningServer(process, port, audio_port, directory, time.monotonic() - begun_s, host)
             try:
                 yield server
