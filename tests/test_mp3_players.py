@@ -17,8 +17,12 @@ from tests.support.players import PLAYERS, playing, record
 from tests.support.rtc_client import voice_sender
 from tests.support.server import RunningServer
 from tests.support.speech import OTHER_TEXT, synthesise
+from tests.support.voice_pages import says
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+
+SPEAKING_S = 6
+"""Each speaks so long, in real time: twice what must be heard, as players skip or stretch where they buffer."""
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +55,12 @@ async def chromium_sender(server: RunningServer, microphone: Path) -> AsyncItera
 async def both_speak(server: RunningServer, chromium: BrowserPage, other: Samples) -> None:
     """A browser, silence, and then another sender."""
     await chromium.click("#talk")
-    await asyncio.sleep(7)
+    await says(chromium, "^Live")
+    await asyncio.sleep(SPEAKING_S)
     await chromium.click("#talk")
     await asyncio.sleep(1)
     async with voice_sender(server.ws_url, name="second") as sender:
-        await sender.send(encode_opus(other)[: 6 * 50])
+        await sender.send(encode_opus(other)[: SPEAKING_S * 50])
         await sender.stop()
     await asyncio.sleep(2.5)
 

@@ -117,7 +117,7 @@ class SharedSocket:
         self._incoming = Incoming(MAX_DATAGRAM_BYTES)
         self._reads = 1
         """To be tried at the next wake-up: ever more while all of them find a datagram, and as many as found one when
-        the last did not. Most wake-ups bring one, and a read that finds nothing costs as much as a part of a packet."""
+        the last did not. Most wake-ups bring one, and a read that finds nothing is not for free."""
         asyncio.get_running_loop().add_reader(self.socket.fileno(), self._read)
 
     @property
