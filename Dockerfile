@@ -28,7 +28,7 @@ COPY static static
 EXPOSE 8080/tcp 8081/tcp 8443/tcp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "-m", "voice_streaming.healthcheck"]
+    CMD ["python", "-m", "voice_streaming.program.healthcheck"]
 USER 10001:10001
 CMD ["python", "webrtc_server_relay.py"]
 

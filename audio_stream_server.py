@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from http import HTTPStatus
-from pathlib import Path
 
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
-from voice_streaming.access import Grant, Scope
-from voice_streaming.broadcast import Broadcast
-from voice_streaming.config import Settings
-from voice_streaming.gate import Gate
-from voice_streaming.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printable
-from voice_streaming.listeners import Listener
-from voice_streaming.mp3 import Mp3Counters
-from voice_streaming.opus import CLOCK_RATE_HZ
-from voice_streaming.registry import Stream, live_streams
-from voice_streaming.relay import VoiceRelay
+from voice_streaming.access.admission import Admission
+from voice_streaming.listening.channels import Channels
+from voice_streaming.listening.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printable
+from voice_streaming.listening.listeners import Listener
+from voice_streaming.listening.mp3 import Mp3Counters
+from voice_streaming.media.opus import CLOCK_RATE_HZ
+from voice_streaming.settings.model import Settings
+from voice_streaming.streams.grants import Grant, Scope
+from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.stream import Stream, live_streams
+from voice_streaming.web.site import STATIC_FOLDER
 
 logger = logging.getLogger(__name__)
-
-STATIC_PATH = Path(__file__).parent / "static"
 
 RADIO_NAME = "Live voice"
 """What players show for `latest.mp3`, whichever stream it plays."""
@@ -41,29 +39,29 @@ class AudioStreamServer:
     """
 
     def __init__(
-        self, settings: Settings, relay: VoiceRelay, streams: dict[str, Stream], gate: Gate | None = None
+        self, settings: Settings, relay: VoiceRelay, streams: dict[str, Stream], admission: Admission | None = None
     ) -> None:
-        """To be made with a running loop. `gate` is the main server's; without one it has its own."""
+        """To be made with a running loop. `admission` is the main server's; without one it has its own."""
         self._settings = settings
         self._relay = relay
-        self._gate = gate or Gate(settings, {}, streams)
+        self._admission = admission or Admission(settings, streams)
         self._streams = streams
-        self._broadcast = Broadcast(settings.audio, relay, streams)
+        self._channels = Channels(settings.audio, relay, streams)
         self._runner: web.AppRunner | None = None
 
     @property
     def counters(self) -> Mp3Counters:
-        return self._broadcast.counters
+        return self._channels.counters
 
     @property
     def listeners(self) -> int:
         """Players connected now, to streams and to silence."""
-        return self._broadcast.listeners
+        return self._channels.listeners
 
     @property
     def encoders(self) -> int:
         """Streams that are being encoded now."""
-        return self._broadcast.encoders
+        return self._channels.encoders
 
     @property
     def is_running(self) -> bool:
@@ -71,9 +69,9 @@ class AudioStreamServer:
 
     async def start(self) -> None:
         """Opens the port; raises OSError when it is in use."""
-        app = self._gate.application()
+        app = self._admission.application()
         app.add_routes(self.routes())
-        app.add_routes([web.get("/health", _health), web.static("/static", STATIC_PATH)])
+        app.add_routes([web.get("/health", _health), web.static("/static", STATIC_FOLDER)])
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -83,17 +81,17 @@ class AudioStreamServer:
         await runner.setup()
         assert runner.server is not None
         try:
-            await self._gate.doors.open(self._settings.server.host, self._settings.audio.port, runner.server)
+            await self._admission.ports.open(self._settings.server.host, self._settings.audio.port, runner.server)
         except OSError:
-            self._gate.doors.stop_listening()
+            self._admission.ports.stop_listening()
             await runner.cleanup()
             raise
         self._runner = runner
 
     async def stop(self) -> None:
         """Lets all listeners go, those on other ports too, and closes the port."""
-        self._broadcast.close()
-        self._gate.doors.stop_listening()
+        self._channels.close()
+        self._admission.ports.stop_listening()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -109,11 +107,11 @@ class AudioStreamServer:
 
     def stream_started(self, stream: Stream) -> None:
         """To be called when a stream becomes active."""
-        self._broadcast.gather(stream)
+        self._channels.stream_started(stream)
 
     def stream_ended(self, stream: Stream) -> None:
         """To be called when a stream ends. Its listeners hear what was said last; then they move on, or are let go."""
-        self._broadcast.end(stream)
+        self._channels.stream_ended(stream)
 
     def figures(self) -> dict[str, float]:
         """The counters, by the names they have in `/metrics`."""
@@ -148,9 +146,9 @@ class AudioStreamServer:
         """The newest stream; silence while there is none, and whichever comes next."""
         grant = self._grant(request)
         follows = _switch(request, "follow", default=True)
-        stream = self._broadcast.newest_stream(grant)
+        stream = self._channels.newest_stream(grant)
         if stream is None and "text/html" in request.headers.get(hdrs.ACCEPT, ""):
-            return web.FileResponse(STATIC_PATH / "waiting.html", headers={hdrs.CACHE_CONTROL: "no-store"})
+            return web.FileResponse(STATIC_FOLDER / "waiting.html", headers={hdrs.CACHE_CONTROL: "no-store"})
         return await self._play(request, stream, follows, RADIO_NAME, grant)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -176,7 +174,7 @@ class AudioStreamServer:
     def _grant(self, request: web.Request, stream_id: str | None = None) -> Grant:
         """What the request may hear. Raises 401 or 403."""
         try:
-            return self._gate.access.require(request, Scope.RECEIVE, stream_id)
+            return self._admission.access.require(request, Scope.RECEIVE, stream_id)
         except web.HTTPException as refusal:
             refusal.headers.update(self._headers(request))
             raise
@@ -205,18 +203,18 @@ class AudioStreamServer:
             return web.Response(status=503, text=text, headers={**self._headers(request), hdrs.RETRY_AFTER: "10"})
         response.send_header()
         listener = Listener(transport, follows=follows, chunked=chunked, icy=icy, grant=grant)
-        self._broadcast.join(listener, stream)
+        self._channels.join(listener, stream)
         try:
             await listener.gone
         finally:
-            self._broadcast.leave(listener)
+            self._channels.leave(listener)
             asyncio.get_running_loop().call_later(self._settings.audio.max_backlog_s, transport.abort)
         return response
 
     def _probed(self, headers: dict[str, str]) -> web.Response:
         """Two bytes for Safari, which wants to see that ranges work before it plays; their whole is of unknown size."""
         headers = headers | {hdrs.CONTENT_RANGE: "bytes 0-1/*"}
-        return web.Response(status=206, body=self._broadcast.silent_bytes(2), headers=headers)
+        return web.Response(status=206, body=self._channels.silent_bytes(2), headers=headers)
 
     def _audio_headers(self, name: str) -> dict[str, str]:
         return {

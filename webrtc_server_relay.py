@@ -19,25 +19,33 @@ from typing import Any
 from aiohttp import WSCloseCode, web
 
 from audio_stream_server import AudioStreamServer
-from voice_streaming import __version__, command_line, messages, metrics
-from voice_streaming.access import Grant
-from voice_streaming.config import Settings
-from voice_streaming.demo import DEMO_STREAM_ID, DemoSender
-from voice_streaming.discovery import announcements
-from voice_streaming.gate import Gate
-from voice_streaming.outbox import Outbox
-from voice_streaming.peers import Peers, ReceiverPeer
-from voice_streaming.process import LoopLag, process_figures, settle_memory
-from voice_streaming.refusal import Refused
-from voice_streaming.registry import Connection, ConnectionState, Role, Stream, StreamState, live_streams
-from voice_streaming.relay import VoiceRelay
-from voice_streaming.sessions import Client, Sessions
-from voice_streaming.site import Site
-from voice_streaming.startup import OpenPorts, log_addresses, renew_certificates
-from voice_streaming.streams import Streams
-from voice_streaming.tasks import Tasks
-from voice_streaming.tls import Certificates, open_certificates
-from voice_streaming.visualization import Pictures
+from voice_streaming import __version__
+from voice_streaming.access.admission import Admission
+from voice_streaming.network.discovery import announcements
+from voice_streaming.network.tls import Certificates, open_certificates, renew_certificates
+from voice_streaming.process.figures import Figures
+from voice_streaming.process.loop_lag import LoopLag
+from voice_streaming.process.refusal import Refused
+from voice_streaming.process.resources import process_figures, reduce_garbage_collection
+from voice_streaming.process.tasks import Tasks
+from voice_streaming.program import command_line
+from voice_streaming.program.ports import OpenPorts
+from voice_streaming.program.startup import log_addresses
+from voice_streaming.rtc import Peers, ReceiverPeer
+from voice_streaming.sessions.connection import Connection, ConnectionState, Role
+from voice_streaming.sessions.sessions import Sessions
+from voice_streaming.settings.model import Settings
+from voice_streaming.signalling import messages, permissions
+from voice_streaming.signalling.conversation import Client, Conversations
+from voice_streaming.signalling.meters import Meters
+from voice_streaming.signalling.notices import WebSocketNotices
+from voice_streaming.signalling.outbox import Outbox
+from voice_streaming.streams.demo import DEMO_STREAM_ID, DemoSender
+from voice_streaming.streams.grants import Grant
+from voice_streaming.streams.registry import Streams
+from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.stream import Stream, StreamState, live_streams
+from voice_streaming.web.site import Site
 
 logger = logging.getLogger("voice_streaming.server")
 
@@ -52,18 +60,24 @@ class VoiceStreamingServer:
         self.streams = Streams(self.relay, settings.webrtc.resume_grace_s, self)
         self.active_streams = self.streams.active
         self.peers = Peers(settings.webrtc, self.relay)
-        self.gate = Gate(settings, self.connections, self.active_streams)
-        self.audio_server = AudioStreamServer(settings, self.relay, self.active_streams, self.gate)
+        self.admission = Admission(settings, self.active_streams)
+        self.audio_server = AudioStreamServer(settings, self.relay, self.active_streams, self.admission)
         self.too_slow = 0
         """WebSockets that were closed because they did not read."""
         self._started_s = time.monotonic()
         self._tasks = Tasks()
+        self.conversations = Conversations(settings.limits, self.admission.limits, self.connections)
         self.sessions = Sessions(
-            self.relay, self.streams, self.connections, self._tasks, settings.webrtc.connection_timeout
+            self.relay,
+            self.streams,
+            self.connections,
+            self._tasks,
+            settings.webrtc.connection_timeout,
+            WebSocketNotices(),
         )
         self._stop_requested = asyncio.Event()
         self._lag = LoopLag()
-        self._pictures = Pictures()
+        self._meters = Meters()
         self.certificates: Certificates | None = None
         self._ports: OpenPorts | None = None
         self._acts: dict[type, Callable[[Client, Any], Awaitable[None]]] = {
@@ -95,7 +109,7 @@ class VoiceStreamingServer:
         """Opens all ports. Raises StartError when one cannot be had, ConfigError for certificates of no use."""
         self.certificates = open_certificates(self.settings.server, os.environ)
         application = self._application()
-        self._ports = OpenPorts(self.settings, application, self.audio_server, self.certificates, self.gate.doors)
+        self._ports = OpenPorts(self.settings, application, self.audio_server, self.certificates, self.admission.ports)
         await self._ports.open()
         background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "renew-certificates": functools.partial(renew_certificates, self.certificates),
@@ -107,13 +121,13 @@ class VoiceStreamingServer:
             self._tasks.supervise(work, name)
         if demo:
             self._start_demo()
-        settle_memory()
+        reduce_garbage_collection()
         log_addresses(self.settings, with_tls=self.certificates is not None)
 
     async def stop(self) -> None:
         """Tells everyone, ends all streams, and closes peers and sockets, within `server.shutdown_timeout_s`."""
         self._stop_requested.set()
-        self.gate.close()
+        self.admission.close()
         for stream in list(self.active_streams.values()):
             self.streams.end(stream, "server stopping")
         try:
@@ -144,9 +158,9 @@ class VoiceStreamingServer:
             self.receiver_details,
             self.certificates.authority_pem if self.certificates else lambda: None,
             self.settings.server.frame_ancestors,
-            self.gate.access,
+            self.admission.access,
         )
-        application = self.gate.application()
+        application = self.admission.application()
         application.add_routes([*site.routes(), *self.audio_server.routes()])
         application.on_response_prepare.append(site.add_headers)
         return application
@@ -172,7 +186,7 @@ class VoiceStreamingServer:
             "version": __version__,
         }
 
-    def figures(self) -> metrics.Figures:
+    def figures(self) -> Figures:
         """All counters, by the names they have in `/metrics`."""
         return {
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
@@ -185,7 +199,7 @@ class VoiceStreamingServer:
             **self.audio_server.figures(),
             **self._lag.figures(),
             **process_figures(),
-            **self.gate.figures(),
+            **self.admission.figures(),
         }
 
     def receiver_details(self) -> list[dict[str, object]]:
@@ -200,7 +214,7 @@ class VoiceStreamingServer:
 
     async def websocket_handler(self, request: web.Request) -> web.StreamResponse:
         """One signalling socket, from the upgrade to its end. Before the upgrade it may get 401, 403, 429 or 503."""
-        with self.gate.enter(request) as grant:
+        with self.admission.enter(request) as grant:
             return await self._converse(request, grant)
 
     async def _converse(self, request: web.Request, grant: Grant) -> web.WebSocketResponse:
@@ -218,7 +232,7 @@ class VoiceStreamingServer:
         logger.debug("Connection %s from %s", client.id, request.remote)
         try:
             await self.send_available_streams(client)
-            await self.gate.limits.converse(ws, client, functools.partial(self.handle_message, client))
+            await self.conversations.converse(ws, client, functools.partial(self.handle_message, client))
         finally:
             await self._clean_up(client, left=ws.close_code not in (None, WSCloseCode.ABNORMAL_CLOSURE))
             writer.cancel()
@@ -228,8 +242,8 @@ class VoiceStreamingServer:
         """Does what the message asks, or answers with an `error` and changes nothing."""
         try:
             message = messages.parse(text)
-            client.grant.check(message)
-            async with self.gate.limits.room_for(message, client):
+            permissions.check(client.grant, message)
+            async with self.conversations.admit(message, client):
                 await self._acts[type(message)](client, message)
         except Refused as refusal:
             logger.debug("Connection %s: %s: %s", client.id, refusal.code, ascii(str(refusal)))
@@ -256,7 +270,8 @@ class VoiceStreamingServer:
 
     async def _clean_up(self, client: Client, *, left: bool) -> None:
         """The socket is gone, and so is all that belonged to it; `left`: its client closed it in due form."""
-        self.too_slow += client.ws.overflowed
+        if client.ws.overflowed:
+            self.too_slow += 1
         client.ws.end()
         self.connections.pop(client.id, None)
         await self.stop_visualization(client, messages.UnsubscribeVisualization())
@@ -311,7 +326,7 @@ class VoiceStreamingServer:
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
         self.broadcast(messages.StreamEnded(stream.id, reason))
         self.audio_server.stream_ended(stream)
-        self._pictures.forget(stream.id)
+        self._meters.forget(stream.id)
         for client_id in [*stream.receivers, stream.sender_id]:
             if (client := self.connections.get(client_id)) is not None and client.stream_id == stream.id:
                 self.sessions.drop(client, reason)
@@ -349,7 +364,7 @@ class VoiceStreamingServer:
     async def handle_ice_candidate(self, client: Client, message: messages.IceCandidate) -> None:
         if client.pc is None:
             raise Refused("unexpected_candidate", "There is no offer or answer that the candidate could belong to")
-        await client.pc.add_candidate(message.candidate)
+        await client.pc.add_candidate(message.candidate.candidate if message.candidate is not None else "")
 
     # Background
 
@@ -358,20 +373,20 @@ class VoiceStreamingServer:
         while True:
             await asyncio.sleep(self.settings.server.cleanup_interval_s)
             self.streams.end_stale(self.settings.server.idle_stream_timeout_s)
-            await self.gate.limits.close_idle()
+            await self.conversations.close_idle()
 
     async def process_visualization(self, client: Client, message: messages.SubscribeVisualization) -> None:
         """Gives the client the stream's `audio_data`, which is worked out once for all who asked."""
         stream = self.streams.live(message.stream_id, client.grant)
-        if stream.id not in client.pictures:
-            client.pictures[stream.id] = functools.partial(client.ws.send_latest, stream.id)
-            self._pictures.subscribe(stream.id, self.relay.pcm(stream.track), client.pictures[stream.id])
+        if stream.id not in client.meters:
+            client.meters[stream.id] = functools.partial(client.ws.send_latest, stream.id)
+            self._meters.subscribe(stream.id, self.relay.pcm(stream.track), client.meters[stream.id])
 
     async def stop_visualization(self, client: Client, message: messages.UnsubscribeVisualization) -> None:
         """Of one stream, or of all."""
-        for stream_id in [message.stream_id] if message.stream_id else list(client.pictures):
-            if (send := client.pictures.pop(stream_id, None)) is not None:
-                self._pictures.unsubscribe(stream_id, send)
+        for stream_id in [message.stream_id] if message.stream_id else list(client.meters):
+            if (send := client.meters.pop(stream_id, None)) is not None:
+                self._meters.unsubscribe(stream_id, send)
 
 
 async def serve(settings: Settings, demo: bool) -> None:

@@ -10,12 +10,13 @@ from marked_opus import PACKET_S, SAMPLES_PER_PACKET, encode_loop, tone_of
 
 from tests.support.radio import RecordingTransport, decode_mp3, mp3_frames
 from tests.support.virtual_time import run
-from voice_streaming.broadcast import Broadcast
-from voice_streaming.config import AudioSettings
-from voice_streaming.listeners import Listener
-from voice_streaming.opus import OpusPacket
-from voice_streaming.registry import Stream, StreamState
-from voice_streaming.relay import OpusTrack, VoiceRelay
+from voice_streaming.listening.channels import Channels
+from voice_streaming.listening.listeners import Listener
+from voice_streaming.media.opus import OpusPacket
+from voice_streaming.settings.model import AudioSettings
+from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.stream import Stream, StreamState
+from voice_streaming.streams.track import OpusTrack
 
 _RATE_HZ = 44_100
 _ONSET_LEVEL = 0.05
@@ -56,7 +57,7 @@ async def _simulate(duration_s: float, clock: float) -> list[float]:
     loop = asyncio.get_running_loop()
     stream = Stream("bench", "bench", OpusTrack(), "sender")
     stream.advance(StreamState.ACTIVE)
-    broadcast = Broadcast(AudioSettings(), VoiceRelay(), {"bench": stream})
+    broadcast = Channels(AudioSettings(), VoiceRelay(), {"bench": stream})
     transport = RecordingTransport()
     packets = encode_loop()
     departures_s = []

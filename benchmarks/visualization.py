@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from voice_streaming.opus import CLOCK_RATE_HZ
-from voice_streaming.visualization import Samples, VisualizationBroadcast
+from voice_streaming.media.levels import Samples
+from voice_streaming.media.opus import CLOCK_RATE_HZ
+from voice_streaming.signalling.meters import Meter
 
 BLOCK_SAMPLES = CLOCK_RATE_HZ // 50
 """20 ms, as browsers send."""
@@ -28,8 +29,8 @@ class Block(NamedTuple):
 class NoSource:
     """Stands for the decoder: the benchmark hands the blocks over itself."""
 
-    def attach(self, sink: VisualizationBroadcast) -> None: ...
-    def detach(self, sink: VisualizationBroadcast) -> None: ...
+    def attach(self, sink: Meter) -> None: ...
+    def detach(self, sink: Meter) -> None: ...
 
 
 async def microseconds_per_second(channels_alike: bool, seconds: int, subscribers: int) -> float:
@@ -39,7 +40,7 @@ async def microseconds_per_second(channels_alike: bool, seconds: int, subscriber
         noise[:, 1] = noise[:, 0]
     blocks = [Block(noise[at : at + BLOCK_SAMPLES]) for at in range(0, CLOCK_RATE_HZ, BLOCK_SAMPLES)]
     texts: list[str] = []
-    broadcast = VisualizationBroadcast("benchmark", NoSource())
+    broadcast = Meter("benchmark", NoSource())
     for _ in range(subscribers):
         # A function of its own each, as two that are equal are one subscriber.
         broadcast.subscribe(lambda text: texts.append(text))

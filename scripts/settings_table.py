@@ -1,4 +1,4 @@
-"""Prints the README's table of settings, from `voice_streaming/config.py`: keys, defaults and docstrings.
+"""Prints the README's table of settings, from `voice_streaming/settings/model.py`: keys, defaults and docstrings.
 
     python scripts/settings_table.py
 
@@ -16,7 +16,7 @@ import msgspec
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from voice_streaming import config  # noqa: E402 - importable only with the root on the path
+from voice_streaming.settings import model as config  # noqa: E402 - the path is set just before
 
 
 def table() -> str:
@@ -34,7 +34,7 @@ def table() -> str:
 
 def _descriptions() -> dict[str, dict[str, str]]:
     """By class and key, the string that stands below the key in the source."""
-    source = ast.parse((ROOT / "voice_streaming" / "config.py").read_text())
+    source = ast.parse((ROOT / "voice_streaming" / "settings" / "model.py").read_text())
     found: dict[str, dict[str, str]] = {}
     for node in source.body:
         if isinstance(node, ast.ClassDef):

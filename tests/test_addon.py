@@ -21,9 +21,9 @@ from tests.support.ports import free_port
 from tests.support.server import REPOSITORY, running_server
 from tests.support.supervisor import mock_supervisor
 from voice_streaming import __version__
-from voice_streaming.config import ConfigError, Settings, load
-from voice_streaming.ingress import INGRESS_ADDRESSES
-from voice_streaming.supervisor import DISCOVERY_SERVICE, NETWORK_KEYS
+from voice_streaming.network.supervisor import DISCOVERY_SERVICE, NETWORK_KEYS
+from voice_streaming.program.configuration import load
+from voice_streaming.settings.model import AccessSettings, ConfigError, Settings
 
 Nested = dict[str, Any]
 
@@ -98,7 +98,7 @@ def test_what_the_program_needs_of_the_supervisor() -> None:
     assert CONFIG["watchdog"] == f"http://[HOST]:{port}/health"
     # The form that validate.py demands.
     assert re.fullmatch(r"(https?|\[PROTO:\w+\]|tcp)://\[HOST\]:(\[PORT:\d+\]|\d+).*", CONFIG["watchdog"])
-    assert "172.30.32.2" in INGRESS_ADDRESSES
+    assert AccessSettings().ingress_address == "172.30.32.2"
 
 
 def test_ports_are_those_that_the_server_asks_for() -> None:

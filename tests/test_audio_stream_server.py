@@ -17,7 +17,7 @@ from tests.support.audio import Samples, encode_opus
 from tests.support.live_radio import Radio, radio_with
 from tests.support.radio import mp3_frames
 from tests.support.raw_http import raw_request, read_head
-from voice_streaming.config import AudioSettings, ServerSettings, Settings
+from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def test_the_images() -> None:
     server, addon = stages[1:]
     assert last(server, "USER").text == "10001:10001"
     assert last(server, "CMD").words == ("python", "webrtc_server_relay.py")
-    assert last(server, "HEALTHCHECK").words == ("python", "-m", "voice_streaming.healthcheck")
+    assert last(server, "HEALTHCHECK").words == ("python", "-m", "voice_streaming.program.healthcheck")
     assert last(server, "STOPSIGNAL").text == "SIGTERM"
     ports = {f"{port}/tcp" for port in (8080, 8081, 8443)}
     assert set(last(server, "EXPOSE").text.split()) == ports
@@ -54,7 +54,7 @@ def test_compose_uses_the_image_as_it_is_meant() -> None:
     assert service["build"] == {"context": ".", "target": "server"}
     assert service["network_mode"] == "host"
     assert service["restart"] == "unless-stopped"
-    assert service["healthcheck"]["test"] == ["CMD", "python", "-m", "voice_streaming.healthcheck"]
+    assert service["healthcheck"]["test"] == ["CMD", "python", "-m", "voice_streaming.program.healthcheck"]
     (volume,) = compose["volumes"]
     assert service["volumes"] == [f"{volume}:/data"]
 
@@ -76,7 +76,7 @@ def test_systemd_unit_verifies(tmp_path: Path) -> None:
 async def healthcheck(**environment: str) -> tuple[int | None, str]:
     """What the image's HEALTHCHECK says with these variables."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "voice_streaming.healthcheck"),
+        *(sys.executable, "-m", "voice_streaming.program.healthcheck"),
         cwd=REPOSITORY,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,

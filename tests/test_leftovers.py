@@ -16,22 +16,24 @@ from tests.support.descriptions import browser_sdp
 from tests.support.ports import free_port
 from tests.support.rtc_client import voice_receiver, voice_sender
 from tests.support.signalling import signalling
-from voice_streaming.broadcast import StreamChannel
-from voice_streaming.config import AudioSettings, LimitSettings, ServerSettings, Settings, WebrtcSettings
-from voice_streaming.fanout import Fanout
-from voice_streaming.lame import Mp3Encoder
-from voice_streaming.listeners import Listener
-from voice_streaming.mp3 import Programme
-from voice_streaming.pcm import PcmSource, PcmTimeline
-from voice_streaming.peers import ReceiverPeer, SenderPeer
-from voice_streaming.registry import Connection, Stream
-from voice_streaming.relay import OpusTrack
-from voice_streaming.visualization import VisualizationBroadcast
+from voice_streaming.listening.channels import StreamChannel
+from voice_streaming.listening.lame import Mp3Encoder
+from voice_streaming.listening.listeners import Listener
+from voice_streaming.listening.mp3 import Programme
+from voice_streaming.media.pcm import PcmTimeline
+from voice_streaming.rtc import ReceiverPeer, SenderPeer
+from voice_streaming.rtc.fanout import Fanout
+from voice_streaming.sessions.connection import Connection
+from voice_streaming.settings.model import AudioSettings, LimitSettings, ServerSettings, Settings, WebrtcSettings
+from voice_streaming.signalling.meters import Meter
+from voice_streaming.streams.pcm_source import PcmSource
+from voice_streaming.streams.stream import Stream
+from voice_streaming.streams.track import OpusTrack
 from webrtc_server_relay import VoiceStreamingServer
 
 OURS = (
     *(Connection, Stream, SenderPeer, ReceiverPeer, OpusTrack, Fanout, RequestHandler, web.WebSocketResponse),
-    *(web.Request, Listener, StreamChannel, Programme, Mp3Encoder, PcmSource, PcmTimeline, VisualizationBroadcast),
+    *(web.Request, Listener, StreamChannel, Programme, Mp3Encoder, PcmSource, PcmTimeline, Meter),
 )
 
 

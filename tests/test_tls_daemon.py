@@ -15,7 +15,7 @@ from tests.support.firefox import firefox
 from tests.support.pages import ScriptedPage
 from tests.support.ports import free_port
 from tests.support.server import RunningServer, running_server
-from voice_streaming.tls import CA_CONTENT_TYPE
+from voice_streaming.network.tls import CA_CONTENT_TYPE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -7,7 +7,7 @@ import json
 from aioice import stun
 
 from tests.support.descriptions import browser_sdp
-from voice_streaming import rtp
+from voice_streaming.rtc import rtp
 
 _OPUS = b"\xf8\xff\xfe"
 _OFFERS = ("chromium_audio", "firefox_audio", "chromium_video_audio_data", "firefox_video_audio_data")

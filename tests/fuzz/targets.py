@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.support.descriptions import browser_sdp
-from voice_streaming import sdp
-from voice_streaming.config import ServerSettings, Settings, WebrtcSettings
-from voice_streaming.opus import OpusPacket
-from voice_streaming.outbox import Outbox
-from voice_streaming.pcm import PcmBlock
-from voice_streaming.peers import ReceiverPeer, SenderPeer
-from voice_streaming.refusal import Refused
-from voice_streaming.registry import Connection
-from voice_streaming.udp import MAX_DATAGRAM_BYTES, is_media
+from voice_streaming.media.opus import OpusPacket
+from voice_streaming.media.pcm import PcmBlock
+from voice_streaming.process.refusal import Refused
+from voice_streaming.rtc import ReceiverPeer, SenderPeer, sdp
+from voice_streaming.rtc.shared_socket import MAX_DATAGRAM_BYTES, is_media
+from voice_streaming.sessions.connection import Connection
+from voice_streaming.settings.model import ServerSettings, Settings, WebrtcSettings
+from voice_streaming.signalling.conversation import Client
+from voice_streaming.signalling.outbox import Outbox
 from webrtc_server_relay import VoiceStreamingServer
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -121,7 +121,7 @@ class Targets:
             incoming = port.shared._incoming
             incoming.memory[: len(data)] = data
             incoming.hold(len(data), self._loop.time())
-            port.shared._hand_on(incoming, _STRANGER)
+            port.shared._dispatch(incoming, _STRANGER)
             if is_media(data):
                 port.on_media(incoming)
             else:
@@ -154,7 +154,7 @@ class Targets:
             task.cancel()
 
     async def _converse(self, lines: list[str]) -> None:
-        client: Connection[Any] = Connection("fuzz", cast(Outbox, Deaf()))
+        client: Client = Connection("fuzz", cast(Outbox, Deaf()))
         self._server.connections[client.id] = client
         try:
             for line in lines:

@@ -15,7 +15,8 @@ from aiortc import RTCPeerConnection
 
 from tests.support.rtc_client import VoiceSender
 from tests.support.signalling import Signalling
-from voice_streaming.rtp import HEADER, is_rtcp, unwrap
+from voice_streaming.rtc.rtp import HEADER, is_rtcp
+from voice_streaming.streams.timeline import unwrap
 
 
 class SenderWire:

@@ -13,9 +13,10 @@ import msgspec
 from audio_stream_server import AudioStreamServer
 from tests.support.ports import free_port
 from tests.support.radio import PACKET_S, packets_of
-from voice_streaming.config import AudioSettings, ServerSettings, Settings
-from voice_streaming.registry import Stream, StreamState
-from voice_streaming.relay import OpusTrack, VoiceRelay
+from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
+from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.stream import Stream, StreamState
+from voice_streaming.streams.track import OpusTrack
 
 
 class Radio:

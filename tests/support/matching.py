@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tests.support.audio import SAMPLE_RATE_HZ, Samples, level_dbfs
 
 # A score that says "the same speech" clearly, and that nothing else comes near. Measured with the espeak-ng speech of
-# `speech.py` (tests/test_speech_matching.py measures the codecs and the impostors again at every run):
+# `speech.py` (tests/support/test_matching.py measures the codecs and the impostors again at every run):
 #   Opus 32 kbit/s 0.98; Opus 12 kbit/s 0.96; MP3 128 kbit/s 1.00; Opus, then MP3 0.98; a clock 200 ppm off 0.95;
 #   Chromium's microphone as it is 1.00, with its echo, noise and gain processing (which changes phases) 0.86;
 #   Firefox's 0.88 to 0.99, with its processing 0.82; through a peer connection to the same page 0.73 to 0.98 (in the

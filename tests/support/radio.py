@@ -12,8 +12,8 @@ from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
 from tests.support.audio import OPUS_FRAME_SAMPLES
-from voice_streaming.opus import OpusPacket
-from voice_streaming.relay import OpusTrack
+from voice_streaming.media.opus import OpusPacket
+from voice_streaming.streams.track import OpusTrack
 
 PACKET_S = OPUS_FRAME_SAMPLES / 48_000
 

@@ -20,13 +20,13 @@ from tests.support.rtc_client import (
     record_packets,
     wait_until_connected,
 )
-from voice_streaming import rtp
-from voice_streaming.config import WebrtcSettings
-from voice_streaming.opus import OpusPacket
-from voice_streaming.peers import Peers, ReceiverPeer, SenderPeer
-from voice_streaming.peers.peer import Peer
-from voice_streaming.relay import OpusTrack, VoiceRelay
-from voice_streaming.udp import SharedSocket
+from voice_streaming.media.opus import OpusPacket
+from voice_streaming.rtc import Peers, ReceiverPeer, SenderPeer, rtp
+from voice_streaming.rtc.peer import Peer
+from voice_streaming.rtc.shared_socket import SharedSocket
+from voice_streaming.settings.model import WebrtcSettings
+from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.track import OpusTrack
 
 PAYLOADS = [bytes([120]) + random.Random(5).randbytes(number % 90 + 1) for number in range(50)]
 
@@ -112,7 +112,7 @@ class Stage:
 
     @property
     def shared(self) -> SharedSocket:
-        (one,) = self.peers.sockets()
+        (one,) = self.peers.endpoint.sockets.open()
         return one
 
     def publish(self, payload: bytes) -> None:
@@ -127,7 +127,7 @@ class Stage:
         peer.on_gone = self.gone.append
         await peer.accept(await client.answer(await peer.offer()))
         await wait_until_connected(client.peer)
-        await until(lambda: peer.lane is not None, "the receiver has a lane")
+        await until(lambda: peer.destination is not None, "the receiver has a destination")
         return peer, client
 
     async def sender(self) -> tuple[SenderPeer, Client]:

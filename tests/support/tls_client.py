@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from voice_streaming.tls import Certificates
+from voice_streaming.network.tls import Certificates
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> str:

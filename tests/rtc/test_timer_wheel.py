@@ -1,0 +1,66 @@
+"""The wheel that calls every member at one interval, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+import pytest
+
+from tests.support.virtual_time import run
+from voice_streaming.rtc.timer_wheel import TimerWheel
+
+INTERVAL_S = 2.5
+
+
+class Called:
+    def __init__(self) -> None:
+        self.joined_s = asyncio.get_running_loop().time()
+        self.at_s: list[float] = []
+
+    def on_timer(self, now_s: float) -> None:
+        self.at_s.append(now_s)
+
+
+async def some_leave_and_others_come(chance: random.Random) -> list[Called]:
+    """All that ever came; those that left have been called for no longer than they were there."""
+    wheel = TimerWheel(INTERVAL_S)
+    present: list[Called] = []
+    everybody: list[Called] = []
+    for _ in range(60):
+        await asyncio.sleep(chance.choice([0, 0.01, 0.3, 2.0, 6.0]))
+        if present and chance.random() < 0.4:
+            gone = present.pop(chance.randrange(len(present)))
+            wheel.discard(gone)
+            gone.at_s.append(asyncio.get_running_loop().time())
+        else:
+            present.append(Called())
+            everybody.append(present[-1])
+            wheel.add(present[-1])
+    await asyncio.sleep(4 * INTERVAL_S)
+    for one in present:
+        assert len(one.at_s) >= 4
+    wheel.close()
+    return everybody
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whoever_joins_is_called_within_an_interval_and_then_once_in_each(seed: int) -> None:
+    for one in run(some_leave_and_others_come(random.Random(seed))):
+        assert one.at_s[0] - one.joined_s <= INTERVAL_S + 0.001
+        steps = [after - before for before, after in itertools.pairwise(one.at_s)]
+        assert steps[:-1] == pytest.approx([INTERVAL_S] * len(steps[:-1]), abs=0.001)
+
+
+def test_nobody_there_is_no_wake_up() -> None:
+    async def scene() -> None:
+        wheel, loop = TimerWheel(INTERVAL_S), asyncio.get_running_loop()
+        one = Called()
+        wheel.add(one)
+        await asyncio.sleep(1)
+        wheel.discard(one)
+        await asyncio.sleep(2 * INTERVAL_S)
+        assert not [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+
+    run(scene())

@@ -1,0 +1,102 @@
+"""One decode for all sinks of a track, while there are any."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.audio import Samples, encode_opus
+from tests.support.radio import packets_of
+from voice_streaming.media.opus import OpusPacket
+from voice_streaming.media.pcm import PcmBlock
+from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.track import OpusTrack
+
+
+@pytest.fixture(scope="module")
+def packets(speech: Samples) -> list[OpusPacket]:
+    return packets_of(encode_opus(speech), sequence=65_530, timestamp=2**32 - 4800)
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.blocks: list[PcmBlock] = []
+        self.ends = 0
+
+    def on_pcm(self, block: PcmBlock) -> None:
+        self.blocks.append(block)
+
+    def on_end(self) -> None:
+        self.ends += 1
+
+
+class FailingSink(Sink):
+    def on_pcm(self, block: PcmBlock) -> None:
+        raise RuntimeError("on purpose")
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_one_decode_serves_all_and_only_while_someone_needs_it(packets: list[OpusPacket]) -> None:
+    relay, track = VoiceRelay(), OpusTrack()
+    first, second = Sink(), Sink()
+    source = relay.pcm(track)
+    assert relay.pcm(track) is source
+    track.publish(packets[0])
+    await turns()
+    source.attach(first)
+    source.attach(second)
+    for packet in packets[1:5]:
+        track.publish(packet)
+    assert first.blocks == [], "decoding must not hold up the datagram's callback"
+    await turns()
+    assert relay.pcm_counters.decoded_packets == 4
+    assert first.blocks[-1] is second.blocks[-1]
+    source.detach(first)
+    source.detach(second)
+    track.publish(packets[5])
+    await turns()
+    assert relay.pcm_counters.decoded_packets == 4
+    del source
+    assert not relay._pcm, "an unused source is kept"
+
+
+async def test_the_end_comes_after_the_last_block_and_once(packets: list[OpusPacket]) -> None:
+    relay, track, sink = VoiceRelay(), OpusTrack(), Sink()
+    relay.pcm(track).attach(sink)
+    for packet in packets[:3]:
+        track.publish(packet)
+    track.stop()
+    await turns()
+    assert [block.concealed for block in sink.blocks] == [False, False, False, True]
+    assert sink.ends == 1
+    late = Sink()
+    relay.pcm(track).attach(late)
+    await turns()
+    assert late.ends == 1
+
+
+async def test_a_sink_that_fails_while_it_pulls_has_nothing_more_to_pull(packets: list[OpusPacket]) -> None:
+    relay, track = VoiceRelay(), OpusTrack()
+    source = relay.pcm(track)
+    source.attach(FailingSink(), pulls=True)
+    for packet in packets[:9]:
+        track.publish(packet)
+    assert source.conceal()
+    assert not source.conceal()
+
+
+async def test_a_sink_that_fails_is_detached_and_the_others_do_not_notice(packets: list[OpusPacket]) -> None:
+    relay, track = VoiceRelay(), OpusTrack()
+    failing, sink = FailingSink(), Sink()
+    source = relay.pcm(track)
+    source.attach(failing)
+    source.attach(sink)
+    for packet in packets[:3]:
+        track.publish(packet)
+    await turns()
+    assert len(sink.blocks) == 3

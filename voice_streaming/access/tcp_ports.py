@@ -1,0 +1,176 @@
+"""The listening TCP sockets: how many connections there may be, of whom, and how fast they are let in.
+
+The event loop that accepts connections also forwards voices, so a flood must never get more than a little of it at
+once: a few connections are accepted per turn of the loop, and a few kilobytes are read of each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections import Counter, deque
+from ipaddress import IPv6Address, IPv6Network, ip_address
+
+from ..process.tasks import Tasks
+from ..process.turns import Turns
+from ..settings.model import Settings
+from .paced_protocol import PacedProtocol, Protocols
+
+logger = logging.getLogger(__name__)
+
+ACCEPTS_PER_TURN = 8
+"""Some 0.1 ms each, and up to 1 ms more for what they ask at once."""
+BACKLOG = 1024
+"""Connections that may wait in the kernel, so that a flood of them does not cost others a repeated SYN (1 s)."""
+TLS_TIMEOUT_S = 10.0
+"""For the handshake."""
+SPARE_CONNECTIONS = 256
+"""For pages, health checks and newcomers that will be refused, beside WebSockets and players."""
+REFUSAL_LINGER_S = 1.0
+MAX_REFUSALS = 64
+"""Refused connections that are kept for REFUSAL_LINGER_S, so that the client can read why."""
+_OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def address_key(address: str) -> str:
+    """What is counted as one address: for IPv6 the /64 network, of which a host may use any address (RFC 8981)."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(IPv6Network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+class TcpPorts:
+    """Every TCP port of the server. One count of connections for all of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.connections = 0
+        self.refused_in_all = 0
+        self.refused_of_address = 0
+        self.max_connections = settings.server.max_connections + settings.audio.max_listeners + SPARE_CONNECTIONS
+        self._per_address = settings.limits.tcp_connections_per_address
+        self._proxy = settings.access.ingress_address if settings.server.ingress_port else ""
+        self._of_address: Counter[str] = Counter()
+        self._listening: list[socket.socket] = []
+        self._refusals: deque[socket.socket] = deque()
+        self._turns = Turns()
+        self._tasks = Tasks()
+
+    async def open(self, host: str, port: int, protocols: Protocols, context: ssl.SSLContext | None = None) -> None:
+        """Listens on every address of `host`. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listening = socket.socket(family, kind, protocol)
+            self._listening.append(listening)
+            listening.setblocking(False)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # Else it would take IPv4's port too, and clash with a socket for that.
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+            loop.add_reader(listening.fileno(), self._accept, listening, protocols, context)
+
+    def stop_listening(self) -> None:
+        """Lets nobody in any more; connections that are open stay."""
+        for listening in self._listening:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+            listening.close()
+        self._listening.clear()
+        while self._refusals:
+            self._refusals.popleft().close()
+
+    async def close(self) -> None:
+        self.stop_listening()
+        await self._tasks.cancel()
+
+    def _accept(self, listening: socket.socket, protocols: Protocols, context: ssl.SSLContext | None) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                connection, peer = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    self._pause(listening, protocols, context, error)
+                    return
+                raise
+            connection.setblocking(False)
+            self._admit(connection, address_key(peer[0]), peer[0], protocols, context)
+
+    def _pause(
+        self, listening: socket.socket, protocols: Protocols, context: ssl.SSLContext | None, error: OSError
+    ) -> None:
+        """Nobody can be let in, and the socket stays readable: looks again in a second."""
+        logger.error("No connection can be accepted: %s", error.strerror)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening.fileno())
+
+        def go_on() -> None:
+            if listening in self._listening:
+                loop.add_reader(listening.fileno(), self._accept, listening, protocols, context)
+
+        loop.call_later(1.0, go_on)
+
+    def _admit(
+        self, connection: socket.socket, key: str, host: str, protocols: Protocols, context: ssl.SSLContext | None
+    ) -> None:
+        if self.connections >= self.max_connections:
+            self.refused_in_all += 1
+            self._refuse(connection, "503 Service Unavailable", context)
+        elif self._of_address[key] >= self._per_address and host != self._proxy:
+            self.refused_of_address += 1
+            self._refuse(connection, "429 Too Many Requests", context)
+        else:
+            self.connections += 1
+            self._of_address[key] += 1
+            protocol = PacedProtocol(protocols, self._turns, lambda: self._release(key))
+            self._tasks.spawn(self._connect(connection, protocol, context), "connect")
+
+    def _release(self, key: str) -> None:
+        self.connections -= 1
+        self._of_address[key] -= 1
+        if not self._of_address[key]:
+            del self._of_address[key]
+
+    async def _connect(
+        self, connection: socket.socket, protocol: PacedProtocol, context: ssl.SSLContext | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        timeout_s = TLS_TIMEOUT_S if context else None
+        try:
+            await loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=context, ssl_handshake_timeout=timeout_s
+            )
+        except OSError as error:
+            # Scanners, and browsers that do not like the certificate: ssl.SSLError and TimeoutError are OSErrors too.
+            logger.debug("A connection did not come about: %s", error)
+            protocol.closed()
+            connection.close()
+
+    def _refuse(self, connection: socket.socket, status: str, context: ssl.SSLContext | None) -> None:
+        if context is not None:
+            # Nothing can be said before a handshake, which costs more than all else.
+            connection.close()
+            return
+        text = "Too many connections: try again later.\n"
+        head = f"HTTP/1.1 {status}\r\nRetry-After: 5\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}"
+        try:
+            connection.send(f"{head}\r\nConnection: close\r\n\r\n{text}".encode())
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            connection.close()  # It has gone by itself.
+            return
+        self._refusals.append(connection)
+        if len(self._refusals) > MAX_REFUSALS:
+            self._refusals.popleft().close()
+        asyncio.get_running_loop().call_later(REFUSAL_LINGER_S, connection.close)

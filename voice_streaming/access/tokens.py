@@ -1,0 +1,43 @@
+"""Signed tokens, and the grants that tokens stand for."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jwt
+
+from ..streams.grants import Grant, Scope
+
+_ALGORITHM = "HS256"
+
+
+def new_token(secret: str, scopes: Iterable[str], streams: Iterable[str], days: float) -> str:
+    """A signed token for these scopes, and for these streams only if there are any, valid from now for so long."""
+    claims: dict[str, Any] = {"scope": " ".join(scopes), "exp": round(time.time() + days * 86_400)}
+    if names := list(streams):
+        claims["streams"] = names
+    return jwt.encode(claims, secret, algorithm=_ALGORITHM)
+
+
+def signed_grant(token: str, secret: str) -> Grant | None:
+    """What a JWT of ours says (RFC 7519; `scope` as in RFC 8693 section 4.2), or None if it is not valid now."""
+    try:
+        # When it was made does not matter, so that a clock that was set back does not lock everybody out.
+        claims = jwt.decode(token, secret, algorithms=[_ALGORITHM], options={"verify_iat": False})
+        return grant_of(claims["scope"].split(), claims.get("streams"))
+    except (jwt.PyJWTError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def grant_of(scopes: Iterable[str], streams: Sequence[str] | None) -> Grant:
+    """Raises ValueError for scopes that do not exist, TypeError for streams that are no list of names."""
+    names = None
+    if streams is not None:
+        if isinstance(streams, str):
+            raise TypeError("streams is a list of names")
+        # As messages.stream_name has them, so that they compare.
+        names = frozenset(unicodedata.normalize("NFC", name).strip() for name in streams)
+    return Grant(frozenset(Scope(scope) for scope in scopes), names)

@@ -1,0 +1,272 @@
+"""Who hears what: listeners on channels, each a stream's MP3 or silence, all in step with one clock."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from ..process.turns import Turns
+from ..settings.model import AudioSettings
+from ..streams.grants import Grant
+from ..streams.relay import VoiceRelay
+from ..streams.stream import Stream, newest
+from .listeners import Delivery, Listener
+from .mp3 import EncodingContext, Mp3Counters, Programme
+
+logger = logging.getLogger(__name__)
+
+MOST_BEHIND_S = 1.0
+"""When the process was held up for longer, its listeners' players have run dry, and what they missed stays missed."""
+
+
+class Channel:
+    """Frames, and those who listen to them: here silence."""
+
+    def __init__(self, context: EncodingContext) -> None:
+        self.listeners: dict[Listener, None] = {}
+        self._context = context
+
+    @property
+    def title(self) -> str:
+        return ""
+
+    def take(self, count: int) -> list[bytes]:
+        """The next frames."""
+        return self._context.silent.take(count)
+
+    def past(self, count: int) -> list[bytes]:
+        """The frames taken last, for a newcomer."""
+        return self._context.silent.take(count)
+
+    def note_audience(self, now_s: float) -> None:
+        """Who listens has changed."""
+
+
+class StreamChannel(Channel):
+    """A stream's MP3."""
+
+    def __init__(self, context: EncodingContext, programme: Programme, stream: Stream, past_frames: int) -> None:
+        super().__init__(context)
+        self.programme = programme
+        self.stream = stream
+        self.idle_since_s: float | None = None
+        # Silence stands for the past that nobody encoded: a player needs as many bytes to start.
+        self._past = deque(context.silent.take(past_frames), maxlen=past_frames)
+
+    @property
+    def title(self) -> str:
+        return self.stream.name
+
+    def take(self, count: int) -> list[bytes]:
+        frames = self.programme.take(count)
+        self._past.extend(frames)
+        if self.listeners:
+            self.stream.last_activity = time.monotonic()
+        return frames
+
+    def past(self, count: int) -> list[bytes]:
+        return list(self._past)[-count:]
+
+    def note_audience(self, now_s: float) -> None:
+        self.stream.listeners = len(self.listeners)
+        self.stream.last_activity = time.monotonic()
+        self.idle_since_s = None if self.listeners else now_s
+
+
+class Channels:
+    """Moves listeners between channels and gives them their frames, every `chunk_ms` the same bytes to all of one.
+
+    All channels are at the same frame of the same clock at any time, so that a listener can be moved between any two
+    writes, and neither misses a frame nor gets one too many.
+    """
+
+    def __init__(self, settings: AudioSettings, relay: VoiceRelay, streams: dict[str, Stream]) -> None:
+        """To be made with a running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._relay = relay
+        self._streams = streams
+        self._context = EncodingContext(settings, self._loop.time)
+        mp3 = self._context.mp3
+        self._chunk_frames = max(1, mp3.frames_in(settings.chunk_ms))
+        self._burst_frames = mp3.frames_in(settings.burst_ms)
+        self._most_behind_frames = self._chunk_frames + max(self._burst_frames, mp3.frames_in(MOST_BEHIND_S * 1000))
+        self._turns = Turns()
+        backlog_bytes = (settings.max_backlog_s + settings.burst_ms / 1000) * mp3.bytes_per_s
+        self._delivery = Delivery(self._turns, self.counters, backlog_bytes)
+        self._silence = Channel(self._context)
+        self._channels: dict[Stream, StreamChannel] = {}
+        self._channel_of: dict[Listener, Channel] = {}
+        self._silent_since_s: dict[Listener, float] = {}
+        self._next_frame = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def counters(self) -> Mp3Counters:
+        return self._context.counters
+
+    @property
+    def listeners(self) -> int:
+        return len(self._channel_of)
+
+    @property
+    def encoders(self) -> int:
+        """Streams that are being encoded now."""
+        return len(self._channels)
+
+    def silent_bytes(self, count: int) -> bytes:
+        """The first bytes of a silent frame."""
+        return self._context.silent.take(1)[0][:count]
+
+    def join(self, listener: Listener, stream: Stream | None) -> None:
+        """Adds a listener to a stream, or with None to silence, and sends it the latest past at once."""
+        self._run()
+        channel = self._channel(stream)
+        self._assign(listener, channel)
+        self.counters.listeners_total += 1
+        wanted = self._next_frame - math.ceil(self._context.clock.now() - self._burst_frames)
+        if wanted <= 0:
+            return
+        burst = b"".join(channel.past(wanted))
+        listener.write(burst, channel.title)
+        self.counters.bytes_sent += len(burst)
+
+    def leave(self, listener: Listener) -> None:
+        """Forgets a listener; safe when it is not there any more."""
+        channel = self._channel_of.pop(listener, None)
+        self._silent_since_s.pop(listener, None)
+        if channel is not None:
+            channel.listeners.pop(listener, None)
+            channel.note_audience(self._loop.time())
+
+    def stream_started(self, stream: Stream) -> None:
+        """A stream has started: whoever waits or follows hears it from the next frame on."""
+        followers = [
+            listener
+            for listener, channel in self._channel_of.items()
+            if (listener.follows or channel is self._silence) and listener.grant.covers(stream.id)
+        ]
+        if followers:
+            self._move(followers, self._channel(stream))
+
+    def stream_ended(self, stream: Stream) -> None:
+        """A stream has ended, even if its track should go on."""
+        channel = self._channels.get(stream)
+        if channel is not None and stream.track.readyState == "live":
+            channel.programme.on_end()
+
+    def close(self) -> None:
+        """Lets every listener go and stops every encoder."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for channel in self._channels.values():
+            channel.programme.stop()
+        self._channels.clear()
+        for listener in self._channel_of:
+            listener.finish()
+
+    def newest_stream(self, grant: Grant) -> Stream | None:
+        """What `latest.mp3` plays to whoever has the grant."""
+        unended = {key: stream for key, stream in self._streams.items() if stream.track.readyState == "live"}
+        return newest(unended, grant)
+
+    def _channel(self, stream: Stream | None) -> Channel:
+        """The stream's channel, opened if there is none yet."""
+        if stream is None:
+            return self._silence
+        channel = self._channels.get(stream)
+        if channel is None:
+            programme = Programme(self._context, self._relay, stream.track, self._next_frame)
+            past_frames = self._burst_frames + self._chunk_frames
+            channel = self._channels[stream] = StreamChannel(self._context, programme, stream, past_frames)
+            logger.info("Encoding stream %s as MP3", stream.id)
+        return channel
+
+    def _assign(self, listener: Listener, channel: Channel) -> None:
+        channel.listeners[listener] = None
+        self._channel_of[listener] = channel
+        if channel is self._silence:
+            self._silent_since_s[listener] = self._loop.time()
+        else:
+            self._silent_since_s.pop(listener, None)
+        channel.note_audience(self._loop.time())
+
+    def _move(self, listeners: Iterable[Listener], channel: Channel) -> None:
+        for listener in listeners:
+            before = self._channel_of[listener]
+            if before is channel:
+                continue
+            before.listeners.pop(listener, None)
+            self._assign(listener, channel)
+            before.note_audience(self._loop.time())
+
+    def _run(self) -> None:
+        """Starts the clock if it stands."""
+        if self._timer is None:
+            self._next_frame = int(self._context.clock.now())
+            self._wait()
+
+    def _wait(self) -> None:
+        frame = self._next_frame + self._chunk_frames
+        self._timer = self._loop.call_at(self._context.clock.time_of(frame), self._tick, frame)
+
+    def _tick(self, frame: int) -> None:
+        """A chunk is due, or several at once if the process was held up."""
+        count = max(frame, int(self._context.clock.now())) - self._next_frame
+        self._prepare(count, [channel.programme for channel in self._channels.values()])
+
+    def _prepare(self, count: int, programmes: list[Programme]) -> None:
+        """A piece of the work in each turn of the event loop; then the chunk is handed out."""
+        if self._timer is None:
+            return
+        while programmes and not programmes[-1].prepare(count):
+            programmes.pop()
+        if programmes:
+            self._turns.add(functools.partial(self._prepare, count, programmes))
+            return
+        self._close_what_is_over()
+        self._hand_out(count)
+        if self._channel_of or self._channels:
+            self._wait()
+        else:
+            self._timer = None
+
+    def _hand_out(self, count: int) -> None:
+        self._next_frame += count
+        for channel in (*self._channels.values(), self._silence):
+            frames = channel.take(count)[-self._most_behind_frames :]
+            if channel.listeners:
+                self._delivery.deliver(tuple(channel.listeners), b"".join(frames), channel.title)
+        self._end_long_silence()
+
+    def _close_what_is_over(self) -> None:
+        """Channels whose stream has ended, or that nobody has listened to for a while."""
+        idle_before_s = self._loop.time() - self._settings.encoder_linger_s
+        for stream, channel in list(self._channels.items()):
+            is_idle = channel.idle_since_s is not None and channel.idle_since_s <= idle_before_s
+            if not channel.programme.is_over and not is_idle:
+                continue
+            channel.programme.stop()
+            del self._channels[stream]
+            logger.info("Stopped encoding stream %s: %s", stream.id, "no listeners" if is_idle else "it has ended")
+            followers = [listener for listener in channel.listeners if listener.follows]
+            others = [listener for listener in channel.listeners if not listener.follows]
+            for listener in followers:
+                self._move([listener], self._channel(self.newest_stream(listener.grant)))
+            for listener in others:
+                # After what was handed out to it before.
+                self._turns.add(listener.finish)
+
+    def _end_long_silence(self) -> None:
+        longest_s = self._settings.max_silence_s
+        if longest_s:
+            before_s = self._loop.time() - longest_s
+            for listener, since_s in self._silent_since_s.items():
+                if since_s <= before_s:
+                    self._turns.add(listener.finish)

@@ -1,0 +1,226 @@
+"""Loading the settings: the files and variables they come from, and errors that name the key."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..settings.model import ADDON_OPTIONS_PATH, MAX_PORT, MIN_SECRET_CHARACTERS, ConfigError, ServerSettings, Settings
+
+DEFAULT_CONFIG = Path(__file__).parents[2] / "config.json"
+
+
+ENVIRONMENT_KEYS = {
+    "HOST": "server.host",
+    "PORT": "server.port",
+    "AUDIO_PORT": "audio.port",
+    "LOG_LEVEL": "server.log_level",
+    "SSL_CERT_FILE": "server.ssl_cert_file",
+    "SSL_KEY_FILE": "server.ssl_key_file",
+    "INGRESS_PORT": "server.ingress_port",
+}
+
+
+_SECRET_KEYS = (["access", "tokens"], ["access", "token_secret"])
+"""Whose values no message may contain."""
+
+
+ADDON_CERTIFICATE_FOLDER = Path("/ssl")
+"""Where Home Assistant keeps certificates; add-ons name files in it without the folder."""
+
+
+class Layer(Struct):
+    """One source of settings: `values` is nested as `Settings` is; `strict` is off where every value is text."""
+
+    source: str
+    values: dict[str, Any]
+    strict: bool = True
+
+
+def load(
+    config_path: Path | None,
+    environment: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    *,
+    addon_ports: Mapping[str, int] | None = None,
+    default_path: Path | None = None,
+    options_path: Path = ADDON_OPTIONS_PATH,
+) -> Settings:
+    """Reads every layer and returns the settings that result.
+
+    `config_path` must exist when given; `default_path` and `options_path` may be absent. `overrides` (the command line)
+    and `addon_ports` (what the Supervisor has under Network) map dotted keys to values; None means not given. Raises
+    ConfigError.
+    """
+    layers = []
+    if config_path is not None:
+        layers.append(_file_layer(config_path))
+    elif default_path is not None and default_path.exists():
+        layers.append(_file_layer(default_path))
+    if options_path.exists():
+        layers.append(_options_layer(options_path))
+    layers += [Layer("Home Assistant's Network settings", _nest(*port)) for port in (addon_ports or {}).items()]
+    # Without a key SSL_CERT_FILE is OpenSSL's own: the authorities to trust, which many systems set for every program.
+    layers += [
+        Layer(f"environment variable {name}", _nest(key, environment[name]), strict=False)
+        for name, key in ENVIRONMENT_KEYS.items()
+        if environment.get(name) and not (name == "SSL_CERT_FILE" and not environment.get("SSL_KEY_FILE"))
+    ]
+    layers += [Layer("command line", _nest(key, value)) for key, value in overrides.items() if value is not None]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        checked = msgspec.to_builtins(_convert(layer))
+        _merge(merged, _picked(checked, layer.values))
+    settings = _convert(Layer("settings", merged))
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    """What no single key can get wrong: only sound once all layers are in, as one may give what another lacks."""
+    server = settings.server
+    ports = {"server.port": server.port, "audio.port": settings.audio.port}
+    if server.tls != "off":
+        _check_certificate_files(server)
+        ports["server.tls_port"] = server.tls_port
+    if server.ingress_port:
+        ports["server.ingress_port"] = server.ingress_port
+    for key, port in ports.items():
+        if other := next((name for name, taken in ports.items() if taken == port and name != key), None):
+            raise ConfigError(f"{key} is {port}: {other} is the same; each needs a port of its own")
+    if 0 < len(settings.access.token_secret) < MIN_SECRET_CHARACTERS:
+        raise ConfigError(
+            f"access.token_secret is (not shown): it needs at least {MIN_SECRET_CHARACTERS} characters, such as those "
+            "that `python -c 'import secrets; print(secrets.token_urlsafe(32))'` prints"
+        )
+
+
+def _check_certificate_files(server: ServerSettings) -> None:
+    keys = {"server.ssl_cert_file": server.ssl_cert_file, "server.ssl_key_file": server.ssl_key_file}
+    missing = [key for key, path in keys.items() if not path]
+    if len(missing) == 1:
+        raise ConfigError(
+            f'{missing[0]} is "": give both server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
+            "and SSL_KEY_FILE), or neither"
+        )
+    if missing and server.tls == "files":
+        raise ConfigError(
+            'server.tls is "files": it needs server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
+            'and SSL_KEY_FILE); allowed without them are "auto" and "off"'
+        )
+
+
+def _file_layer(path: Path) -> Layer:
+    try:
+        values = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a JSON object, such as {{}}, and is {_shown(values)}")
+    return Layer(str(path), values)
+
+
+def _options_layer(path: Path) -> Layer:
+    """An add-on's options: every choice from a list is text there, and certificates are named by their files' names."""
+    layer = _file_layer(path)
+    server = layer.values.get("server")
+    if isinstance(server, dict):
+        for key in ("ssl_cert_file", "ssl_key_file"):
+            if isinstance(name := server.get(key), str) and name:
+                server[key] = str(ADDON_CERTIFICATE_FOLDER / name)
+    layer.strict = False
+    return layer
+
+
+def _convert(layer: Layer) -> Settings:
+    try:
+        settings = msgspec.convert(layer.values, Settings, strict=layer.strict)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{layer.source}: {_explained(str(error), layer.values)}") from error
+    _check_addresses(layer.source, settings)
+    return settings
+
+
+def _check_addresses(source: str, settings: Settings) -> None:
+    """What a pattern cannot tell."""
+    webrtc = settings.webrtc
+    for key, addresses in {
+        "webrtc.host_addresses": webrtc.host_addresses,
+        "webrtc.advertised_addresses": webrtc.advertised_addresses,
+        "discovery.addresses": settings.discovery.addresses,
+    }.items():
+        for index, address in enumerate(addresses):
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                raise ConfigError(f"{source}: {key}.{index} is {_shown(address)}: expected an IP address") from None
+    ports = webrtc.udp_port_range
+    if webrtc.udp_ports and not (ports and ports[0] >= 1 and ports[-1] <= MAX_PORT):
+        allowed = f"allowed are ports from 1 to {MAX_PORT}, such as 40000 or 40000-40100"
+        raise ConfigError(f"{source}: webrtc.udp_ports is {_shown(webrtc.udp_ports)}: {allowed}")
+
+
+def _explained(message: str, values: dict[str, Any]) -> str:
+    """Turns msgspec's "Expected `int` >= 1 - at `$.server.port`" into key, value and what is allowed."""
+    reason, _, path = message.partition(" - at `$")
+    keys = re.findall(r"[^.\[\]`]+", path)
+    if unknown := re.search(r"unknown field `(.*)`", reason, re.DOTALL):
+        return f"{'.'.join([*keys, unknown[1]])}: there is no such setting"
+    value: Any = values
+    for key in keys:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isdigit():
+            value = value[int(key)]
+    shown = "(not shown)" if keys[:2] in _SECRET_KEYS else _shown(value)
+    return f"{'.'.join(keys) or 'settings'} is {shown}: {_allowed(keys, reason)}"
+
+
+def _allowed(keys: list[str], reason: str) -> str:
+    """The choices of a setting with few, else msgspec's reason."""
+    if reason.startswith("Invalid enum value"):
+        choices = _choices(keys)
+        if choices:
+            return f"allowed are {', '.join(str(choice) for choice in choices)}"
+    return reason[:1].lower() + reason[1:]
+
+
+def _choices(keys: list[str]) -> tuple[Any, ...]:
+    kind: Any = msgspec.inspect.type_info(Settings)
+    for key in keys:
+        fields = {field.name: field.type for field in getattr(kind, "fields", ())}
+        kind = fields.get(key)
+    return tuple(getattr(kind, "values", ()))
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _nest(dotted_key: str, value: Any) -> dict[str, Any]:
+    section, key = dotted_key.split(".")
+    return {section: {key: value}}
+
+
+def _picked(checked: Any, given: Any) -> Any:
+    """Of the checked values only those whose keys were given, so that defaults do not hide an earlier layer."""
+    if isinstance(checked, dict) and isinstance(given, dict):
+        return {key: _picked(checked[key], given[key]) for key in given}
+    return checked
+
+
+def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value

@@ -1,0 +1,45 @@
+"""`python -m voice_streaming.program.healthcheck`: is the server of this container well? Exit code 0 when it is.
+
+Reads the settings as the server does, but for its command line. Started every half minute, so it imports little.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+from pathlib import Path
+
+from ..network.addresses import local_address
+from ..settings.model import ConfigError, Settings
+from .configuration import DEFAULT_CONFIG, load
+
+TIMEOUT_S = 4.0
+"""Less than the engine's own limit (HEALTHCHECK --timeout), so that there is a reason and not only an end."""
+
+
+def main() -> int:
+    given = os.environ.get("CONFIG")
+    try:
+        settings = load(Path(given) if given else None, os.environ, {}, default_path=DEFAULT_CONFIG)
+        host, port = health_address(settings)
+        connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except (ConfigError, OSError, http.client.HTTPException) as error:
+        return _say(f"no answer: {error}", 1)
+    return _say(f"/health answers {status}", 0 if status == http.HTTPStatus.OK else 1)
+
+
+def health_address(settings: Settings) -> tuple[str, int]:
+    """Where to ask. In an add-on it is ingress's port, as only that one is not for the user to change."""
+    return local_address(settings.server.host), settings.server.ingress_port or settings.server.port
+
+
+def _say(text: str, code: int) -> int:
+    sys.stdout.write(text + "\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

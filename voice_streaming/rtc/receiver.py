@@ -1,0 +1,77 @@
+"""A client that receives."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..media.opus import CLOCK_RATE_HZ
+from ..streams.track import OpusTrack
+from . import rtp, sdp
+from .endpoint import Endpoint
+from .fanout import Destination, Fanout
+from .peer import Peer
+
+
+class ReceiverPeer(Peer):
+    """A client that receives what is published on `track`, as soon as it is connected."""
+
+    def __init__(self, endpoint: Endpoint, track: OpusTrack, fanout: Fanout) -> None:
+        super().__init__(endpoint, "sendonly")
+        self.track = track
+        self.destination: Destination | None = None
+        self.last_report: rtp.ReportBlock | None = None
+        """What the receiver last said of loss and jitter."""
+        self._fanout = fanout
+        self._payload_type = -1
+        self._transceiver.sender._ssrc = fanout.ssrc
+
+    async def offer(self) -> str:
+        """Our offer to the client."""
+        return sdp.finish_offer(await self._describe(), self._endpoint.settings)
+
+    async def accept(self, answer: str) -> None:
+        """The client's answer. Raises Refused."""
+        text, self._payload_type = sdp.take_answer(answer, self._endpoint.sockets.hosts())
+        await self._take(text, "answer")
+
+    def statistics(self) -> dict[str, float]:
+        """What has been sent to this receiver, and what it last said of it; seconds where it is time."""
+        sent = self._sent(asyncio.get_running_loop().time())
+        said = self.last_report
+        return {
+            "packets_sent": sent.packets if sent else 0,
+            "bytes_sent": sent.octets if sent else 0,
+            "packets_dropped": self.destination.dropped if self.destination else 0,
+            "packets_lost": said.packets_lost if said else 0,
+            "fraction_lost": said.fraction_lost / 256 if said else 0,
+            "jitter_seconds": said.jitter / CLOCK_RATE_HZ if said else 0,
+        }
+
+    def _sent(self, now_s: float) -> rtp.SenderReport | None:
+        return self._fanout.sender_report(self.destination, now_s) if self.destination else None
+
+    def _report(self, now_s: float) -> None:
+        report = self._sent(now_s)
+        if report:
+            self._send_rtcp(rtp.pack_sender_report(report, self._cname))
+
+    def _start_media(self) -> None:
+        route = self._route()
+        if route is not None:
+            self.destination = Destination(*route, self._dtls._tx_srtp, self._payload_type)
+            self._fanout.add(self.destination)
+
+    def _on_nominated(self) -> None:
+        route = self._route()
+        if self.destination is not None and route is not None:
+            self._fanout.redirect(self.destination, *route)
+
+    def _leave(self) -> None:
+        if self.destination is not None:
+            self._fanout.remove(self.destination)
+            self._send_rtcp(rtp.pack_bye(self._fanout.ssrc))
+
+    def _read_reports(self, rtcp: rtp.Rtcp) -> None:
+        for block in rtcp.blocks:
+            if block.ssrc == self._fanout.ssrc:
+                self.last_report = block

@@ -1,0 +1,207 @@
+"""UDP sockets that all peers share: one for each address of the machine, not one for each peer.
+
+Who a datagram is for is told by its first byte (RFC 7983) and then by the ICE user name (requests), the transaction
+(responses) or the sender's address (DTLS and SRTP). One socket lets a packet leave for hundreds of receivers in one
+system call, costs no descriptor per peer, and is one port to open in a firewall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from .srtp import Incoming
+
+logger = logging.getLogger(__name__)
+
+Address = tuple[str, int]
+
+MAX_DATAGRAM_BYTES = 2048
+READS_PER_WAKEUP = 64
+"""Datagrams read before other events get their turn, at most."""
+SOCKET_BUFFER_BYTES = 4 * 2**20
+"""Asked for; the kernel grants up to its own limit (net.core.rmem_max)."""
+
+_STUN_HEADER_BYTES = 20
+_STUN_CLASS_MASK = 0x0110
+_STUN_USERNAME = 0x0006
+
+
+def is_stun(datagram: bytes) -> bool:
+    """RFC 7983 section 7: the first byte is 0 to 3."""
+    return len(datagram) >= _STUN_HEADER_BYTES and datagram[0] < 4
+
+
+def is_dtls(datagram: bytes) -> bool:
+    """RFC 7983 section 7: the first byte is 20 to 63."""
+    return len(datagram) > 0 and 20 <= datagram[0] <= 63
+
+
+def is_media(datagram: bytes | memoryview) -> bool:
+    """RTP or RTCP, RFC 7983 section 7: the first byte is 128 to 191."""
+    return len(datagram) > 1 and 128 <= datagram[0] <= 191
+
+
+def is_stun_request(datagram: bytes) -> bool:
+    return int.from_bytes(datagram[:2], "big") & _STUN_CLASS_MASK == 0
+
+
+def stun_transaction(datagram: bytes) -> bytes:
+    return datagram[8:20]
+
+
+def stun_local_username(datagram: bytes) -> str | None:
+    """The part of a request's USERNAME before the colon: the fragment of the side asked (RFC 8445 section 7.2.2)."""
+    position = _STUN_HEADER_BYTES
+    while position + 4 <= len(datagram):
+        kind = int.from_bytes(datagram[position : position + 2], "big")
+        length = int.from_bytes(datagram[position + 2 : position + 4], "big")
+        if kind == _STUN_USERNAME:
+            value = datagram[position + 4 : position + 4 + length]
+            return value.partition(b":")[0].decode("ascii", "replace")
+        position += 4 + length + (-length % 4)
+    return None
+
+
+class Port(Protocol):
+    """One peer's share of a socket."""
+
+    @property
+    def on_media(self) -> Callable[[Incoming], None]:
+        """Takes what came from an address that was added for the port; it is overwritten after the call."""
+
+    def on_datagram(self, datagram: bytes, address: Address) -> None:
+        """Takes STUN and DTLS."""
+
+
+class SharedSocket:
+    """A bound UDP socket and the ports that share it.
+
+    Datagrams that belong to nobody are counted in `strays` and dropped.
+    """
+
+    def __init__(self, host: str, ports: Iterable[int] = (0,)) -> None:
+        """Binds to the first of the ports of `host` that is free (0: any), and reads from then on. Raises OSError."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self.socket.setblocking(False)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                self.socket.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+            _bind_first_free(self.socket, host, ports)
+        except OSError:
+            self.socket.close()
+            raise
+        self.address: Address = self.socket.getsockname()[:2]
+        self.strays = 0
+        self._users: dict[str, Port] = {}
+        self._transactions: dict[bytes, Port] = {}
+        self._addresses: dict[Address, Port] = {}
+        self._incoming = Incoming(MAX_DATAGRAM_BYTES)
+        self._reads = 1
+        """To be tried at the next wake-up: ever more while all of them find a datagram, and as many as found one when
+        the last did not. Most wake-ups bring one, and a read that finds nothing is not for free."""
+        asyncio.get_running_loop().add_reader(self.socket.fileno(), self._read)
+
+    @property
+    def is_used(self) -> bool:
+        return bool(self._users)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.socket.fileno())
+        self.socket.close()
+
+    def add_user(self, username: str, port: Port) -> None:
+        """STUN requests to this local user name fragment go to the port from now on."""
+        self._users[username] = port
+
+    def add_transaction(self, transaction: bytes, port: Port) -> None:
+        """The response to this STUN transaction goes to the port."""
+        self._transactions[transaction] = port
+
+    def remove_transaction(self, transaction: bytes) -> None:
+        self._transactions.pop(transaction, None)
+
+    def add_address(self, address: Address, port: Port) -> None:
+        """DTLS and media from this address go to the port. Only for an address that proved itself by ICE."""
+        self._addresses[address] = port
+
+    def remove(self, username: str, port: Port) -> None:
+        """Forgets all that was added for the port."""
+        if self._users.get(username) is port:
+            del self._users[username]
+        self._transactions = {key: owner for key, owner in self._transactions.items() if owner is not port}
+        self._addresses = {key: owner for key, owner in self._addresses.items() if owner is not port}
+
+    def send(self, datagram: bytes | memoryview, address: Address) -> bool:
+        """Sends now or not at all; False when the socket is full or the address cannot be reached."""
+        try:
+            self.socket.sendto(datagram, address)
+        except OSError as error:
+            logger.debug("To %s:%d: %s", *address, error)
+            return False
+        return True
+
+    def _read(self) -> None:
+        incoming = self._incoming
+        for count in range(self._reads):
+            try:
+                size, address = self.socket.recvfrom_into(incoming.memory)
+            except (BlockingIOError, InterruptedError):
+                self._reads = max(count, 1)
+                break
+            except OSError as error:
+                # What ICMP reported of an earlier datagram; the next read goes on.
+                logger.debug("%s: %s", self.address, error)
+                continue
+            incoming.hold(size, time.monotonic())
+            try:
+                self._dispatch(incoming, address[:2])
+            except Exception:
+                logger.exception("A datagram of %d bytes from %s:%d could not be handled", size, *address[:2])
+        else:
+            self._reads = min(2 * self._reads, READS_PER_WAKEUP)
+
+    def _dispatch(self, incoming: Incoming, address: Address) -> None:
+        if is_media(incoming.datagram):
+            port = self._addresses.get(address)
+            if port is not None:
+                port.on_media(incoming)
+                return
+        else:
+            datagram = bytes(incoming.datagram)
+            port = self._port(datagram, address)
+            if port is not None:
+                port.on_datagram(datagram, address)
+                return
+        self.strays += 1
+
+    def _port(self, datagram: bytes, address: Address) -> Port | None:
+        if is_dtls(datagram):
+            return self._addresses.get(address)
+        if not is_stun(datagram):
+            # Nothing that a peer could read: aiortc's DTLS transport would end on an empty one.
+            return None
+        if is_stun_request(datagram):
+            return self._users.get(stun_local_username(datagram) or "")
+        return self._transactions.get(stun_transaction(datagram))
+
+
+def _bind_first_free(udp: socket.socket, host: str, ports: Iterable[int]) -> None:
+    """Raises the last port's OSError where none is free; at once where the address itself is of no use."""
+    taken = OSError(errno.EADDRINUSE, "no port to bind to")
+    for port in ports:
+        try:
+            udp.bind((host, port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            taken = error
+        else:
+            return
+    raise taken

@@ -1,0 +1,67 @@
+"""One timer for many members, each called at the same interval."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Protocol
+
+logger = logging.getLogger(__name__)
+
+SLOTS = 25
+"""Members are spread over this many points of an interval, so that a thousand are not called in one burst."""
+
+
+class Member(Protocol):
+    def on_timer(self, now_s: float) -> None:
+        """Called every interval with the event loop's time. It may add and discard members."""
+
+
+class TimerWheel:
+    """Calls each member every `interval_s`, for the first time within that. Without members nothing wakes up."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._slot_s = interval_s / SLOTS
+        self._slots: list[set[Member]] = [set() for _ in range(SLOTS)]
+        self._timer: asyncio.TimerHandle | None = None
+        self._newest_slot = 0
+        """The newest that was called; slots are counted on the loop's clock, modulo SLOTS."""
+
+    def __iter__(self) -> Iterator[Member]:
+        return (member for slot in self._slots for member in slot)
+
+    def add(self, member: Member) -> None:
+        """To be called with a running loop."""
+        min(self._slots, key=len).add(member)
+        self._wait()
+
+    def discard(self, member: Member) -> None:
+        """Calls the member no more; safe when it is not there."""
+        for slot in self._slots:
+            slot.discard(member)
+
+    def close(self) -> None:
+        """Calls nobody any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait(self) -> None:
+        """Sets the timer for the next slot that has members: others are not worth a wake-up."""
+        self.close()
+        loop = asyncio.get_running_loop()
+        first = max(self._newest_slot, int(loop.time() / self._slot_s)) + 1
+        due = next((slot for slot in range(first, first + SLOTS) if self._slots[slot % SLOTS]), None)
+        if due is not None:
+            self._timer = loop.call_at(due * self._slot_s, self._call, due)
+
+    def _call(self, due: int) -> None:
+        self._newest_slot = due
+        self._wait()
+        now_s = asyncio.get_running_loop().time()
+        for member in list(self._slots[due % SLOTS]):
+            try:
+                member.on_timer(now_s)
+            except Exception:
+                logger.exception("The timer of a %s failed", type(member).__name__)

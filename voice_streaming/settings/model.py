@@ -1,0 +1,241 @@
+"""Settings: one frozen, typed object, read once at the start.
+
+Order, later wins: the defaults below, the configuration file, the add-on's options, the environment, the command line.
+Every key is checked in the layer that names it, so that an error can say where it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+ADDON_OPTIONS_PATH = Path("/data/options.json")
+"""Where Home Assistant's Supervisor writes an add-on's options."""
+
+
+MIN_SECRET_CHARACTERS = 32
+"""HS256's key must have as many bits as its hash (RFC 7518 section 3.2)."""
+
+
+MAX_PORT = 65_535
+Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+MachineName = Annotated[str, Meta(pattern=r"^(([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+|[0-9A-Fa-f:.]+)$", max_length=253)]
+"""A DNS name or an IP address."""
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class ConfigError(Exception):
+    """A setting is wrong; the message is one line that names the key, the value and what is allowed."""
+
+    def __init__(self, message: str) -> None:
+        # Keys are quoted as they stand in a file, and JSON allows line ends in them.
+        super().__init__("".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in message))
+
+
+class IceServer(Struct, frozen=True, forbid_unknown_fields=True):
+    """An ICE server, as W3C's `RTCIceServer` has it; STUN only, as nothing is relayed outside of the network."""
+
+    urls: Annotated[str, Meta(pattern=r"^stun:[^\s:?]+(:[0-9]{1,5})?$")]
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"
+    """Address to listen on; this one is every address of the machine."""
+    port: Port = 8080
+    """Pages and signalling."""
+    log_level: LogLevel = "INFO"
+    """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
+    max_connections: Count = 1000
+    """Signalling sockets; one more is refused with 503."""
+    queue_size: Annotated[int, Meta(ge=4, le=10_000)] = 64
+    """Unsent messages that a WebSocket may have before it is closed as too slow."""
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=16 * 2**20)] = 256 * 1024
+    """A longer message closes its WebSocket (1009)."""
+    heartbeat_s: Seconds = 20.0
+    """How often a WebSocket is pinged; it is closed when it does not answer within half of that."""
+    cleanup_interval_s: Seconds = 300.0
+    """How often streams that ended or that nobody takes are looked for."""
+    idle_stream_timeout_s: Seconds = 600.0
+    """How long a stream that nobody receives or listens to is kept."""
+    shutdown_timeout_s: Seconds = 2.0
+    """How long connections may take to close when the server stops."""
+    frame_ancestors: Annotated[str, Meta(pattern=r"^[^;,\r\n]+$")] = "'self'"
+    """Which pages may show ours in a frame, as Content-Security-Policy's `frame-ancestors` has it."""
+    tls: Literal["auto", "files", "off"] = "auto"
+    """HTTPS beside HTTP: with `ssl_cert_file` where that is given, else with a certificate of our own (`auto`); only
+    with `ssl_cert_file` (`files`); or none (`off`)."""
+    tls_port: Port = 8443
+    """Pages and signalling over HTTPS."""
+    ingress_port: Annotated[int, Meta(ge=0, le=MAX_PORT)] = 0
+    """A further port, for Home Assistant's ingress alone; 0 for none. The add-on sets it."""
+    tls_names: tuple[MachineName, ...] = ()
+    """Further names and addresses for our own certificate: what a router calls this machine (`box.fritz.box`)."""
+    ssl_cert_file: str = ""
+    """PEM file with the certificate and its chain; goes with `ssl_key_file`."""
+    ssl_key_file: str = ""
+    """PEM file with the key of `ssl_cert_file`."""
+    data_dir: str = ""
+    """Folder for what must outlive a restart; empty: `/data` in an add-on, else `~/.local/share/voice-streaming`."""
+
+
+class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    ice_servers: tuple[IceServer, ...] = ()
+    """STUN servers, such as `{"urls": "stun:host:3478"}`; none are needed on a LAN, and TURN is not used."""
+    connection_timeout: Seconds = 30.0
+    """Seconds that ICE and DTLS may take before a peer is given up (the name is the original's)."""
+    media_timeout_s: Seconds = 10.0
+    """A sender that is connected and sends no packet for so long is given up."""
+    consent_timeout_s: Annotated[float, Meta(ge=6, le=30)] = 30.0
+    """A peer that answers no check for so long is given up. It is asked every 5 s; 30 is RFC 7675's limit."""
+    resume_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    """How long a stream with a name waits for a sender that was lost; then it ends."""
+    host_addresses: tuple[str, ...] = ()
+    """Addresses to gather ICE candidates on; none given: every address that others can reach."""
+    advertised_addresses: tuple[str, ...] = ()
+    """Addresses that clients are told instead of those of `host_addresses`: the machine's, when this is a container
+    behind its port forwarding. Goes with `udp_ports`."""
+    udp_ports: Annotated[str, Meta(pattern=r"^(\d{1,5}(-\d{1,5})?)?$")] = ""
+    """Where media sockets may bind, such as `40000` or `40000-40100`; empty: any free port. All peers share one socket
+    for each host address, so that one port is enough."""
+    opus_bitrate_bps: Annotated[int, Meta(ge=6000, le=510_000)] = 48_000
+    """Bit rate that senders are asked for."""
+    opus_fec: bool = True
+    """Ask senders for Opus' in-band error correction."""
+    opus_dtx: bool = False
+    """Ask senders to send next to nothing while nobody speaks."""
+    opus_stereo: bool = False
+    """Ask senders for stereo."""
+
+    @property
+    def udp_port_range(self) -> range:
+        """The ports of `udp_ports`; only 0, which is any free port, where it is empty."""
+        first, _, last = self.udp_ports.partition("-")
+        return range(int(first or 0), int(last or first or 0) + 1)
+
+
+class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The MP3 side."""
+
+    port: Port = 8081
+    """The MP3 streams."""
+    bitrate_bps: Literal[32_000, 48_000, 64_000, 96_000, 128_000, 160_000, 192_000, 256_000, 320_000] = 128_000
+    """Constant bit rate of the MP3."""
+    sample_rate_hz: Literal[32_000, 44_100, 48_000] = 44_100
+    """48,000 is what Opus has and needs no resampler; 44,100 is what every player takes."""
+    channels: Literal[1, 2] = 2
+    """2 is stereo."""
+    chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 180
+    """How much is written to a listener at once, rounded to whole MP3 frames."""
+    burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
+    """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
+    jitter_ms: Annotated[int, Meta(ge=0, le=1000)] = 40
+    """How much later than usual a packet may come and still be heard; adds that much delay."""
+    max_listeners: Count = 3000
+    """Players of the MP3; one more is refused with 503."""
+    max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
+    """Seconds of audio that a listener may leave unread before it is disconnected."""
+    encoder_linger_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    """How long a stream's encoder runs on after its last listener has left."""
+    max_silence_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """How long `latest.mp3` keeps a listener with silence while nothing is live; 0 is without end."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Web pages, such as `https://home.example:8123`, whose scripts may read the audio; `*` is any."""
+
+
+class TokenSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """A token that is compared as it is."""
+
+    token: Annotated[str, Meta(min_length=16, max_length=1024, pattern=r"^[!-~]+$")]
+    """Printable ASCII without spaces, so that it can stand in a header and in an address."""
+    scopes: Annotated[tuple[Literal["send", "receive", "admin"], ...], Meta(min_length=1)]
+    streams: tuple[str, ...] = ()
+    """Names of the streams that it is for; none: all."""
+
+
+class AccessSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may do what. With neither `tokens` nor `token_secret`, everybody who reaches the server may do everything."""
+
+    allowed_origins: tuple[Annotated[str, Meta(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)$")], ...] = ()
+    """Web pages, such as `https://home.example:8123`, that may use the server beside its own; `*` is any."""
+    tokens: tuple[TokenSettings, ...] = ()
+    """Who may talk or listen; none given: everybody on the network. See SECURITY.md."""
+    token_secret: str = ""
+    """What tokens are signed with, at least 32 characters (RFC 7518 section 3.2). `webrtc_server_relay.py token` makes
+    such tokens. A new secret makes all of them void."""
+    ingress_address: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]*$")] = "172.30.32.2"
+    """Whose ingress headers are believed, at `server.ingress_port`: the Supervisor's address on its own network."""
+
+
+class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much clients may use; over a limit they are told so, with 503 or 429, or an `error`.
+
+    `server.max_connections`, `server.max_message_bytes` and `audio.max_listeners` are limits too.
+    """
+
+    connections_per_address: Count = 500
+    """WebSockets of one address (IPv6: of one /64 network)."""
+    tcp_connections_per_address: Count = 1500
+    """TCP connections of one address, those of players and browsers included."""
+    messages_per_s: Annotated[float, Meta(ge=1, le=10_000)] = 10.0
+    """Messages of one WebSocket in the long run; a page sends about one every two seconds."""
+    message_burst: Count = 100
+    """Messages that it may send at once: all candidates of an ICE agent, for example."""
+    max_sdp_characters: Annotated[int, Meta(ge=4096, le=2**20)] = 64 * 1024
+    """Of one session description; browsers' have about 10,000 with video."""
+    max_negotiations: Count = 100
+    """Offers and answers that are worked on or wait for it."""
+    max_streams: Count = 100
+    """Streams at the same time."""
+    max_receivers: Count = 1000
+    """WebRTC receivers of all streams together."""
+    request_timeout_s: Seconds = 20.0
+    """Seconds in which a TCP connection must make a request, the next one included."""
+    idle_socket_s: Annotated[float, Meta(ge=1, le=30 * 86_400)] = 3600.0
+    """How long a WebSocket may be there without sending, receiving, subscribing or saying anything."""
+
+
+class DiscoverySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is told that this server is here."""
+
+    lan: bool = True
+    """Announce `_voice-streaming._tcp.local.` by multicast DNS; a server that listens on loopback only does not."""
+    addresses: tuple[str, ...] = ()
+    """Addresses to announce, each on its own network; none given: those that the server listens on, but loopback."""
+    home_assistant: bool = True
+    """Tell Home Assistant's Supervisor, where this runs as an add-on."""
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings. Keys in files have the same nesting: `{"server": {"port": 8080}}`."""
+
+    server: ServerSettings = ServerSettings()
+    webrtc: WebrtcSettings = WebrtcSettings()
+    audio: AudioSettings = AudioSettings()
+    access: AccessSettings = AccessSettings()
+    limits: LimitSettings = LimitSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
+
+
+def data_folder(
+    server: ServerSettings, environment: Mapping[str, str], *, options_path: Path = ADDON_OPTIONS_PATH
+) -> Path:
+    """Where to keep what must outlive a restart; it need not exist yet.
+
+    `server.data_dir` when given; `/data` in an add-on; else `$XDG_DATA_HOME/voice-streaming`, by default
+    `~/.local/share/voice-streaming`. Raises ConfigError when the user has no home folder either.
+    """
+    if server.data_dir:
+        return Path(server.data_dir)
+    if options_path.exists():
+        return options_path.parent
+    if shared := environment.get("XDG_DATA_HOME"):
+        return Path(shared) / "voice-streaming"
+    try:
+        return Path.home() / ".local" / "share" / "voice-streaming"
+    except RuntimeError as error:
+        raise ConfigError('server.data_dir is "": this user has no home folder, so name a folder') from error

@@ -1,0 +1,183 @@
+"""Signalling messages as types; text to message, message to text; no I/O.
+
+Field names and values are those of the wire protocol and are never renamed or dropped. Fields that a client sends and
+nobody here knows are ignored, so that newer clients work with older servers.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ..process.refusal import Refused
+from ..streams.stream import StreamDetails
+
+MAX_STREAM_ID_LENGTH = 128
+_NAME = re.compile(r"[\w\- ]{1,64}")
+_RESERVED_NAME = re.compile(r"latest|status|stream_.*", re.IGNORECASE)
+"""`/stream/latest.mp3` and `/stream/status` are routes; `stream_…` is what streams without a name are called."""
+
+
+class OfferDescription(Struct, frozen=True):
+    """An `RTCSessionDescriptionInit` (W3C WebRTC 4.2.5) that is an offer."""
+
+    sdp: str
+    type: Literal["offer"]
+
+
+class AnswerDescription(Struct, frozen=True):
+    sdp: str
+    type: Literal["answer"]
+
+
+class CandidateInit(Struct, frozen=True, rename="camel"):
+    """An `RTCIceCandidateInit` (W3C WebRTC 4.8.1); an empty `candidate` means the end of candidates."""
+
+    candidate: Annotated[str, Meta(max_length=1024)]
+    sdp_mid: Annotated[str, Meta(max_length=64)] | None = None
+    sdp_m_line_index: int | None = msgspec.field(name="sdpMLineIndex", default=None)
+
+
+StreamId = Annotated[str, Meta(min_length=1, max_length=MAX_STREAM_ID_LENGTH)]
+
+
+class ClientMessage(Struct, frozen=True, tag_field="type"):
+    pass
+
+
+class StartSending(ClientMessage, frozen=True, tag="start_sending"):
+    name: str | None = None
+
+
+class WebrtcOffer(ClientMessage, frozen=True, tag="webrtc_offer"):
+    offer: OfferDescription
+
+
+class StartReceiving(ClientMessage, frozen=True, tag="start_receiving"):
+    stream_id: StreamId | None = None
+
+
+class WebrtcAnswer(ClientMessage, frozen=True, tag="webrtc_answer"):
+    answer: AnswerDescription
+
+
+class IceCandidate(ClientMessage, frozen=True, tag="ice_candidate"):
+    candidate: CandidateInit | None
+
+
+class GetAvailableStreams(ClientMessage, frozen=True, tag="get_available_streams"):
+    pass
+
+
+class StopStream(ClientMessage, frozen=True, tag="stop_stream"):
+    pass
+
+
+class SubscribeVisualization(ClientMessage, frozen=True, tag="subscribe_visualization"):
+    stream_id: StreamId | None = None
+
+
+class UnsubscribeVisualization(ClientMessage, frozen=True, tag="unsubscribe_visualization"):
+    stream_id: StreamId | None = None
+
+
+AnyClientMessage = (
+    StartSending
+    | WebrtcOffer
+    | StartReceiving
+    | WebrtcAnswer
+    | IceCandidate
+    | GetAvailableStreams
+    | StopStream
+    | SubscribeVisualization
+    | UnsubscribeVisualization
+)
+
+_decoder = msgspec.json.Decoder(AnyClientMessage)
+
+
+def parse(text: str) -> AnyClientMessage:
+    """The client's message that `text` is. Raises Refused with code `bad_message` or `unknown_type`."""
+    try:
+        message: AnyClientMessage = _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        reason = str(error)
+        code = "unknown_type" if "Invalid value" in reason and reason.endswith("`$.type`") else "bad_message"
+        raise Refused(code, _brief(reason)) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Refused("bad_message", f"not JSON: {error}") from None
+    if isinstance(message, StartSending) and message.name is not None:
+        return StartSending(name=stream_name(message.name))
+    return message
+
+
+def _brief(reason: str) -> str:
+    """The reason without the middle of a long value that it quotes: the client knows what it sent."""
+    return reason if len(reason) <= 200 else f"{reason[:120]}...{reason[-60:]}"
+
+
+def stream_name(name: str) -> str:
+    """The name in composed form without spaces around it, as it stands in addresses. Raises Refused."""
+    name = unicodedata.normalize("NFC", name[:1024]).strip()
+    if not _NAME.fullmatch(name):
+        raise Refused("bad_name", "A stream's name has 1 to 64 letters, digits, _, - or spaces")
+    if _RESERVED_NAME.fullmatch(name):
+        raise Refused("bad_name", "This name is reserved: choose another")
+    return name
+
+
+class ServerMessage(Struct, frozen=True, tag_field="type"):
+    @property
+    def text(self) -> str:
+        """As it goes on the wire."""
+        return msgspec.json.encode(self).decode()
+
+
+class AvailableStreams(ServerMessage, frozen=True, tag="available_streams"):
+    streams: list[str]
+    details: list[StreamDetails]
+
+
+class SenderReady(ServerMessage, frozen=True, tag="sender_ready"):
+    connection_id: str
+    stream_id: str
+
+
+class Offer(ServerMessage, frozen=True, tag="webrtc_offer"):
+    offer: OfferDescription
+    stream_id: str
+
+
+class Answer(ServerMessage, frozen=True, tag="webrtc_answer"):
+    answer: AnswerDescription
+
+
+class StreamMessage(ServerMessage, frozen=True):
+    """What becomes of a stream, which all sockets are told."""
+
+    stream_id: str
+
+
+class StreamAvailable(StreamMessage, frozen=True, tag="stream_available"):
+    name: str
+
+
+class StreamPaused(StreamMessage, frozen=True, tag="stream_paused"):
+    """The sender is lost; `stream_resumed` or `stream_ended` follows."""
+
+
+class StreamResumed(StreamMessage, frozen=True, tag="stream_resumed"):
+    pass
+
+
+class StreamEnded(StreamMessage, frozen=True, tag="stream_ended"):
+    reason: str
+
+
+class Error(ServerMessage, frozen=True, tag="error"):
+    code: str
+    message: str

@@ -1,0 +1,151 @@
+"""`audio_data`: a stream's level and spectrum, about ten times a second, for whoever subscribed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from ..media.levels import SILENCE, Analyser, Analysis
+from ..media.opus import Samples
+
+logger = logging.getLogger(__name__)
+
+SILENCE_AFTER_S = 0.3
+"""Without audio for this long, meters are told to fall, and told again as often: longer than a hiccup of Wi-Fi, shorter
+than a meter may stand still without looking wrong."""
+
+
+class PcmBlock(Protocol):
+    @property
+    def samples(self) -> Samples: ...
+
+
+class PcmSource(Protocol):
+    """A stream's PCM, decoded for whoever is attached."""
+
+    def attach(self, sink: Meter) -> None: ...
+    def detach(self, sink: Meter) -> None: ...
+
+
+class AudioData(msgspec.Struct, tag="audio_data"):
+    """The `audio_data` message of the signalling protocol."""
+
+    stream_id: str
+    timestamp: float
+    """Unix seconds."""
+    level: float
+    peak: float
+    spectrum: list[float]
+
+
+class Meter:
+    """One stream's `audio_data`: analysed once, serialised once, and given to every subscriber.
+
+    It is attached to the PCM while somebody subscribes, and only then. When no PCM comes, as while the sender pauses,
+    subscribers get SILENCE, so that their meters fall; the end of the stream gives one last SILENCE, and no subscriber
+    is left. Runs on the event loop's thread.
+    """
+
+    def __init__(self, stream_id: str, source: PcmSource) -> None:
+        self.stream_id = stream_id
+        self._source = source
+        self._subscribers: tuple[Callable[[str], None], ...] = ()
+        self._analyser = Analyser()
+        self._heard_s = 0.0
+        self._silence_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def subscribers(self) -> int:
+        return len(self._subscribers)
+
+    def subscribe(self, send: Callable[[str], None]) -> None:
+        """Calls `send` with the text of every message from now on; it must not block, and may replace a message that
+        it was given before and that has not left yet. Twice is as once."""
+        if send in self._subscribers:
+            return
+        self._subscribers = (*self._subscribers, send)
+        if len(self._subscribers) == 1:
+            self._begin()
+
+    def unsubscribe(self, send: Callable[[str], None]) -> None:
+        """Calls `send` no more; safe within its own call, and when it never subscribed."""
+        if send not in self._subscribers:
+            return
+        self._subscribers = tuple(other for other in self._subscribers if other != send)
+        if not self._subscribers:
+            self._rest()
+
+    def on_pcm(self, block: PcmBlock) -> None:
+        self._heard_s = asyncio.get_running_loop().time()
+        analysis = self._analyser.feed(block.samples)
+        if analysis is not None:
+            self._tell(analysis)
+
+    def on_end(self) -> None:
+        self._tell(SILENCE)
+        self._subscribers = ()
+        self._rest()
+
+    def _begin(self) -> None:
+        self._analyser.clear()
+        loop = asyncio.get_running_loop()
+        self._heard_s = loop.time()
+        self._silence_timer = loop.call_later(SILENCE_AFTER_S, self._notice_silence)
+        self._source.attach(self)
+
+    def _rest(self) -> None:
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
+        self._source.detach(self)
+
+    def _notice_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        left_s = self._heard_s + SILENCE_AFTER_S - loop.time()
+        if left_s <= 0:
+            self._analyser.clear()
+            left_s = SILENCE_AFTER_S
+            self._silence_timer = loop.call_later(left_s, self._notice_silence)
+            self._tell(SILENCE)
+        else:
+            self._silence_timer = loop.call_later(left_s, self._notice_silence)
+
+    def _tell(self, analysis: Analysis) -> None:
+        text = msgspec.json.encode(AudioData(self.stream_id, round(time.time(), 3), *analysis)).decode()
+        for send in self._subscribers:
+            try:
+                send(text)
+            except Exception:
+                logger.exception("A subscriber of the meter of %s failed, and gets no more", self.stream_id)
+                self.unsubscribe(send)
+
+
+class Meters:
+    """The meters of all streams that somebody watches, one for each."""
+
+    def __init__(self) -> None:
+        self._meters: dict[str, Meter] = {}
+
+    def subscribe(self, stream_id: str, source: PcmSource, send: Callable[[str], None]) -> None:
+        """See `Meter.subscribe`."""
+        meter = self._meters.get(stream_id)
+        if meter is None:
+            meter = self._meters[stream_id] = Meter(stream_id, source)
+        meter.subscribe(send)
+
+    def unsubscribe(self, stream_id: str, send: Callable[[str], None]) -> None:
+        """See `Meter.unsubscribe`; safe for a stream that has ended."""
+        meter = self._meters.get(stream_id)
+        if meter is not None:
+            meter.unsubscribe(send)
+            if not meter.subscribers:
+                del self._meters[stream_id]
+
+    def forget(self, stream_id: str) -> None:
+        """The stream has ended."""
+        self._meters.pop(stream_id, None)

@@ -1,0 +1,131 @@
+"""The registry of streams: a stream is created, paused, resumed and removed here alone."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections import deque
+from typing import Protocol
+
+from ..process.refusal import Refused
+from .grants import EVERYTHING, Grant
+from .relay import FirstPacket, VoiceRelay
+from .stream import Stream, StreamState, newest
+from .track import OpusTrack
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED_ENDS = 64
+"""Ids of ended streams that are still told apart from ids that never were."""
+
+
+class StreamObserver(Protocol):
+    """Whom the registry tells. None of these may call the registry back for the same stream."""
+
+    def on_stream_live(self, stream: Stream) -> None:
+        """The first packet can be relayed."""
+
+    def on_stream_paused(self, stream: Stream) -> None:
+        """The sender is lost, and has some time to come back."""
+
+    def on_stream_resumed(self, stream: Stream) -> None:
+        """A sender has taken the stream up again."""
+
+    def on_stream_ended(self, stream: Stream, reason: str) -> None:
+        """The stream has ended. It was live, and is still in the registry."""
+
+
+class Streams:
+    """`active` holds every stream that has not been removed, by id, those before their first packet included."""
+
+    def __init__(self, relay: VoiceRelay, resume_grace_s: float, observer: StreamObserver) -> None:
+        self.active: dict[str, Stream] = {}
+        self.ended_bytes = 0
+        """Payload bytes of the streams that were removed."""
+        self._relay = relay
+        self._resume_grace_s = resume_grace_s
+        self._observer = observer
+        self._ended_ids: deque[str] = deque(maxlen=REMEMBERED_ENDS)
+        self._graces: dict[Stream, asyncio.TimerHandle] = {}
+
+    def create(self, stream_id: str, name: str, sender_id: str, *, permanent: bool = False) -> Stream:
+        """A new stream, which is live with the first packet on its track."""
+        stream = Stream(stream_id, name, OpusTrack(), sender_id, permanent=permanent)
+        self.active[stream_id] = stream
+        FirstPacket(self._relay, stream.track, functools.partial(self._start, stream))
+        return stream
+
+    def live(self, stream_id: str | None, grant: Grant = EVERYTHING) -> Stream:
+        """That stream, or the newest that the grant covers. Raises Refused `no_stream` or `stream_ended`."""
+        stream = newest(self.active, grant) if stream_id is None else self.active.get(stream_id)
+        if stream is not None and stream.is_live:
+            return stream
+        if stream_id in self._ended_ids:
+            raise Refused("stream_ended", "Stream ended")
+        raise Refused("no_stream", "No audio stream available")
+
+    @property
+    def live_count(self) -> int:
+        return len([stream for stream in self.active.values() if stream.is_live])
+
+    @property
+    def total_bytes(self) -> int:
+        """Payload bytes of all streams there ever were."""
+        return self.ended_bytes + sum(stream.track.payload_bytes for stream in self.active.values())
+
+    def pause(self, stream: Stream, reason: str) -> None:
+        """The sender is lost: the stream ends with `reason` unless a sender takes it up in `resume_grace_s`."""
+        if not stream.is_live:
+            self.end(stream, reason)
+            return
+        if stream in self._graces:
+            return
+        logger.info("Stream %s pauses: %s", ascii(stream.id), reason)
+        loop = asyncio.get_running_loop()
+        self._graces[stream] = loop.call_later(self._resume_grace_s, self.end, stream, reason)
+        stream.paused = True
+        self._observer.on_stream_paused(stream)
+
+    def resume(self, stream: Stream) -> None:
+        """A sender's media is there again; safe for a stream that did not pause."""
+        grace = self._graces.pop(stream, None)
+        if grace is not None:
+            grace.cancel()
+            logger.info("Stream %s goes on", ascii(stream.id))
+            stream.paused = False
+            self._observer.on_stream_resumed(stream)
+
+    def end(self, stream: Stream, reason: str) -> None:
+        """Ends the stream and removes it; safe to call twice."""
+        if stream.state in (StreamState.ENDED, StreamState.REMOVED):
+            return
+        was_live = stream.is_live
+        stream.advance(StreamState.ENDED)
+        if (grace := self._graces.pop(stream, None)) is not None:
+            grace.cancel()
+        stream.track.stop()
+        if was_live:
+            logger.info("Stream %s ended: %s", ascii(stream.id), reason)
+            self._observer.on_stream_ended(stream, reason)
+            self._ended_ids.append(stream.id)
+        self.ended_bytes += stream.track.payload_bytes
+        del self.active[stream.id]
+        stream.advance(StreamState.REMOVED)
+
+    def end_stale(self, idle_timeout_s: float) -> None:
+        """Ends streams whose track ended, and those that nobody has received or listened to for so long."""
+        now_s = time.monotonic()
+        for stream in list(self.active.values()):
+            if stream.track.readyState == "ended":
+                self.end(stream, "track ended")
+            elif stream.receivers or stream.listeners or stream.permanent:
+                stream.last_activity = now_s
+            elif now_s - stream.last_activity > idle_timeout_s:
+                self.end(stream, "idle")
+
+    def _start(self, stream: Stream) -> None:
+        stream.advance(StreamState.ACTIVE)
+        logger.info("Stream %s is live", ascii(stream.id))
+        self._observer.on_stream_live(stream)

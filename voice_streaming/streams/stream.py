@@ -1,0 +1,108 @@
+"""A stream: one voice, with its states and what others are told of it."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import time
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from .grants import EVERYTHING, Grant
+from .track import OpusTrack
+
+logger = logging.getLogger(__name__)
+
+
+class StreamDetails(Struct, frozen=True):
+    """What `available_streams` and `GET /stream/status` say of a stream; more fields may come."""
+
+    stream_id: str
+    name: str
+    started_at: float
+    receivers: int
+    listeners: int
+    state: str
+    paused: bool = False
+
+
+class StreamState(enum.Enum):
+    CREATED = "created"
+    """The sender's track exists; no packet has come."""
+    ACTIVE = "active"
+    """Announced; receivers may subscribe."""
+    ENDED = "ended"
+    REMOVED = "removed"
+
+
+_STREAM_STEPS = {
+    StreamState.CREATED: {StreamState.ACTIVE, StreamState.ENDED},
+    StreamState.ACTIVE: {StreamState.ENDED},
+    StreamState.ENDED: {StreamState.REMOVED},
+    StreamState.REMOVED: set(),
+}
+
+
+class InvalidTransition(Exception):
+    """A record was asked for a state that does not follow its own: a defect of the caller."""
+
+
+@dataclass(eq=False)
+class Stream:
+    """One voice. `track`, `receivers`, `sender_id` and `last_activity` are the architecture's names."""
+
+    id: str
+    name: str
+    track: OpusTrack
+    sender_id: str
+    state: StreamState = StreamState.CREATED
+    started_at: float = field(default_factory=time.time)
+    """Unix seconds at which its first packet came."""
+    started_s: float = field(default_factory=time.monotonic)
+    """The same time in monotonic seconds."""
+    receivers: set[str] = field(default_factory=set)
+    """Connection ids of its WebRTC receivers."""
+    listeners: int = 0
+    """Players of its MP3."""
+    last_activity: float = field(default_factory=time.monotonic)
+    """Monotonic seconds at which somebody last received or listened."""
+    paused: bool = False
+    """Its sender is lost and may come back."""
+    permanent: bool = False
+    """The server's own: kept when nobody listens."""
+
+    def advance(self, state: StreamState) -> None:
+        """The only place where the state changes. Raises InvalidTransition."""
+        if state not in _STREAM_STEPS[self.state]:
+            raise InvalidTransition(f"stream {self.id}: {self.state.value} -> {state.value}")
+        logger.debug("Stream %s: %s -> %s", self.id, self.state.value, state.value)
+        self.state = state
+        if state is StreamState.ACTIVE:
+            self.started_at, self.started_s = time.time(), time.monotonic()
+
+    def details(self) -> StreamDetails:
+        return StreamDetails(
+            stream_id=self.id,
+            name=self.name,
+            started_at=self.started_at,
+            receivers=len(self.receivers),
+            listeners=self.listeners,
+            state=self.state.value,
+            paused=self.paused,
+        )
+
+    @property
+    def is_live(self) -> bool:
+        return self.state is StreamState.ACTIVE
+
+
+def live_streams(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> list[Stream]:
+    """The live streams that the grant covers, in the order in which they started, whatever the wall clock said."""
+    live = (stream for stream in streams.values() if stream.is_live and grant.covers(stream.id))
+    return sorted(live, key=lambda stream: stream.started_s)
+
+
+def newest(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> Stream | None:
+    """The live stream that started last, of those that the grant covers, or None."""
+    return next(reversed(live_streams(streams, grant)), None)

@@ -1,0 +1,103 @@
+"""The HTTP side of port 8080: pages, their security headers, health and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from ..access.access import Access
+from ..network.tls import CA_CONTENT_TYPE
+from ..process.figures import Figures
+from ..streams.grants import Scope
+from . import metrics
+
+STATIC_FOLDER = Path(__file__).parents[2] / "static"
+"""The pages and what they load."""
+
+_PAGES = {"/sender": "sender.html", "/receiver": "receiver.html", "/certificate": "certificate.html"}
+
+_SECURITY_HEADERS = {
+    # Everything comes from this origin, and nothing is inline. WebSockets of the same host are named by scheme, as
+    # 'self' does not cover them in every browser (CSP3 section 6.7.2.8). Fallback audio is of the audio port.
+    "Content-Security-Policy": (
+        "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' http: https: blob:; img-src 'self' data:; "
+        "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors {frame_ancestors}"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Site:
+    """Serves pages and figures; signalling is handed in, as it is on `/` too."""
+
+    def __init__(
+        self,
+        signalling: Handler,
+        health: Callable[[], Mapping[str, Any]],
+        figures: Callable[[], Figures],
+        receiver_details: Callable[[], list[dict[str, object]]],
+        authority_pem: Callable[[], bytes | None],
+        frame_ancestors: str,
+        access: Access,
+    ) -> None:
+        self._signalling = signalling
+        self._health = health
+        self._figures = figures
+        self._receiver_details = receiver_details
+        self._authority_pem = authority_pem
+        self._access = access
+        self._headers = {
+            name: value.format(frame_ancestors=frame_ancestors) for name, value in _SECURITY_HEADERS.items()
+        }
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.get("/", self._index),
+            *(web.get(path, self._page) for path in _PAGES),
+            web.get("/ws", self._signalling),
+            web.get("/health", self._answer_health),
+            web.get("/metrics", self._answer_metrics),
+            web.get("/ca.crt", self._authority),
+            web.static("/static", STATIC_FOLDER),
+        ]
+
+    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """A signal handler for `Application.on_response_prepare`."""
+        response.headers.update(self._headers)
+
+    async def _index(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._signalling(request)
+        return _file("index.html")
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        return _file(_PAGES[request.path])
+
+    async def _authority(self, request: web.Request) -> web.Response:
+        pem = self._authority_pem()
+        if pem is None:
+            raise web.HTTPNotFound(text="This server has no certificate authority of its own")
+        disposition = 'attachment; filename="voice-streaming-ca.crt"'
+        return web.Response(body=pem, content_type=CA_CONTENT_TYPE, headers={"Content-Disposition": disposition})
+
+    async def _answer_health(self, request: web.Request) -> web.Response:
+        return web.json_response(self._health())
+
+    async def _answer_metrics(self, request: web.Request) -> web.Response:
+        self._access.require(request, Scope.ADMIN)
+        figures = self._figures()
+        if metrics.wants_prometheus(request.headers.get("Accept", "")):
+            return web.Response(text=metrics.prometheus(figures), headers={"Content-Type": metrics.CONTENT_TYPE})
+        details = {"receiver_details": self._receiver_details()} if request.query.get("details") == "1" else {}
+        return web.json_response({**figures, **details})
+
+
+def _file(name: str) -> web.FileResponse:
+    # A page is asked for anew each time, so that an update of the server is one of the page.
+    return web.FileResponse(STATIC_FOLDER / name, headers={"Cache-Control": "no-cache"})
