@@ -297,10 +297,11 @@ async def test_server_with_the_options_as_installed(tmp_path: Path) -> None:
     program.write_text(
         "import sys, pathlib\n"
         f"sys.path.insert(0, {str(REPOSITORY)!r})\n"
-        "from voice_streaming import config\n"
+        "from voice_streaming.program import configuration\n"
+        "from voice_streaming.settings import model\n"
         f"path = pathlib.Path({str(options)!r})\n"
-        "config.load.__kwdefaults__['options_path'] = path\n"
-        "config.data_folder.__kwdefaults__['options_path'] = path\n"
+        "configuration.load.__kwdefaults__['options_path'] = path\n"
+        "model.data_folder.__kwdefaults__['options_path'] = path\n"
         "import webrtc_server_relay\n"
         "sys.exit(webrtc_server_relay.main())\n"
     )

@@ -116,7 +116,7 @@ async def test_two_servers_on_one_machine_have_names_of_their_own() -> None:
 
 async def test_a_new_address_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses: list[str] = []
-    monkeypatch.setattr(discovery, "lan_addresses", lambda: list(addresses))
+    monkeypatch.setattr(discovery, "addresses_listened_on", lambda host: list(addresses))
     monkeypatch.setattr(discovery, "CHECK_INTERVAL_S", 0.05)
     settings = Settings(server=ServerSettings(port=free_port()))
     async with browsing() as browser:
