@@ -186,7 +186,8 @@ export class VoiceSender extends Machine {
 /** Chromium heeds an exact wish only. @param {MicrophoneSettings} settings */
 async function openMicrophone({ deviceId, ...audio }) {
 	if (!navigator.mediaDevices) throw new DOMException("not a secure page", "SecurityError");
-	const open = (/** @type {MediaTrackConstraints} */ wish = {}) => navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...audio, ...wish } });
+	/** @param {MediaTrackConstraints} [wish] */
+	const open = (wish) => navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...audio, ...wish } });
 	return open(deviceId ? { deviceId: { exact: deviceId } } : {}).catch((error) => {
 		if (error.name !== "OverconstrainedError") throw error;
 		return open(); // it is gone

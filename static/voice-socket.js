@@ -12,7 +12,9 @@ const RETRY_LAST_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 6_000;
 
 /** In milliseconds. @param {number} attempt counted from 0 */
-export const retryDelay = (attempt) => Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
+export function retryDelay(attempt) {
+	return Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
+}
 
 /** A state with one door, which refuses a step that is not planned. @template {string} State */
 export class Machine extends EventTarget {
