@@ -76,6 +76,7 @@ cd "$repository"
 "$environment_python" -m ruff check .
 "$environment_python" -m ruff format --check .
 "$environment_python" -m mypy
+bash scripts/check-pages.sh
 
 # pytest, whose verdict goes to `verdict`: the first failure, or 5 if no run found a test that was asked for.
 verdict=5
