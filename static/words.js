@@ -11,6 +11,7 @@ const PROBLEMS = {
 	forbidden: "The server does not accept this address. Open the page from the server.",
 	refused: "The server refuses; its log says why. Trying again.",
 	unauthorized: "This server asks for a token.",
+	insecure: "Browsers give the microphone only to secure pages. Open this page over HTTPS.",
 	denied: "The microphone is blocked. Allow it at the left of the address bar, then press again.",
 	"no-microphone": "There is no microphone. Plug one in and press again.",
 	busy: "Another program holds the microphone. Close it, then press again.",

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import {
@@ -22,6 +23,18 @@ test("no problem has no words, and an unknown one those of the server", () => {
 	const unknown = { code: "new", message: "the disk is full" };
 	assert.equal(problemText(unknown), "The server says: the disk is full. Press to try again.");
 	assert.equal(problemText({ code: "new" }), "The server says: new. Press to try again.");
+});
+
+test("each problem that the pages make by themselves has words of its own", () => {
+	const modules = ["sender.js", "voice-socket.js", "voice-sender.js", "voice-receiver.js"];
+	const read = (name) => readFileSync(new URL(`../../static/${name}`, import.meta.url), "utf8");
+	const sources = modules.map(read).join("");
+	const codes = [...sources.matchAll(/\bcode: "([\w-]+)"/g)].map(([, code]) => code);
+	const tables = [...sources.matchAll(/const codes = \{([^}]*)\}/g)];
+	const mapped = tables.flatMap(([, table]) => table.match(/(?<=: ")[\w-]+/g));
+	assert.ok(codes.includes("no-media") && mapped.includes("denied") && mapped.includes("full"));
+	const unnamed = [...codes, ...mapped].filter((code) => problemText({ code }).startsWith("The server says"));
+	assert.deepEqual(unnamed, []);
 });
 
 test("an audience is counted by kind", () => {
