@@ -46,5 +46,5 @@ cd "$repository"
 "$node" --version >/dev/null 2>&1 || unavailable "$node does not run."
 ensure_packages
 "$node" node_modules/typescript/bin/tsc
-"$node" node_modules/eslint/bin/eslint.js --max-warnings=0
+"$node" node_modules/eslint/bin/eslint.js --max-warnings=0 eslint.config.js static tests/static
 "$node" --test --test-reporter=dot tests/static/*.test.js
