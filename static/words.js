@@ -112,5 +112,7 @@ export function waitingText(live, pressed) {
 
 /** A length of time as hours, minutes and seconds. @param {number} ms */
 export function duration(ms) {
-	return new Date(ms).toISOString().slice(11, 19);
+	const seconds = Math.max(0, Math.floor(ms / 1000)); // a clock may be set back
+	const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+	return parts.map((part) => String(part).padStart(2, "0")).join(":");
 }

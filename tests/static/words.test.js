@@ -102,3 +102,9 @@ test("a duration has hours, minutes and seconds", () => {
 	assert.equal(duration(0), "00:00:00");
 	assert.equal(duration(3_723_999), "01:02:03");
 });
+
+test("a stream that has been live for days says so, and a clock that was set back is no day", () => {
+	assert.equal(duration(25 * 3_600_000), "25:00:00");
+	assert.equal(duration(123 * 3_600_000 + 59_000), "123:00:59");
+	assert.equal(duration(-1), "00:00:00");
+});
