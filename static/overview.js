@@ -1,7 +1,7 @@
 import { VoiceReceiver } from "./voice-client.js";
 import { showLevel } from "./meter.js";
 import { byId, openSocket, show } from "./page.js";
-import { audience, cardText, listenLabel } from "./words.js";
+import { cardText, listenLabel, streamFacts } from "./words.js";
 
 const socket = openSocket();
 const receiver = new VoiceReceiver(socket);
@@ -62,15 +62,14 @@ function draw() {
 		cards.delete(id);
 	}
 	for (const stream of streams) {
-		const { stream_id, name, started_at, paused } = stream;
+		const { stream_id, name, paused } = stream;
 		const card = cards.get(stream_id) ?? newCard(stream_id);
 		/** @param {string} selector @param {string} text */
 		const set = (selector, text) => (part(card, selector).textContent = text);
 		const state = receiver.chosen === stream_id ? receiver.state : "idle";
-		const since = new Date(Number(started_at) * 1000).toLocaleTimeString([], { timeStyle: "short" });
 		set("h2", name);
 		set(".badge", paused ? "Pauses" : "● Live");
-		set(".facts", `Since ${since} · ${audience(stream)}`);
+		set(".facts", streamFacts(stream));
 		set(".listen", listenLabel(state));
 		set(".said", cardText(state, receiver.problem));
 	}

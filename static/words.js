@@ -38,6 +38,13 @@ export function audience({ receivers = 0, listeners = 0 } = {}) {
 	return [...count(receivers, "receiver"), ...count(listeners, "MP3 listener")].join(", ") || "nobody listens yet";
 }
 
+/** Since when a stream is live, where the server tells, and who hears it. @param {Stream} stream */
+export function streamFacts(stream) {
+	if (stream.started_at === undefined) return audience(stream);
+	const since = new Date(stream.started_at * 1000).toLocaleTimeString([], { timeStyle: "short" });
+	return `Since ${since} · ${audience(stream)}`;
+}
+
 /** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId">} receiver */
 export function heard({ stream, streamId }) {
 	const name = `“${stream?.name ?? streamId}”`;

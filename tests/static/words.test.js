@@ -13,6 +13,7 @@ import {
 	problemText,
 	receiverText,
 	senderText,
+	streamFacts,
 	waitingText,
 } from "../../static/words.js";
 
@@ -41,6 +42,12 @@ test("an audience is counted by kind", () => {
 	assert.equal(audience(), "nobody listens yet");
 	assert.equal(audience({ receivers: 1 }), "1 receiver");
 	assert.equal(audience({ receivers: 2, listeners: 1 }), "2 receivers, 1 MP3 listener");
+});
+
+test("a stream says since when it is live, where the server tells", () => {
+	const started_at = new Date(2024, 0, 1, 14, 5).getTime() / 1000;
+	assert.match(streamFacts({ ...kitchen, started_at, receivers: 1 }), /^Since \d?\d:05( PM)? · 1 receiver$/);
+	assert.equal(streamFacts({ ...kitchen, receivers: 1 }), "1 receiver");
 });
 
 test("a stream is called by its name, or by its id where it is not listed", () => {
