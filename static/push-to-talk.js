@@ -49,4 +49,10 @@ export class PushToTalk {
 		this.release(nowMs);
 		return true;
 	}
+
+	/** The page has lost the focus: releases after that are told to another one. @param {number} nowMs */
+	blur(nowMs) {
+		this.#keyDown = false;
+		this.release(nowMs);
+	}
 }

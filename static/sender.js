@@ -32,9 +32,10 @@ talk.oncontextmenu = (event) => event.preventDefault(); // a long touch means ta
 talk.onclick = (event) => {
 	if (!event.detail) pushToTalk.click(); // else pointerdown did
 };
-for (const type of ["pointerup", "pointercancel", "blur"]) {
+for (const type of ["pointerup", "pointercancel"]) {
 	addEventListener(type, () => pushToTalk.release(performance.now()));
 }
+addEventListener("blur", () => pushToTalk.blur(performance.now()));
 
 addEventListener("keydown", (event) => {
 	const other = document.activeElement?.matches("input, select, button:not(.round), a, dialog *");

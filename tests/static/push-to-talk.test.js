@@ -83,3 +83,11 @@ test("a key that is held repeats, and is one press", () => {
 test("a key that was pressed elsewhere is not ours", () => {
 	assert.equal(button.releaseKey(1_000), false);
 });
+
+test("a key that is released in another window has ended its press, and the next one counts", () => {
+	button.pressKey(1_000);
+	button.blur(1_500);
+	assert.deepEqual(log, ["start", "stop"]);
+	button.pressKey(9_000);
+	assert.deepEqual(log, ["start", "stop", "start"]);
+});
