@@ -118,7 +118,17 @@ export class VoiceSender extends Machine {
 
 	/** @param {MediaStream} media */
 	async #swap(media) {
-		await this.#peer?.getSenders()[0]?.replaceTrack(media.getTracks()[0]);
+		let peer;
+		do {
+			peer = this.#peer;
+			try {
+				await peer?.getSenders()[0]?.replaceTrack(media.getTracks()[0]);
+			} catch (error) {
+				if (peer !== this.#peer) continue; // closed meanwhile, which is no fault of the microphone
+				release(media);
+				throw error;
+			}
+		} while (peer !== this.#peer); // a connection that was made meanwhile has the old microphone
 		if (!this.media) return release(media); // stopped in between
 		release(this.media);
 		this.#adopt(media);

@@ -151,6 +151,44 @@ test("a change that fails leaves the microphone in use, and the settings as they
 	assert.deepEqual([sender.media, sender.settings, sender.state], [media, {}, "live"]);
 });
 
+test("a microphone that the connection does not take is released", async () => {
+	const peer = await goLive();
+	const { media } = sender;
+	const track = new FakeTrack();
+	mediaDevices.getUserMedia = async () => new FakeMedia([track]);
+	peer.getSenders()[0].replaceTrack = async () => {
+		throw new DOMException("other kind", "InvalidModificationError");
+	};
+	assert.equal((await sender.change({})).code, "microphone");
+	assert.deepEqual([track.stopped, sender.media, media.getTracks()[0].stopped], [true, media, false]);
+});
+
+test("a connection that closes during a change is no fault of the microphone", async () => {
+	const peer = await goLive();
+	const { replaceTrack } = peer.getSenders()[0];
+	peer.getSenders()[0].replaceTrack = (track) => {
+		socket.enter("waiting", { code: "lost" });
+		return replaceTrack(track);
+	};
+	await sender.media.getTracks()[0].onended();
+	assert.equal(sender.state, "reconnecting");
+	assert.equal(sender.media.getTracks()[0].stopped, false);
+});
+
+test("a connection that is made during a change gets the new microphone", async () => {
+	const peer = await goLive();
+	peer.getSenders()[0].replaceTrack = async () => {
+		socket.enter("waiting", { code: "lost" });
+		socket.enter("open");
+		socket.tell("sender_ready", { connection_id: "2", stream_id: "stream_kitchen" });
+	};
+	assert.equal(await sender.change({}), null);
+	const [track] = sender.media.getTracks();
+	assert.notEqual(FakePeer.last, peer);
+	assert.equal(FakePeer.last.getSenders()[0].track, track);
+	assert.equal(track.stopped, false);
+});
+
 test("a microphone that is unplugged is replaced, or ends the stream", async () => {
 	await goLive();
 	const first = sender.media.getTracks()[0];
