@@ -142,8 +142,9 @@ export class VoiceSocket extends Machine {
 
 	async #lost() {
 		const ws = this.#ws;
-		const code = this.state === "open" ? "lost" : await this.#diagnosis();
-		if (ws !== this.#ws) return;
+		const before = this.state;
+		const code = before === "open" ? "lost" : await this.#diagnosis();
+		if (ws !== this.#ws || before !== this.state) return; // it opened after all, or is another one
 		this.#drop();
 		if (code === "unauthorized") return this.enter("locked", { code });
 		this.#timer = setTimeout(() => this.#connect(), retryDelay(this.#attempt++));

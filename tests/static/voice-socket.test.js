@@ -162,6 +162,18 @@ test("why an upgrade was refused is asked over plain HTTP", async () => {
 	}
 });
 
+test("a connection that opens while the cause of its slowness is asked for is kept", async () => {
+	let answer;
+	globalThis.fetch = () => new Promise((resolve) => (answer = resolve));
+	socket.open();
+	mock.timers.tick(ANSWER_TIMEOUT_MS);
+	last().onopen();
+	answer({ status: 200 });
+	await settled();
+	assert.equal(socket.state, "open");
+	assert.equal(last().closed, false);
+});
+
 test("without the token it waits for one, and does not knock again", async () => {
 	status = 401;
 	socket.open();
