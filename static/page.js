@@ -46,17 +46,3 @@ function askForToken(socket) {
 	};
 	dialog.showModal();
 }
-
-/** @type {WakeLockSentinel | null} */
-let lock = null;
-let awake = false;
-
-/** Keeps the screen on, or lets it go dark. @param {boolean} on */
-export async function keepAwake(on) {
-	awake = on;
-	if (on && !document.hidden && lock?.released !== false) {
-		lock = await navigator.wakeLock?.request("screen").catch(() => null); // battery low, say
-	}
-	if (!awake) lock?.release();
-}
-document.addEventListener("visibilitychange", () => keepAwake(awake)); // a hidden page loses it

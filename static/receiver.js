@@ -2,7 +2,8 @@ import { VoiceReceiver } from "./voice-client.js";
 import { delayMeter } from "./delay.js";
 import { SILENCE } from "./levels.js";
 import { Analyser, showLevel, showSpectrum } from "./meter.js";
-import { byId, keepAwake, openSocket, show } from "./page.js";
+import { byId, openSocket, show } from "./page.js";
+import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
 import { listenLabel, problemText, receiverText } from "./words.js";
 
@@ -11,6 +12,7 @@ const OWN_PICTURE_AFTER_MS = 2_000;
 
 const socket = openSocket({ pollMs: 5_000 });
 const receiver = new VoiceReceiver(socket);
+const screenLock = new ScreenLock();
 /** @type {HTMLButtonElement} */
 const button = byId("listen");
 /** @type {HTMLSelectElement} */
@@ -41,7 +43,7 @@ function describe() {
 	byId("spectrum").hidden = state !== "playing";
 	const mp3 = route === "mp3" && state === "playing";
 	show("route", mp3 ? "WebRTC does not get through here: this is the MP3 stream, further behind." : "");
-	keepAwake(state !== "idle" && awake.checked);
+	screenLock.set(state !== "idle" && awake.checked);
 }
 socket.on("state", describe);
 

@@ -1,8 +1,9 @@
 import { VoiceReceiver, VoiceSender, VoiceSocket } from "./voice-client.js";
 import { SilenceDetector } from "./levels.js";
 import { Analyser, showLevel } from "./meter.js";
-import { byId, keepAwake, openSocket, show } from "./page.js";
+import { byId, openSocket, show } from "./page.js";
 import { PushToTalk } from "./push-to-talk.js";
+import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
 import { audience, duration, intercomText, problemText, senderText } from "./words.js";
 
@@ -11,6 +12,7 @@ import { audience, duration, intercomText, problemText, senderText } from "./wor
 addEventListener("pagehide", () => sender.stop()); // while there is a socket
 const socket = openSocket();
 const sender = new VoiceSender(socket);
+const screenLock = new ScreenLock();
 /** @type {HTMLButtonElement} */
 const talk = byId("talk");
 /** @type {HTMLInputElement} */
@@ -79,7 +81,7 @@ sender.on("muted", describe);
 sender.on("state", () => {
 	if (sender.state === "live") liveSince = Date.now();
 	changeProblem = null;
-	keepAwake(sender.state === "live");
+	screenLock.set(sender.state === "live");
 	describe();
 	count();
 });
