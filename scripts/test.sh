@@ -77,6 +77,7 @@ cd "$repository"
 "$environment_python" -m ruff format --check .
 "$environment_python" -m mypy
 "$environment/bin/lint-imports" --no-logo --no-cache
+bash scripts/check-pages.sh
 
 # pytest, whose verdict goes to `verdict`: the first failure, or 5 if no run found a test that was asked for.
 verdict=5

@@ -1,8 +1,9 @@
 /** Tells, each time it is called, how far a WebRTC receiver was behind the server since the last time, in words;
- *  "" where nothing was played. */
+ *  "" where nothing was played. @param {Pick<RTCPeerConnection, "getStats">} peer */
 export function delayMeter(peer) {
 	let before = [0, 0, 0, 0];
 	return async () => {
+		/** The last report of each type. @type {Record<string, any>} */
 		const stats = {};
 		for (const report of (await peer.getStats()).values()) {
 			if (report.type !== "candidate-pair" || report.nominated) stats[report.type] = report;

@@ -1,20 +1,21 @@
 import { VoiceReceiver } from "./voice-client.js";
 import { showLevel } from "./meter.js";
 import { byId, openSocket, show } from "./page.js";
-import { audience, problemText } from "./words.js";
+import { cardText, listenLabel, streamFacts } from "./words.js";
 
 const socket = openSocket();
 const receiver = new VoiceReceiver(socket);
-/** By stream id. @type {Map<string, any>} */
+/** By stream id. @type {Map<string, HTMLElement>} */
 const cards = new Map();
 let audioPort = 0;
 
-/** Players get the audio server's own address, which is plain HTTP. */
+/** Players get the audio server's own address, which is plain HTTP. @param {string} id */
 function mp3Address(id) {
 	const path = `stream/${encodeURIComponent(id)}.mp3`;
 	return socket.address(audioPort ? `http://${location.hostname}:${audioPort}/${path}` : path);
 }
 
+/** @param {string} text @param {HTMLElement} button which says that it is done */
 async function copy(text, button) {
 	try {
 		await navigator.clipboard.writeText(text);
@@ -27,15 +28,21 @@ async function copy(text, button) {
 		field.remove();
 		button.focus();
 	}
-	button.dataset.label ??= button.textContent;
+	const label = (button.dataset.label ??= button.textContent);
 	button.textContent = "Copied";
-	setTimeout(() => (button.textContent = button.dataset.label), 1500);
+	setTimeout(() => (button.textContent = label), 1500);
 }
 
+/** A part of a card, which the page's template has.
+ *  @param {HTMLElement} card @param {string} selector @returns {HTMLElement} */
+const part = (card, selector) => /** @type {HTMLElement} */ (card.querySelector(selector));
+
+/** @param {string} id of a stream @returns {HTMLElement} */
 function newCard(id) {
 	const card = byId("stream").content.firstElementChild.cloneNode(true);
-	card.querySelector(".copy").onclick = ({ target }) => copy(mp3Address(id), target);
-	card.querySelector(".listen").onclick = () => {
+	const copyButton = part(card, ".copy");
+	copyButton.onclick = () => copy(mp3Address(id), copyButton);
+	part(card, ".listen").onclick = () => {
 		if (receiver.chosen !== id || receiver.state === "idle") receiver.listen(id);
 		else if (receiver.state === "blocked") receiver.unblock();
 		else receiver.stop();
@@ -55,17 +62,16 @@ function draw() {
 		cards.delete(id);
 	}
 	for (const stream of streams) {
-		const { stream_id, name, started_at, paused } = stream;
+		const { stream_id, name, paused } = stream;
 		const card = cards.get(stream_id) ?? newCard(stream_id);
-		const set = (selector, text) => (card.querySelector(selector).textContent = text);
+		/** @param {string} selector @param {string} text */
+		const set = (selector, text) => (part(card, selector).textContent = text);
 		const state = receiver.chosen === stream_id ? receiver.state : "idle";
-		const since = new Date(started_at * 1000).toLocaleTimeString([], { timeStyle: "short" });
-		const said = { idle: "", playing: "You hear this voice.", joining: "Joining…" };
 		set("h2", name);
 		set(".badge", paused ? "Pauses" : "● Live");
-		set(".facts", `Since ${since} · ${audience(stream)}`);
-		set(".listen", { idle: "Listen", blocked: "Tap to hear" }[state] ?? "Stop");
-		set(".said", said[state] ?? problemText(receiver.problem));
+		set(".facts", streamFacts(stream));
+		set(".listen", listenLabel(state));
+		set(".said", cardText(state, receiver.problem));
 	}
 	byId("empty").hidden = streams.length > 0 || socket.state !== "open";
 	show("state", streams.map(({ name }) => `Live: ${name}`).join(", "));
@@ -74,7 +80,7 @@ socket.on("streams", draw);
 receiver.on("state", draw);
 socket.on("audio_data", ({ stream_id, level }) => {
 	const card = cards.get(stream_id);
-	if (card) showLevel(card.querySelector(".meter"), level);
+	if (card) showLevel(part(card, ".meter"), level);
 });
 socket.on("state", async () => {
 	draw();
@@ -83,4 +89,5 @@ socket.on("state", async () => {
 	audioPort = status.ok ? (await status.json()).audio_port : 0;
 	show("latest", mp3Address("latest"));
 });
-byId("copy-latest").onclick = ({ target }) => copy(mp3Address("latest"), target);
+const copyLatest = byId("copy-latest");
+copyLatest.onclick = () => copy(mp3Address("latest"), copyLatest);

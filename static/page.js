@@ -1,41 +1,25 @@
 /** What the pages share. */
 import { VoiceSocket } from "./voice-client.js";
-import { problemText } from "./words.js";
+import { recall, remember } from "./settings.js";
+import { connectionText, problemText } from "./words.js";
 
-/** @returns {any} */
+/** @param {string} id @returns {any} the element, which the page has: tests/web/test_static.py looks at that */
 export const byId = (id) => document.getElementById(id);
 
-/** Shows a text; an empty one hides its element. */
+/** Shows a text; an empty one hides its element. @param {string} id @param {string} text */
 export function show(id, text) {
 	const element = byId(id);
 	if (element.textContent !== text) element.textContent = text;
 	element.hidden = !text;
 }
 
-/** A setting of an earlier visit. */
-export function recall(key, fallback) {
-	try {
-		return JSON.parse(localStorage[`voice.${key}`]);
-	} catch {
-		return fallback; // none yet, or a browser that keeps none
-	}
-}
-
-export function remember(key, value) {
-	try {
-		localStorage[`voice.${key}`] = JSON.stringify(value);
-	} catch {
-		// A private window may refuse; this page then forgets.
-	}
-}
-
-/** Opens the page's socket, says how it fares, and asks for a token where needed. */
+/** Opens the page's socket, says how it fares, and asks for a token where needed.
+ *  @param {ConstructorParameters<typeof VoiceSocket>[0]} [options] */
 export function openSocket(options = {}) {
 	const socket = new VoiceSocket({ ...options, token: recall("token", "") });
 	socket.on("state", () => {
-		const words = { open: "Connected", connecting: "Connecting…" };
 		byId("connection").dataset.state = socket.state;
-		show("connection", words[socket.state] ?? "Offline");
+		show("connection", connectionText(socket.state));
 		if (socket.state !== "connecting") show("server-problem", problemText(socket.problem));
 		if (socket.state === "locked") askForToken(socket);
 	});
@@ -45,6 +29,7 @@ export function openSocket(options = {}) {
 	return socket;
 }
 
+/** @param {VoiceSocket} socket */
 function askForToken(socket) {
 	const dialog = document.createElement("dialog");
 	dialog.innerHTML = `<form method="dialog">
@@ -61,16 +46,3 @@ function askForToken(socket) {
 	};
 	dialog.showModal();
 }
-
-let lock;
-let awake = false;
-
-/** Keeps the screen on, or lets it go dark. */
-export async function keepAwake(on) {
-	awake = on;
-	if (on && !document.hidden && lock?.released !== false) {
-		lock = await navigator.wakeLock?.request("screen").catch(() => null); // battery low, say
-	}
-	if (!awake) lock?.release();
-}
-document.addEventListener("visibilitychange", () => keepAwake(awake)); // a hidden page loses it

@@ -1,19 +1,27 @@
 import { VoiceReceiver } from "./voice-client.js";
 import { delayMeter } from "./delay.js";
-import { Analyser, SILENCE, showLevel, showSpectrum } from "./meter.js";
-import { byId, keepAwake, openSocket, recall, remember, show } from "./page.js";
-import { heard, problemText } from "./words.js";
+import { SILENCE } from "./levels.js";
+import { Analyser, showLevel, showSpectrum } from "./meter.js";
+import { byId, openSocket, show } from "./page.js";
+import { ScreenLock } from "./screen-lock.js";
+import { recall, remember } from "./settings.js";
+import { listenLabel, problemText, receiverText } from "./words.js";
 
 /** Without the server's picture for so long, we draw our own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
 
 const socket = openSocket({ pollMs: 5_000 });
 const receiver = new VoiceReceiver(socket);
+const screenLock = new ScreenLock();
+/** @type {HTMLButtonElement} */
 const button = byId("listen");
+/** @type {HTMLSelectElement} */
 const choice = byId("choice");
+/** @type {HTMLInputElement} */
 const volume = byId("volume");
+/** @type {HTMLInputElement} */
 const awake = byId("awake");
-/** The stream that was heard last. */
+/** The stream that was heard last. @type {string | null} */
 let last = null;
 
 button.onclick = () => {
@@ -25,34 +33,29 @@ button.onclick = () => {
 };
 
 function describe() {
-	const { state, problem, route, chosen } = receiver;
-	const ended = last && (chosen ?? last) === last;
-	const words = {
-		idle: "Off",
-		waiting: `${ended ? "The voice ended. " : ""}Waiting for ${chosen ? `“${chosen}”` : "the next voice"}…`,
-		joining: "Joining…",
-		playing: heard(receiver),
-		blocked: "Tap once to hear",
-		reconnecting: "Coming back…",
-	};
-	show("state", words[state]);
+	const { state, problem, route } = receiver;
+	show("state", receiverText(receiver, last));
 	show("problem", socket.problem ? "" : problemText(problem));
-	show("listen-label", { idle: "Listen", blocked: "Tap to hear" }[state] ?? "Stop");
+	show("listen-label", listenLabel(state));
 	button.dataset.state = state;
-	button.setAttribute("aria-pressed", state !== "idle" && state !== "blocked");
+	button.setAttribute("aria-pressed", String(state !== "idle" && state !== "blocked"));
 	byId("hint").hidden = state !== "idle";
 	byId("spectrum").hidden = state !== "playing";
 	const mp3 = route === "mp3" && state === "playing";
 	show("route", mp3 ? "WebRTC does not get through here: this is the MP3 stream, further behind." : "");
-	keepAwake(state !== "idle" && awake.checked);
+	screenLock.set(state !== "idle" && awake.checked);
 }
 socket.on("state", describe);
 
+/** @type {Analyser | null} */
 let analyser = null;
 let pictureAt = 0;
+/** The stream whose picture the server sends. @type {string | null} */
 let watched = null;
+/** @type {ReturnType<typeof delayMeter> | null} */
 let measure = null;
 
+/** @param {readonly number[]} bands @param {number} level in dBFS, as the bands */
 function draw(bands, level) {
 	showSpectrum(byId("spectrum"), bands);
 	showLevel(button, level);
@@ -110,11 +113,12 @@ receiver.on("route", describe);
 receiver.audio.volume = 0.5;
 byId("volume-help").hidden = receiver.audio.volume === 0.5; // iOS leaves it at 1
 volume.value = recall("volume", 100);
-volume.oninput = () => {
-	receiver.audio.volume = volume.value / 100;
+function setVolume() {
+	receiver.audio.volume = Number(volume.value) / 100;
 	remember("volume", volume.value);
-};
-volume.oninput();
+}
+volume.oninput = setVolume;
+setVolume();
 
 awake.checked = recall("awake", true);
 awake.onchange = () => {

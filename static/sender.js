@@ -1,81 +1,68 @@
 import { VoiceReceiver, VoiceSender, VoiceSocket } from "./voice-client.js";
+import { SilenceDetector } from "./levels.js";
 import { Analyser, showLevel } from "./meter.js";
-import { byId, keepAwake, openSocket, recall, remember, show } from "./page.js";
-import { audience, heard, problemText } from "./words.js";
+import { byId, openSocket, show } from "./page.js";
+import { PushToTalk } from "./push-to-talk.js";
+import { ScreenLock } from "./screen-lock.js";
+import { recall, remember } from "./settings.js";
+import { audience, duration, intercomText, problemText, senderText } from "./words.js";
 
-/** A press longer than this is a hold: the stream ends with it. */
-const HOLD_MS = 400;
-/** A microphone this quiet for so long is off, or the wrong one. */
-const SILENCE_DB = -75;
-const SILENT_MS = 5_000;
+/** @import { Problem } from "./voice-socket.js" */
 
 addEventListener("pagehide", () => sender.stop()); // while there is a socket
 const socket = openSocket();
 const sender = new VoiceSender(socket);
+const screenLock = new ScreenLock();
+/** @type {HTMLButtonElement} */
 const talk = byId("talk");
+/** @type {HTMLInputElement} */
 const name = byId("name");
+/** @type {HTMLSelectElement} */
 const device = byId("deviceId");
 
-/** When the press began that may be a hold, or 0. */
-let heldSince = 0;
-let spaceDown = false;
-
-function press() {
-	if (sender.state !== "idle") return sender.stop();
-	if (!name.reportValidity()) return;
-	heldSince = performance.now();
+const pushToTalk = new PushToTalk(sender, () => {
+	if (!name.reportValidity()) return false;
 	sender.name = name.value.trim();
 	sender.start();
-}
+	return true;
+});
 
-/** A press that only led to the browser's question is no hold. */
-function release() {
-	if (heldSince && performance.now() - heldSince > HOLD_MS && sender.state !== "asking") sender.stop();
-	heldSince = 0;
-}
-
-talk.onpointerdown = (event) => event.button === 0 && press();
+talk.onpointerdown = (event) => {
+	if (event.button === 0) pushToTalk.press(performance.now());
+};
 talk.oncontextmenu = (event) => event.preventDefault(); // a long touch means talking here
 talk.onclick = (event) => {
-	if (event.detail) return; // pointerdown did
-	press(); // Enter, or a screen reader
-	heldSince = 0;
+	if (!event.detail) pushToTalk.click(); // else pointerdown did
 };
-for (const type of ["pointerup", "pointercancel", "blur"]) addEventListener(type, release);
+for (const type of ["pointerup", "pointercancel"]) {
+	addEventListener(type, () => pushToTalk.release(performance.now()));
+}
+addEventListener("blur", () => pushToTalk.blur(performance.now()));
 
 addEventListener("keydown", (event) => {
 	const other = document.activeElement?.matches("input, select, button:not(.round), a, dialog *");
 	if (event.key !== " " || talk.disabled || other) return;
 	event.preventDefault();
-	if (!spaceDown) press();
-	spaceDown = true;
+	pushToTalk.pressKey(performance.now());
 });
 addEventListener("keyup", (event) => {
-	if (event.key !== " " || !spaceDown) return;
+	if (event.key !== " " || !pushToTalk.releaseKey(performance.now())) return;
 	event.preventDefault(); // or the focused button is clicked
-	spaceDown = false;
-	release();
 });
 byId("mute").onclick = () => (sender.muted = !sender.muted);
 
 let liveSince = 0;
 let silent = false;
+/** Why the microphone could not be changed. @type {Problem | null} */
 let changeProblem = null;
 
 function describe() {
-	const { state, muted, stream, streamId } = sender;
-	const words = {
-		idle: "Off – nobody hears you",
-		asking: "Allow the microphone in your browser",
-		connecting: "Connecting…",
-		live: muted ? "Muted – listeners hear silence" : `Live as “${stream?.name ?? streamId}”`,
-		reconnecting: "Coming back…",
-	};
-	show("state", words[state]);
+	const { state, muted } = sender;
+	show("state", senderText(sender));
 	const problem = sender.problem ?? changeProblem ?? (silent && state === "live" ? { code: "silent" } : null);
 	show("problem", socket.problem ? "" : problemText(problem));
 	talk.dataset.state = state === "live" && muted ? "muted" : state;
-	talk.setAttribute("aria-pressed", state !== "idle");
+	talk.setAttribute("aria-pressed", String(state !== "idle"));
 	show("talk-label", state === "idle" ? "Talk" : "Stop");
 	byId("hint").hidden = name.disabled = state !== "idle";
 	byId("on-air").hidden = !sender.media;
@@ -84,7 +71,7 @@ function describe() {
 }
 
 function count() {
-	const time = new Date(Date.now() - liveSince).toISOString().slice(11, 19);
+	const time = duration(Date.now() - liveSince);
 	show("facts", sender.state === "live" ? `${time} · ${audience(sender.stream)}` : "not live yet");
 }
 setInterval(count, 1000);
@@ -94,23 +81,24 @@ sender.on("muted", describe);
 sender.on("state", () => {
 	if (sender.state === "live") liveSince = Date.now();
 	changeProblem = null;
-	keepAwake(sender.state === "live");
+	screenLock.set(sender.state === "live");
 	describe();
 	count();
 });
 
+/** @type {Analyser | null} */
 let analyser = null;
-let heardAt = 0;
+const silence = new SilenceDetector();
 let frame = 0;
 
 function draw() {
 	if (!analyser) return showLevel(talk, -Infinity);
 	const db = sender.muted ? -Infinity : analyser.level;
 	const now = performance.now();
-	if (db > SILENCE_DB || sender.state !== "live" || sender.muted) heardAt = now;
+	if (sender.state !== "live" || sender.muted) silence.reset(now);
 	showLevel(byId("meter"), db);
 	showLevel(talk, db);
-	if (silent !== now - heardAt > SILENT_MS) {
+	if (silent !== silence.update(db, now)) {
 		silent = !silent;
 		describe();
 	}
@@ -129,7 +117,7 @@ sender.on("microphone", () => {
 /** Labels are told only while the microphone is open. */
 async function listDevices() {
 	const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
-	const inputs = devices.filter(({ kind, deviceId, label }) => kind === "audioinput" && deviceId !== "default" && label);
+	const inputs = devices.filter((one) => one.kind === "audioinput" && one.deviceId !== "default" && one.label);
 	if (!inputs.length) return;
 	const { deviceId } = sender.settings;
 	const options = inputs.map((one) => new Option(one.label, one.deviceId, false, one.deviceId === deviceId));
@@ -137,7 +125,9 @@ async function listDevices() {
 }
 navigator.mediaDevices?.addEventListener("devicechange", listDevices);
 
-for (const key of ["echoCancellation", "noiseSuppression", "autoGainControl", "deviceId"]) {
+/** @type {("echoCancellation" | "noiseSuppression" | "autoGainControl" | "deviceId")[]} */
+const fields = ["echoCancellation", "noiseSuppression", "autoGainControl", "deviceId"];
+for (const key of fields) {
 	const field = byId(key);
 	const property = field === device ? "value" : "checked";
 	sender.settings[key] = recall(key, field === device ? "" : true);
@@ -155,11 +145,11 @@ name.onchange = () => name.validity.valid && remember("name", name.value.trim())
 /** The intercom's ear: a second socket, deaf to this page's own stream. */
 const ear = new VoiceSocket({ pollMs: 10_000 });
 const receiver = new VoiceReceiver(ear, { skip: (stream) => sender.owns(stream) });
+/** @type {HTMLInputElement} */
 const intercom = byId("intercom");
 
 function describeEar() {
-	const words = { idle: "", waiting: "Nobody else is talking", playing: heard(receiver) };
-	show("intercom-state", words[receiver.state] ?? (problemText(receiver.problem) || "Joining…"));
+	show("intercom-state", intercomText(receiver));
 	byId("intercom-tap").hidden = receiver.state !== "blocked";
 }
 ear.on("streams", describeEar);
@@ -193,7 +183,9 @@ if (!isSecureContext) explainPlainHttp();
 
 /** Home Assistant shows the page in a frame, and not every frame is given the microphone. */
 function offerOwnTab() {
-	const policy = document.permissionsPolicy ?? document.featurePolicy; // Firefox has neither: there, pressing tells
+	/** @type {any} of one browser only */
+	const page = document;
+	const policy = page.permissionsPolicy ?? page.featurePolicy; // Firefox has neither: there, pressing tells
 	const denied = policy?.allowsFeature("microphone") === false || sender.problem?.code === "denied";
 	byId("own-tab").hidden = !denied || !isSecureContext;
 }

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The browser's side of the voice relay, for these pages and for others:
  *

@@ -1,4 +1,3 @@
-// @ts-check
 /** ICE on a LAN takes well under a second; after this long there is no way. */
 export const MEDIA_TIMEOUT_MS = 10_000;
 /** "disconnected" often heals by itself; longer than this is a silence that people notice. */
@@ -9,7 +8,7 @@ const GATHER_MS = 300;
 /** @param {(connected: boolean) => void} onChange */
 export function openPeer(onChange) {
 	const peer = new RTCPeerConnection({ iceServers: [], bundlePolicy: "max-bundle" });
-	const is = (state) => peer.connectionState === state;
+	const is = (/** @type {RTCPeerConnectionState} */ state) => peer.connectionState === state;
 	peer.onconnectionstatechange = () => {
 		if (is("connected") || is("failed")) onChange(is("connected"));
 		if (is("disconnected")) setTimeout(() => is("disconnected") && onChange(false), GRACE_MS);
@@ -21,12 +20,12 @@ export function openPeer(onChange) {
  *  @param {import("./voice-socket.js").VoiceSocket} socket @param {RTCPeerConnection} peer
  *  @param {"offer" | "answer"} kind */
 export async function describe(socket, peer, kind) {
-	const candidate = new Promise((resolve) => {
+	const firstCandidate = new Promise((resolve) => {
 		peer.onicecandidate = resolve;
 		setTimeout(resolve, GATHER_MS);
 	});
 	await peer.setLocalDescription();
-	await candidate;
+	await firstCandidate;
 	if (peer.signalingState === "closed") return;
 	socket.send({ type: `webrtc_${kind}`, [kind]: peer.localDescription });
 	peer.onicecandidate = ({ candidate }) => {

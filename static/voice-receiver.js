@@ -1,8 +1,9 @@
-// @ts-check
 import { MEDIA_TIMEOUT_MS, describe, openPeer } from "./voice-peer.js";
 import { Machine, retryDelay } from "./voice-socket.js";
 
-/** @import { Stream, VoiceSocket } from "./voice-socket.js" */
+/** @import { Problem, Stream, VoiceSocket } from "./voice-socket.js" */
+
+/** @typedef {"idle" | "waiting" | "joining" | "playing" | "blocked" | "reconnecting"} ReceiverState */
 
 /** How long a listener waits for WebRTC before MP3 takes over. */
 const MP3_AFTER_MS = 3_000;
@@ -11,6 +12,7 @@ const MP3_AFTER_MS = 3_000;
  * Plays the newest stream, or a chosen one, until told to stop: across ends, restarts and network changes.
  * States: `idle`, `waiting` (for a stream), `joining`, `playing` (a "route" event follows), `blocked` (call `unblock()`
  * from a press), `reconnecting` (by itself). MP3 plays where WebRTC does not connect.
+ * @extends {Machine<ReceiverState>}
  */
 export class VoiceReceiver extends Machine {
 	/** Its volume is the caller's. */
@@ -23,6 +25,7 @@ export class VoiceReceiver extends Machine {
 	chosen = null;
 	/** The voice as WebRTC brings it. @type {MediaStream | null} */
 	media = null;
+	/** @type {RTCPeerConnection | null} */
 	peer = null;
 	#socket;
 	#skip;
@@ -88,15 +91,17 @@ export class VoiceReceiver extends Machine {
 		else this.enter("waiting");
 	}
 
+	/** @param {string} streamId */
 	#join(streamId) {
 		this.streamId = streamId;
 		this.enter("joining");
-		if (typeof RTCPeerConnection === "undefined") return this.#playMp3();
+		if (typeof RTCPeerConnection === "undefined") return this.#playMp3(streamId);
 		this.#socket.send({ type: "start_receiving", stream_id: streamId });
-		this.#mp3Timer = setTimeout(() => this.#playMp3(), this.#webrtcFailed ? 0 : MP3_AFTER_MS);
+		this.#mp3Timer = setTimeout(() => this.#playMp3(streamId), this.#webrtcFailed ? 0 : MP3_AFTER_MS);
 		this.#timer = setTimeout(() => this.state === "joining" && this.#retry({ code: "no-media" }), MEDIA_TIMEOUT_MS);
 	}
 
+	/** @param {{offer: RTCSessionDescriptionInit, stream_id?: string | null}} message */
 	async #answer({ offer, stream_id = this.streamId }) {
 		if (!this.streamId || stream_id !== this.streamId) return;
 		this.peer?.close();
@@ -123,11 +128,12 @@ export class VoiceReceiver extends Machine {
 		this.#play();
 	}
 
-	#playMp3() {
+	/** @param {string} streamId */
+	#playMp3(streamId) {
 		this.#webrtcFailed = true;
 		this.route = "mp3";
 		this.audio.srcObject = null;
-		this.audio.src = this.#socket.address(`stream/${encodeURIComponent(this.streamId)}.mp3`);
+		this.audio.src = this.#socket.address(`stream/${encodeURIComponent(streamId)}.mp3`);
 		this.#play();
 	}
 
@@ -143,11 +149,12 @@ export class VoiceReceiver extends Machine {
 			this.tell("route");
 		} catch (error) {
 			if (!current()) return;
-			if (error.name === "NotAllowedError") this.enter("blocked", { code: "blocked" });
+			if (error instanceof DOMException && error.name === "NotAllowedError") this.enter("blocked", { code: "blocked" });
 			else if (route === "mp3") this.#retry({ code: "lost" });
 		}
 	}
 
+	/** @param {Problem} problem */
 	#retry(problem) {
 		this.#leave();
 		this.enter("reconnecting", problem);

@@ -1,22 +1,26 @@
-// @ts-check
 import { MEDIA_TIMEOUT_MS, describe, openPeer } from "./voice-peer.js";
 import { Machine, retryDelay } from "./voice-socket.js";
 
 /** @import { Problem, Stream, VoiceSocket } from "./voice-socket.js" */
+/** @typedef {Omit<MediaTrackConstraints, "deviceId"> & {deviceId?: string}} MicrophoneSettings */
+/** @typedef {"idle" | "asking" | "connecting" | "live" | "reconnecting"} SenderState */
 
 /**
  * A microphone that goes to the server. States: `idle` (microphone released), `asking` (for permission),
  * `connecting`, `live` (the server has its packets), `reconnecting` (by itself). "microphone" tells that `media` has
  * changed. `problem.code` at `idle`: `insecure`, `denied`, `no-microphone`, `busy`, `microphone`, `unplugged`,
  * `replaced`, `idle`, or the server's.
+ * @extends {Machine<SenderState>}
  */
 export class VoiceSender extends Machine {
 	/** The open microphone. @type {MediaStream | null} */
 	media = null;
+	/** Null until it is known. @type {string | null} */
 	streamId = null;
-	/** Of the microphone; where `deviceId` is gone, the system chooses. @type {MediaTrackConstraints} */
+	/** Of the microphone; where `deviceId` is gone, the system chooses. @type {MicrophoneSettings} */
 	settings = {};
 	#socket;
+	/** @type {RTCPeerConnection | null} */
 	#peer = null;
 	#muted = false;
 	#attempt = 0;
@@ -97,7 +101,7 @@ export class VoiceSender extends Machine {
 		this.tell("microphone");
 	}
 
-	/** Takes another microphone or processing, at once where live. @param {MediaTrackConstraints} settings
+	/** Takes another microphone or processing, at once where live. @param {MicrophoneSettings} settings
 	 *  @returns {Promise<Problem | null>} what went wrong; the old microphone then stays in use */
 	change(settings) {
 		return (this.#changed = this.#changed.then(async () => {
@@ -112,13 +116,25 @@ export class VoiceSender extends Machine {
 		}));
 	}
 
+	/** @param {MediaStream} media */
 	async #swap(media) {
-		await this.#peer?.getSenders()[0]?.replaceTrack(media.getTracks()[0]);
+		let peer;
+		do {
+			peer = this.#peer;
+			try {
+				await peer?.getSenders()[0]?.replaceTrack(media.getTracks()[0]);
+			} catch (error) {
+				if (peer !== this.#peer) continue; // closed meanwhile, which is no fault of the microphone
+				release(media);
+				throw error;
+			}
+		} while (peer !== this.#peer); // a connection that was made meanwhile has the old microphone
 		if (!this.media) return release(media); // stopped in between
 		release(this.media);
 		this.#adopt(media);
 	}
 
+	/** @param {MediaStream} media */
 	#adopt(media) {
 		this.media = media;
 		this.muted = this.#muted;
@@ -139,6 +155,7 @@ export class VoiceSender extends Machine {
 		this.#timer = setTimeout(() => this.#retry({ code: "no-media" }), MEDIA_TIMEOUT_MS);
 	}
 
+	/** @param {{connection_id: string, stream_id?: string | null}} ready */
 	async #offer({ connection_id, stream_id }) {
 		if (this.state !== "connecting" || !this.media) return;
 		this.streamId = stream_id ?? (this.name ? null : `stream_${connection_id}`);
@@ -161,6 +178,7 @@ export class VoiceSender extends Machine {
 		this.enter("live");
 	}
 
+	/** @param {Problem} problem */
 	#retry(problem) {
 		this.#leave();
 		this.enter("reconnecting", problem);
@@ -175,19 +193,24 @@ export class VoiceSender extends Machine {
 	}
 }
 
-/** Chromium heeds an exact wish only. */
+/** Chromium heeds an exact wish only. @param {MicrophoneSettings} settings */
 async function openMicrophone({ deviceId, ...audio }) {
 	if (!navigator.mediaDevices) throw new DOMException("not a secure page", "SecurityError");
+	/** @param {MediaTrackConstraints} [wish] */
 	const open = (wish) => navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...audio, ...wish } });
-	return open(deviceId && { deviceId: { exact: deviceId } }).catch((error) => {
+	return open(deviceId ? { deviceId: { exact: deviceId } } : {}).catch((error) => {
 		if (error.name !== "OverconstrainedError") throw error;
 		return open(); // it is gone
 	});
 }
 
+/** @param {MediaStream | null} media */
 const release = (media) => media?.getTracks().forEach((track) => track.stop());
 
-function microphoneProblem({ name, message }) {
+/** @param {unknown} error @returns {Problem} */
+function microphoneProblem(error) {
+	const { name, message } = error instanceof Error ? error : new Error(String(error));
+	/** @type {Record<string, string>} */
 	const codes = {
 		SecurityError: "insecure",
 		NotAllowedError: "denied",

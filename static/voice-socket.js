@@ -1,8 +1,8 @@
-// @ts-check
 /**
  * @typedef {{stream_id: string, name: string, started_at?: number, receivers?: number, listeners?: number,
  *   paused?: boolean}} Stream
  * @typedef {{code: string, message?: string}} Problem
+ * @typedef {"closed" | "connecting" | "open" | "waiting" | "locked"} SocketState
  */
 
 /** Waits double, with jitter: a house full of tablets must not knock at the same moment. */
@@ -12,17 +12,21 @@ const RETRY_LAST_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 6_000;
 
 /** In milliseconds. @param {number} attempt counted from 0 */
-export const retryDelay = (attempt) => Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
+export function retryDelay(attempt) {
+	return Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
+}
 
-/** A state with one door, which refuses a step that is not planned. */
+/** A state with one door, which refuses a step that is not planned. @template {string} State */
 export class Machine extends EventTarget {
+	/** @type {State} */
 	#state;
+	/** @type {{[entered in State]?: State[]}} */
 	#origins;
 	/** Why the state was entered. @type {Problem | null} */
 	problem = null;
 
-	/** @param {string} state the first @param {Record<string, string[]>} origins where a state is entered from, if not
-	 *  from any */
+	/** @param {State} state the first @param {{[entered in State]?: State[]}} origins where a state is entered from, if
+	 *  not from any */
 	constructor(state, origins) {
 		super();
 		this.#state = state;
@@ -33,6 +37,7 @@ export class Machine extends EventTarget {
 		return this.#state;
 	}
 
+	/** @param {State} state @param {Problem | null} [problem] why */
 	enter(state, problem = null) {
 		const moves = state !== this.#state;
 		if (!moves && problem === this.problem) return;
@@ -42,11 +47,12 @@ export class Machine extends EventTarget {
 		this.tell("state");
 	}
 
+	/** @param {string} type of the event @param {unknown} [detail] */
 	tell(type, detail) {
 		this.dispatchEvent(new CustomEvent(type, { detail }));
 	}
 
-	/** As addEventListener, with the detail alone. */
+	/** As addEventListener, with the detail alone. @param {string} type @param {(detail: any) => void} listener */
 	on(type, listener) {
 		this.addEventListener(type, (/** @type {any} */ { detail }) => listener(detail));
 	}
@@ -56,6 +62,7 @@ export class Machine extends EventTarget {
  * Signalling that comes back by itself. States: `closed`, `connecting`, `open`, `waiting` (`problem.code` is
  * `unreachable`, `lost`, `full`, `forbidden` or `refused`), `locked` (set `token`, then `open()`). Each message of the
  * server is an event of its type; "streams" tells that `streams` may have changed.
+ * @extends {Machine<SocketState>}
  */
 export class VoiceSocket extends Machine {
 	/** Oldest first. @type {Stream[]} */
@@ -63,11 +70,13 @@ export class VoiceSocket extends Machine {
 	#attempt = 0;
 	#askedAt = 0;
 	#timer = 0;
+	/** @type {WebSocket | null} */
 	#ws = null;
 
 	/** @param {{base?: string | URL, token?: string, pollMs?: number}} [options] `base`: the server's address, `…/`;
 	 *  `pollMs`: how often to ask who listens, which also finds dead sockets */
 	constructor({ base = new URL("../", import.meta.url), token = "", pollMs = 2_000 } = {}) {
+		/** @type {SocketState[]} */
 		const busy = ["connecting", "open"];
 		super("closed", { open: ["connecting"], waiting: busy, locked: busy });
 		this.base = base;
@@ -94,7 +103,7 @@ export class VoiceSocket extends Machine {
 		this.enter("closed");
 	}
 
-	/** Sends now or never. */
+	/** Sends now or never. @param {{type: string, [field: string]: unknown}} message */
 	send(message) {
 		if (this.state === "open") this.#ws?.send(JSON.stringify(message));
 	}
@@ -133,8 +142,9 @@ export class VoiceSocket extends Machine {
 
 	async #lost() {
 		const ws = this.#ws;
-		const code = this.state === "open" ? "lost" : await this.#diagnosis();
-		if (ws !== this.#ws) return;
+		const before = this.state;
+		const code = before === "open" ? "lost" : await this.#diagnosis();
+		if (ws !== this.#ws || before !== this.state) return; // it opened after all, or is another one
 		this.#drop();
 		if (code === "unauthorized") return this.enter("locked", { code });
 		this.#timer = setTimeout(() => this.#connect(), retryDelay(this.#attempt++));
@@ -143,6 +153,7 @@ export class VoiceSocket extends Machine {
 
 	/** A browser does not say why an upgrade was refused; plain HTTP does. */
 	async #diagnosis() {
+		/** @type {Record<number, string>} */
 		const codes = { 401: "unauthorized", 403: "forbidden", 429: "full", 502: "unreachable", 503: "full" };
 		try {
 			const { status } = await fetch(this.address("ws"), { signal: AbortSignal.timeout?.(ANSWER_TIMEOUT_MS) });
@@ -152,6 +163,7 @@ export class VoiceSocket extends Machine {
 		}
 	}
 
+	/** @param {any} message of the server, which is trusted to keep to the protocol */
 	#receive(message) {
 		const { type, stream_id, name = stream_id } = message;
 		if (this.#askedAt) this.#attempt = 0; // it answers
@@ -161,7 +173,7 @@ export class VoiceSocket extends Machine {
 			return this.enter("locked", message);
 		}
 		if (type === "available_streams") {
-			const streams = message.details ?? message.streams.map((id) => ({ stream_id: id, name: id }));
+			const streams = message.details ?? message.streams.map((/** @type {string} */ id) => ({ stream_id: id, name: id }));
 			this.#setStreams(streams); // the server lists the oldest first
 		} else if (type === "stream_available" || type === "stream_ended") {
 			const others = this.streams.filter((stream) => stream.stream_id !== stream_id);
@@ -174,6 +186,7 @@ export class VoiceSocket extends Machine {
 		this.tell(type, message);
 	}
 
+	/** @param {Stream[]} streams */
 	#setStreams(streams) {
 		this.streams = streams;
 		this.tell("streams");

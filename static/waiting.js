@@ -1,10 +1,11 @@
 import { byId, show } from "./page.js";
+import { waitingText } from "./words.js";
 
 /** The audio server has no WebSocket, so this page asks. */
 const ASK_MS = 2_000;
 const audio = new Audio();
 let pressed = false;
-/** Undefined where the server does not answer. */
+/** Undefined where the server does not answer. @type {boolean | undefined} */
 let live = false;
 
 /** One press is enough: between voices the server sends silence. */
@@ -14,12 +15,9 @@ function play() {
 }
 
 function draw() {
-	let words = ["Nobody is talking yet", "Press once: every voice plays as it comes."];
-	if (pressed) words = ["Nobody is talking now", "Leave this page open: the next voice plays by itself."];
-	if (live) words = pressed ? ["You hear the live voice", ""] : ["A voice is live", "Press to hear it."];
-	if (live === undefined) words = ["The server does not answer", "Is it running? Trying again."];
-	show("state", words[0]);
-	show("hint", words[1]);
+	const [headline, hint] = waitingText(live, pressed);
+	show("state", headline);
+	show("hint", hint);
 	show("start", pressed ? "Stop" : "Start");
 	byId("start").dataset.state = pressed && !live ? "waiting" : "idle";
 }

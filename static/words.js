@@ -1,4 +1,8 @@
-/** What went wrong and what to do about it, by `Problem.code`. */
+/** @import { Problem, SocketState, Stream } from "./voice-socket.js" */
+/** @import { ReceiverState, VoiceReceiver } from "./voice-receiver.js" */
+/** @import { SenderState, VoiceSender } from "./voice-sender.js" */
+
+/** What went wrong and what to do about it, by `Problem.code`. @type {Record<string, string>} */
 const PROBLEMS = {
 	unreachable: "The server does not answer. Is it running, are you on its network? Trying again.",
 	lost: "The connection broke. Coming back by itself.",
@@ -7,6 +11,7 @@ const PROBLEMS = {
 	forbidden: "The server does not accept this address. Open the page from the server.",
 	refused: "The server refuses; its log says why. Trying again.",
 	unauthorized: "This server asks for a token.",
+	insecure: "Browsers give the microphone only to secure pages. Open this page over HTTPS.",
 	denied: "The microphone is blocked. Allow it at the left of the address bar, then press again.",
 	"no-microphone": "There is no microphone. Plug one in and press again.",
 	busy: "Another program holds the microphone. Close it, then press again.",
@@ -20,20 +25,101 @@ const PROBLEMS = {
 	paused: "Paused by this device. Tap to go on.",
 };
 
-/** A sentence or two, or nothing. */
+/** A sentence or two, or nothing. @param {Problem | null} [problem] */
 export function problemText(problem) {
 	if (!problem) return "";
 	return PROBLEMS[problem.code] ?? `The server says: ${problem.message ?? problem.code}. Press to try again.`;
 }
 
-/** Who hears a stream. */
+/** Who hears a stream. @param {Pick<Stream, "receivers" | "listeners">} [stream] */
 export function audience({ receivers = 0, listeners = 0 } = {}) {
+	/** @param {number} number @param {string} word @returns {string[]} */
 	const count = (number, word) => (number ? [`${number} ${word}${number === 1 ? "" : "s"}`] : []);
 	return [...count(receivers, "receiver"), ...count(listeners, "MP3 listener")].join(", ") || "nobody listens yet";
 }
 
-/** What a receiver that plays hears. */
+/** Since when a stream is live, where the server tells, and who hears it. @param {Stream} stream */
+export function streamFacts(stream) {
+	if (stream.started_at === undefined) return audience(stream);
+	const since = new Date(stream.started_at * 1000).toLocaleTimeString([], { timeStyle: "short" });
+	return `Since ${since} · ${audience(stream)}`;
+}
+
+/** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId">} receiver */
 export function heard({ stream, streamId }) {
 	const name = `“${stream?.name ?? streamId}”`;
 	return stream?.paused ? `${name} is gone for a moment…` : `You hear ${name}`;
+}
+
+/** @param {SocketState} state */
+export function connectionText(state) {
+	if (state === "connecting") return "Connecting…";
+	return state === "open" ? "Connected" : "Offline";
+}
+
+/** What the talk page is doing. @param {Pick<VoiceSender, "state" | "muted" | "stream" | "streamId">} sender */
+export function senderText({ state, muted, stream, streamId }) {
+	/** @type {Record<SenderState, string>} */
+	const words = {
+		idle: "Off – nobody hears you",
+		asking: "Allow the microphone in your browser",
+		connecting: "Connecting…",
+		live: muted ? "Muted – listeners hear silence" : `Live as “${stream?.name ?? streamId}”`,
+		reconnecting: "Coming back…",
+	};
+	return words[state];
+}
+
+/** What the listen page is doing. @param {Pick<VoiceReceiver, "state" | "stream" | "streamId" | "chosen">} receiver
+ *  @param {string | null} last the stream that was heard last */
+export function receiverText(receiver, last) {
+	const { state, chosen } = receiver;
+	const ended = last && (chosen ?? last) === last;
+	/** @type {Record<ReceiverState, string>} */
+	const words = {
+		idle: "Off",
+		waiting: `${ended ? "The voice ended. " : ""}Waiting for ${chosen ? `“${chosen}”` : "the next voice"}…`,
+		joining: "Joining…",
+		playing: heard(receiver),
+		blocked: "Tap once to hear",
+		reconnecting: "Coming back…",
+	};
+	return words[state];
+}
+
+/** What a press of a listen button does. @param {ReceiverState} state */
+export function listenLabel(state) {
+	if (state === "blocked") return "Tap to hear";
+	return state === "idle" ? "Listen" : "Stop";
+}
+
+/** Below a stream of the overview. @param {ReceiverState} state @param {Problem | null} problem */
+export function cardText(state, problem) {
+	if (state === "idle") return "";
+	if (state === "playing") return "You hear this voice.";
+	return state === "joining" ? "Joining…" : problemText(problem);
+}
+
+/** The intercom. @param {Pick<VoiceReceiver, "state" | "problem" | "stream" | "streamId">} receiver */
+export function intercomText(receiver) {
+	const { state, problem } = receiver;
+	if (state === "idle") return "";
+	if (state === "waiting") return "Nobody else is talking";
+	return state === "playing" ? heard(receiver) : problemText(problem) || "Joining…";
+}
+
+/** The page of a player: a headline and what to do. @param {boolean | undefined} live undefined where the server does
+ *  not answer @param {boolean} pressed */
+export function waitingText(live, pressed) {
+	if (live === undefined) return ["The server does not answer", "Is it running? Trying again."];
+	if (live) return pressed ? ["You hear the live voice", ""] : ["A voice is live", "Press to hear it."];
+	if (pressed) return ["Nobody is talking now", "Leave this page open: the next voice plays by itself."];
+	return ["Nobody is talking yet", "Press once: every voice plays as it comes."];
+}
+
+/** A length of time as hours, minutes and seconds. @param {number} ms */
+export function duration(ms) {
+	const seconds = Math.max(0, Math.floor(ms / 1000)); // a clock may be set back
+	const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+	return parts.map((part) => String(part).padStart(2, "0")).join(":");
 }

@@ -1,4 +1,4 @@
-"""The run command, on a copy of its own with requirements that need no network."""
+"""The run command and the check of the pages, on a copy of its own with requirements that need no network."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-def run(root: Path, *arguments: str, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
+def run(
+    root: Path, *arguments: str, script: str = "run.sh", path: str = os.environ["PATH"], **variables: str
+) -> subprocess.CompletedProcess[str]:
     bash = shutil.which("bash")
     assert bash
     return subprocess.run(
-        [bash, root / "scripts" / "run.sh", *arguments],
+        [bash, root / "scripts" / script, *arguments],
         cwd="/",
-        env={"PATH": path},
+        env={"PATH": path, **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -73,6 +75,75 @@ def test_changed_requirements_are_installed_and_a_failure_is_repaired_at_the_nex
     assert repaired.stdout == "server\n"
     assert "Making a virtual environment" in repaired.stderr
     assert not (copy / ".venv" / "half-installed").exists()
+
+
+def check_pages(root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return run(root, script="check-pages.sh", **variables)
+
+
+@pytest.fixture
+def node(copy: Path) -> Iterator[Path]:
+    """The copy with a node and an npm that tell how they are called; npm fails while there is a file `offline`."""
+    stubs = {
+        "node": '[ "$1" = --version ] || echo "node $*"; ! [ -e "fail ${1##*/}" ]',
+        "npm": 'echo "npm $1" >&2; mkdir -p node_modules; ! [ -e offline ]',
+    }
+    for name, body in stubs.items():
+        stub = copy / ".venv" / "bin" / name
+        stub.write_text(f"#!/bin/sh\n{body}\n")
+        stub.chmod(0o755)
+    for name in ("requirements-dev.txt", "package.json", "package-lock.json"):
+        (copy / name).write_text("")
+    yield copy
+    shutil.rmtree(copy / "node_modules", ignore_errors=True)
+    for name in stubs:
+        (copy / ".venv" / "bin" / name).unlink()
+
+
+def test_pages_are_checked_with_packages_that_are_installed_once(node: Path) -> None:
+    first, again = check_pages(node), check_pages(node)
+    assert first.returncode == again.returncode == 0
+    assert "npm ci" in first.stderr
+    assert again.stderr == ""
+    for ended in (first, again):
+        assert [line.split()[1] for line in ended.stdout.splitlines()] == [
+            "node_modules/typescript/bin/tsc",
+            "node_modules/eslint/bin/eslint.js",
+            "--test",
+        ]
+    (node / "package-lock.json").write_text("{}")
+    assert "npm ci" in check_pages(node).stderr
+
+
+@pytest.mark.parametrize("check", ["tsc", "eslint.js", "--test"])
+def test_a_check_of_the_pages_that_fails_is_a_failure(node: Path, check: str) -> None:
+    failing = node / f"fail {check}"
+    failing.touch()
+    try:
+        assert check_pages(node).returncode == 1
+    finally:
+        failing.unlink()
+
+
+def test_pages_are_not_checked_where_npm_fails_unless_nothing_may_be_missing(node: Path) -> None:
+    offline = node / "offline"
+    offline.touch()
+    try:
+        ended, strict = check_pages(node), check_pages(node, CI="true")
+    finally:
+        offline.unlink()
+    for answer in (ended, strict):
+        assert answer.stdout == ""
+        assert "The modules of the pages are not checked: npm could not install" in answer.stderr
+    assert (ended.returncode, strict.returncode) == (0, 1)
+    assert check_pages(node).stdout
+
+
+def test_pages_are_not_checked_without_node(node: Path) -> None:
+    (node / ".venv" / "bin" / "node").write_text("#!/bin/sh\nexit 127\n")
+    ended, strict = check_pages(node), check_pages(node, CI="true")
+    assert ended.stderr.splitlines()[-1].startswith("The modules of the pages are not checked:")
+    assert (ended.returncode, strict.returncode) == (0, 1)
 
 
 def test_without_a_python_that_is_new_enough_one_line_says_so(copy: Path, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+/** A press longer than this is a hold: the stream ends with it. */
+const HOLD_MS = 400;
+
+/** Turns presses into starts and stops: a short one switches, and a hold lasts as long as it is held. Times are in
+ *  milliseconds, of one clock. */
+export class PushToTalk {
+	#sender;
+	#start;
+	/** When the press began that may be a hold. @type {number | null} */
+	#pressedAtMs = null;
+	#keyDown = false;
+
+	/** @param {Pick<import("./voice-sender.js").VoiceSender, "state" | "stop">} sender
+	 *  @param {() => boolean} start starts the sender; false where it cannot yet */
+	constructor(sender, start) {
+		this.#sender = sender;
+		this.#start = start;
+	}
+
+	/** @param {number} nowMs */
+	press(nowMs) {
+		if (this.#sender.state !== "idle") return this.#sender.stop();
+		if (this.#start()) this.#pressedAtMs = nowMs;
+	}
+
+	/** A press that only led to the browser's question is no hold. @param {number} nowMs */
+	release(nowMs) {
+		const held = this.#pressedAtMs !== null && nowMs - this.#pressedAtMs > HOLD_MS;
+		if (held && this.#sender.state !== "asking") this.#sender.stop();
+		this.#pressedAtMs = null;
+	}
+
+	/** A press without a length: Enter, or a screen reader. */
+	click() {
+		this.press(0);
+		this.#pressedAtMs = null;
+	}
+
+	/** A key that stays down repeats this. @param {number} nowMs */
+	pressKey(nowMs) {
+		if (!this.#keyDown) this.press(nowMs);
+		this.#keyDown = true;
+	}
+
+	/** @param {number} nowMs @returns {boolean} whether the press of this key was ours */
+	releaseKey(nowMs) {
+		if (!this.#keyDown) return false;
+		this.#keyDown = false;
+		this.release(nowMs);
+		return true;
+	}
+
+	/** The page has lost the focus: releases after that are told to another one. @param {number} nowMs */
+	blur(nowMs) {
+		this.#keyDown = false;
+		this.release(nowMs);
+	}
+}

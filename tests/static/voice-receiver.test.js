@@ -1,0 +1,162 @@
+import assert from "node:assert/strict";
+import { beforeEach, mock, test } from "node:test";
+
+import { VoiceReceiver } from "../../static/voice-receiver.js";
+import { FakePeer, FakeSocket, FakeTrack, installBrowser, settled } from "./fakes.js";
+
+const MP3_AFTER_MS = 3_000;
+const FIRST_RETRY_MS = 500;
+
+const old = { stream_id: "old", name: "Old" };
+const young = { stream_id: "new id", name: "New" };
+
+let socket, receiver;
+
+beforeEach(() => {
+	mock.timers.reset();
+	mock.timers.enable({ apis: ["setTimeout"] });
+	installBrowser();
+	socket = new FakeSocket();
+	receiver = new VoiceReceiver(socket);
+});
+
+/** Plays the server and the network, up to sound. */
+async function connect(stream) {
+	socket.tell("webrtc_offer", { offer: { type: "offer", sdp: "v=0" }, stream_id: stream.stream_id });
+	const peer = FakePeer.last;
+	peer.ontrack({ track: new FakeTrack() });
+	await settled();
+	peer.becomes("connected");
+	await settled();
+	return peer;
+}
+
+test("it waits, and plays the newest stream as it comes", async () => {
+	receiver.listen();
+	assert.equal(receiver.state, "waiting");
+	socket.list(old, young);
+	assert.equal(receiver.state, "joining");
+	assert.deepEqual(socket.sent, [{ type: "start_receiving", stream_id: "new id" }]);
+	const routes = [];
+	receiver.on("route", () => routes.push(receiver.route));
+	await connect(young);
+	assert.deepEqual([receiver.state, receiver.stream, routes], ["playing", young, ["webrtc"]]);
+	assert.equal(receiver.audio.srcObject, receiver.media);
+	assert.equal(socket.sent.at(-1).type, "webrtc_answer");
+});
+
+test("it moves on to a newer stream, and back to the older one when that ends", async () => {
+	receiver.listen();
+	socket.list(old);
+	const peer = await connect(old);
+	socket.list(old, young);
+	assert.deepEqual([receiver.streamId, peer.connectionState], ["new id", "closed"]);
+	socket.list(old);
+	assert.equal(receiver.streamId, "old");
+	socket.list();
+	assert.equal(receiver.state, "waiting");
+});
+
+test("a chosen stream is the only one", () => {
+	receiver.listen("old");
+	socket.list(young);
+	assert.equal(receiver.state, "waiting");
+	socket.list(old, young);
+	assert.equal(receiver.streamId, "old");
+});
+
+test("streams to skip are never played", () => {
+	receiver = new VoiceReceiver(socket, { skip: ({ name }) => name === "New" });
+	receiver.listen();
+	socket.list(young);
+	assert.equal(receiver.state, "waiting");
+	socket.list(old, young);
+	assert.equal(receiver.streamId, "old");
+});
+
+test("the MP3 plays where WebRTC does not connect, and WebRTC once it does", async () => {
+	receiver.listen();
+	socket.list(young);
+	mock.timers.tick(MP3_AFTER_MS);
+	await settled();
+	assert.deepEqual([receiver.state, receiver.route], ["playing", "mp3"]);
+	assert.equal(receiver.audio.src, "http://relay/stream/new%20id.mp3");
+	await connect(young);
+	assert.deepEqual([receiver.state, receiver.route], ["playing", "webrtc"]);
+});
+
+test("a browser without WebRTC plays the MP3 at once", async () => {
+	delete globalThis.RTCPeerConnection;
+	receiver.listen();
+	socket.list(young);
+	await settled();
+	assert.deepEqual([receiver.state, receiver.route, socket.sent], ["playing", "mp3", []]);
+});
+
+test("a browser that wants a tap gets one", async () => {
+	receiver.audio.refusal = new DOMException("tap", "NotAllowedError");
+	receiver.listen();
+	socket.list(young);
+	await connect(young);
+	assert.deepEqual([receiver.state, receiver.problem.code], ["blocked", "blocked"]);
+	receiver.audio.refusal = null;
+	receiver.unblock();
+	await settled();
+	assert.equal(receiver.state, "playing");
+});
+
+test("a pause by the device is undone by a press", async () => {
+	receiver.listen();
+	socket.list(young);
+	await connect(young);
+	receiver.audio.onpause();
+	assert.deepEqual([receiver.state, receiver.problem.code], ["blocked", "paused"]);
+	receiver.unblock();
+	await settled();
+	assert.equal(receiver.state, "playing");
+});
+
+test("what breaks comes back by itself", async () => {
+	receiver.listen();
+	socket.list(young);
+	const peer = await connect(young);
+	peer.becomes("failed");
+	assert.deepEqual([receiver.state, receiver.problem.code], ["reconnecting", "lost"]);
+	mock.timers.tick(FIRST_RETRY_MS);
+	assert.deepEqual([receiver.state, receiver.streamId], ["joining", "new id"]);
+	await connect(young);
+	socket.enter("waiting", { code: "unreachable" });
+	assert.deepEqual([receiver.state, receiver.problem.code], ["reconnecting", "unreachable"]);
+	socket.enter("open");
+	assert.equal(receiver.state, "joining");
+});
+
+test("an MP3 that ends or breaks is asked for again", async () => {
+	receiver.listen();
+	socket.list(young);
+	mock.timers.tick(MP3_AFTER_MS);
+	await settled();
+	receiver.audio.onended();
+	assert.deepEqual([receiver.state, receiver.problem.code], ["reconnecting", "lost"]);
+});
+
+test("an offer for another stream is not answered", async () => {
+	receiver.listen();
+	socket.list(young);
+	socket.tell("webrtc_offer", { offer: { type: "offer", sdp: "v=0" }, stream_id: "old" });
+	await settled();
+	assert.deepEqual(FakePeer.made, []);
+});
+
+test("stopped, it lets go of everything and follows nothing", async () => {
+	receiver.listen();
+	socket.list(young);
+	const peer = await connect(young);
+	socket.takeSent();
+	receiver.stop();
+	assert.deepEqual(socket.takeSent(), ["stop_stream"]);
+	assert.deepEqual([receiver.state, receiver.streamId, receiver.audio.srcObject], ["idle", null, null]);
+	assert.equal(peer.connectionState, "closed");
+	socket.list(old);
+	assert.equal(receiver.state, "idle");
+});

@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import {
+	audience,
+	cardText,
+	connectionText,
+	duration,
+	heard,
+	intercomText,
+	listenLabel,
+	problemText,
+	receiverText,
+	senderText,
+	streamFacts,
+	waitingText,
+} from "../../static/words.js";
+
+const kitchen = { stream_id: "stream_kitchen", name: "Kitchen" };
+
+test("no problem has no words, and an unknown one those of the server", () => {
+	assert.equal(problemText(null), "");
+	const unknown = { code: "new", message: "the disk is full" };
+	assert.equal(problemText(unknown), "The server says: the disk is full. Press to try again.");
+	assert.equal(problemText({ code: "new" }), "The server says: new. Press to try again.");
+});
+
+test("each problem that the pages make by themselves has words of its own", () => {
+	const modules = ["sender.js", "voice-socket.js", "voice-sender.js", "voice-receiver.js"];
+	const read = (name) => readFileSync(new URL(`../../static/${name}`, import.meta.url), "utf8");
+	const sources = modules.map(read).join("");
+	const codes = [...sources.matchAll(/\bcode: "([\w-]+)"/g)].map(([, code]) => code);
+	const tables = [...sources.matchAll(/const codes = \{([^}]*)\}/g)];
+	const mapped = tables.flatMap(([, table]) => table.match(/(?<=: ")[\w-]+/g));
+	assert.ok(codes.includes("no-media") && mapped.includes("denied") && mapped.includes("full"));
+	const unnamed = [...codes, ...mapped].filter((code) => problemText({ code }).startsWith("The server says"));
+	assert.deepEqual(unnamed, []);
+});
+
+test("an audience is counted by kind", () => {
+	assert.equal(audience(), "nobody listens yet");
+	assert.equal(audience({ receivers: 1 }), "1 receiver");
+	assert.equal(audience({ receivers: 2, listeners: 1 }), "2 receivers, 1 MP3 listener");
+});
+
+test("a stream says since when it is live, where the server tells", () => {
+	const started_at = new Date(2024, 0, 1, 14, 5).getTime() / 1000;
+	assert.match(streamFacts({ ...kitchen, started_at, receivers: 1 }), /^Since \d?\d:05( PM)? · 1 receiver$/);
+	assert.equal(streamFacts({ ...kitchen, receivers: 1 }), "1 receiver");
+});
+
+test("a stream is called by its name, or by its id where it is not listed", () => {
+	assert.equal(heard({ stream: kitchen, streamId: "stream_kitchen" }), "You hear “Kitchen”");
+	assert.equal(heard({ stream: undefined, streamId: "stream_kitchen" }), "You hear “stream_kitchen”");
+	assert.equal(heard({ stream: { ...kitchen, paused: true }, streamId: "x" }), "“Kitchen” is gone for a moment…");
+});
+
+test("the connection is on, coming or off", () => {
+	assert.equal(connectionText("open"), "Connected");
+	assert.equal(connectionText("connecting"), "Connecting…");
+	for (const state of ["closed", "waiting", "locked"]) assert.equal(connectionText(state), "Offline");
+});
+
+test("whoever talks is told whether others hear it", () => {
+	const live = { state: "live", muted: false, stream: kitchen, streamId: "x" };
+	assert.equal(senderText(live), "Live as “Kitchen”");
+	assert.equal(senderText({ ...live, stream: undefined }), "Live as “x”");
+	assert.equal(senderText({ ...live, muted: true }), "Muted – listeners hear silence");
+	assert.equal(senderText({ ...live, state: "idle" }), "Off – nobody hears you");
+});
+
+test("a receiver that waits says for what, and whether a voice has ended", () => {
+	const waiting = { state: "waiting", chosen: null, stream: undefined, streamId: null };
+	assert.equal(receiverText(waiting, null), "Waiting for the next voice…");
+	assert.equal(receiverText(waiting, "a"), "The voice ended. Waiting for the next voice…");
+	assert.equal(receiverText({ ...waiting, chosen: "a" }, "a"), "The voice ended. Waiting for “a”…");
+	assert.equal(receiverText({ ...waiting, chosen: "b" }, "a"), "Waiting for “b”…");
+});
+
+test("a listen button says what a press does", () => {
+	assert.equal(listenLabel("idle"), "Listen");
+	assert.equal(listenLabel("blocked"), "Tap to hear");
+	for (const state of ["waiting", "joining", "playing", "reconnecting"]) assert.equal(listenLabel(state), "Stop");
+});
+
+test("a card of the overview and the intercom say why nothing is heard", () => {
+	const problem = { code: "lost" };
+	assert.equal(cardText("idle", problem), "");
+	assert.equal(cardText("playing", null), "You hear this voice.");
+	assert.equal(cardText("reconnecting", problem), problemText(problem));
+	const ear = { state: "joining", problem: null, stream: undefined, streamId: "x" };
+	assert.equal(intercomText(ear), "Joining…");
+	assert.equal(intercomText({ ...ear, state: "reconnecting", problem }), problemText(problem));
+	assert.equal(intercomText({ ...ear, state: "waiting" }), "Nobody else is talking");
+	assert.equal(intercomText({ ...ear, state: "idle", problem }), "");
+});
+
+test("the player's page tells a server that does not answer from one where nobody talks", () => {
+	const headline = (live, pressed) => waitingText(live, pressed)[0];
+	assert.deepEqual([undefined, false, true].map((live) => [headline(live, false), headline(live, true)]), [
+		["The server does not answer", "The server does not answer"],
+		["Nobody is talking yet", "Nobody is talking now"],
+		["A voice is live", "You hear the live voice"],
+	]);
+});
+
+test("a duration has hours, minutes and seconds", () => {
+	assert.equal(duration(0), "00:00:00");
+	assert.equal(duration(3_723_999), "01:02:03");
+});
+
+test("a stream that has been live for days says so, and a clock that was set back is no day", () => {
+	assert.equal(duration(25 * 3_600_000), "25:00:00");
+	assert.equal(duration(123 * 3_600_000 + 59_000), "123:00:59");
+	assert.equal(duration(-1), "00:00:00");
+});
