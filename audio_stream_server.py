@@ -18,6 +18,7 @@ from voice_streaming.listening.mp3 import Mp3Counters
 from voice_streaming.media.opus import CLOCK_RATE_HZ
 from voice_streaming.settings.model import Settings
 from voice_streaming.streams.grants import Grant, Scope
+from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream, live_streams
 from voice_streaming.web.site import STATIC_FOLDER
@@ -39,14 +40,15 @@ class AudioStreamServer:
     """
 
     def __init__(
-        self, settings: Settings, relay: VoiceRelay, streams: dict[str, Stream], admission: Admission | None = None
+        self, settings: Settings, relay: VoiceRelay, streams: Streams, admission: Admission | None = None
     ) -> None:
         """To be made with a running loop. `admission` is the main server's; without one it has its own."""
         self._settings = settings
         self._relay = relay
-        self._admission = admission or Admission(settings, streams)
-        self._streams = streams
-        self._channels = Channels(settings.audio, relay, streams)
+        self._admission = admission or Admission(settings, streams.active)
+        self._streams = streams.active
+        self._channels = Channels(settings.audio, relay, streams.active)
+        streams.observe(self._channels)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -104,14 +106,6 @@ class AudioStreamServer:
             web.get("/stream/{stream_id}.mp3", self.stream),
             web.options("/stream/{name}", self.preflight),
         ]
-
-    def stream_started(self, stream: Stream) -> None:
-        """To be called when a stream becomes active."""
-        self._channels.stream_started(stream)
-
-    def stream_ended(self, stream: Stream) -> None:
-        """To be called when a stream ends. Its listeners hear what was said last; then they move on, or are let go."""
-        self._channels.stream_ended(stream)
 
     def figures(self) -> dict[str, float]:
         """The counters, by the names they have in `/metrics`."""

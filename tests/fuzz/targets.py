@@ -20,9 +20,8 @@ from voice_streaming.media.pcm import PcmBlock
 from voice_streaming.process.refusal import Refused
 from voice_streaming.rtc import ReceiverPeer, SenderPeer, sdp
 from voice_streaming.rtc.shared_socket import MAX_DATAGRAM_BYTES, is_media
-from voice_streaming.sessions.connection import Connection
 from voice_streaming.settings.model import ServerSettings, Settings, WebrtcSettings
-from voice_streaming.signalling.conversation import Client
+from voice_streaming.signalling.client import Client
 from voice_streaming.signalling.outbox import Outbox
 from webrtc_server_relay import VoiceStreamingServer
 
@@ -154,13 +153,13 @@ class Targets:
             task.cancel()
 
     async def _converse(self, lines: list[str]) -> None:
-        client: Client = Connection("fuzz", cast(Outbox, Deaf()))
+        client = Client(cast(Outbox, Deaf()))
         self._server.connections[client.id] = client
         try:
             for line in lines:
                 await self._server.handle_message(client, line)
         finally:
-            await self._server._clean_up(client, left=True)
+            await self._server.signalling.clean_up(client, left=True)
 
     async def _answer(self, text: str) -> None:
         peer = self._server.peers.sender(self._sender.track)

@@ -46,13 +46,13 @@ class Distribution:
         # Real time does not pass here, and so does not tell which stream is the newest.
         stream.started_s = asyncio.get_running_loop().time()
         self.streams[stream_id] = stream
-        self.channels.stream_started(stream)
+        self.channels.on_stream_live(stream)
         return stream
 
     def end(self, stream: Stream) -> None:
         stream.advance(StreamState.ENDED)
         stream.track.stop()
-        self.channels.stream_ended(stream)
+        self.channels.on_stream_ended(stream, "sender left")
         del self.streams[stream.id]
 
     def listen(self, stream: Stream | None, *, follows: bool = True) -> tuple[Listener, RecordingTransport]:

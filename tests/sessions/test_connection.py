@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import pytest
 
-from voice_streaming.sessions.connection import Connection, ConnectionState
+from voice_streaming.sessions.connection import Connection
+from voice_streaming.sessions.states import ConnectionState
 from voice_streaming.streams.stream import InvalidTransition
 
 CONNECTION_STEPS = {
@@ -24,9 +24,10 @@ CONNECTION_STEPS = {
 }
 
 
-def connection(state: ConnectionState = ConnectionState.CREATED) -> Connection[Any, Any]:
-    # No message is sent here.
-    return Connection("c", None, state=state)
+def connection(state: ConnectionState = ConnectionState.CREATED) -> Connection:
+    made = Connection()
+    made.id, made.state = "c", state
+    return made
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.permutations(ConnectionState, 2)))

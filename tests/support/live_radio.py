@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any
 
 import msgspec
@@ -14,8 +14,9 @@ from audio_stream_server import AudioStreamServer
 from tests.support.ports import free_port
 from tests.support.radio import PACKET_S, packets_of
 from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
+from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
-from voice_streaming.streams.stream import Stream, StreamState
+from voice_streaming.streams.stream import Stream
 from voice_streaming.streams.track import OpusTrack
 
 
@@ -23,29 +24,25 @@ class Radio:
     """A running AudioStreamServer, and streams that speak into it in real time."""
 
     def __init__(self, settings: Settings, payloads: Sequence[bytes]) -> None:
-        self.streams: dict[str, Stream] = {}
-        self.server = AudioStreamServer(settings, VoiceRelay(), self.streams)
+        relay = VoiceRelay()
+        self.registry = Streams(relay, settings.webrtc.resume_grace_s)
+        self.streams = self.registry.active
+        self.server = AudioStreamServer(settings, relay, self.registry)
         self.port = settings.audio.port
         self._payloads = payloads
         self._speaking: dict[str, asyncio.Task[None]] = {}
 
     def speak(self, stream_id: str = "kitchen", name: str = "kitchen") -> Stream:
-        """A stream goes live and says the same over and over."""
-        stream = Stream(stream_id, name, OpusTrack(), "sender")
-        self.streams[stream_id] = stream
-        stream.advance(StreamState.ACTIVE)
-        self._speaking[stream_id] = asyncio.create_task(self._publish(stream.track))
-        self.server.stream_started(stream)
+        """A stream goes live, with its first packet, and says the same over and over."""
+        stream = self.registry.create(stream_id, name, "sender")
+        begun_s = asyncio.get_running_loop().time()
+        self._publish(stream.track, 0, self._payloads[0])
+        self._speaking[stream_id] = asyncio.create_task(self._go_on(stream.track, begun_s))
         return stream
 
     def end(self, stream: Stream) -> None:
-        """As the main server does it."""
         self._speaking.pop(stream.id).cancel()
-        stream.advance(StreamState.ENDED)
-        stream.track.stop()
-        self.server.stream_ended(stream)
-        stream.advance(StreamState.REMOVED)
-        del self.streams[stream.id]
+        self.registry.end(stream, "sender left")
 
     async def listeners_become(self, count: int) -> None:
         async with asyncio.timeout(5):
@@ -57,13 +54,14 @@ class Radio:
             task.cancel()
         await self.server.stop()
 
-    async def _publish(self, track: OpusTrack) -> None:
-        loop = asyncio.get_running_loop()
-        begun_s = loop.time()
-        for index, payload in enumerate(cycle(self._payloads)):
-            await asyncio.sleep(begun_s + index * PACKET_S - loop.time())
-            packet = packets_of([payload], sequence=index, timestamp=index * 960)[0]
-            track.publish(packet._replace(arrived_s=loop.time()))
+    async def _go_on(self, track: OpusTrack, begun_s: float) -> None:
+        for index, payload in enumerate(islice(cycle(self._payloads), 1, None), 1):
+            await asyncio.sleep(begun_s + index * PACKET_S - asyncio.get_running_loop().time())
+            self._publish(track, index, payload)
+
+    def _publish(self, track: OpusTrack, index: int, payload: bytes) -> None:
+        packet = packets_of([payload], sequence=index, timestamp=index * 960)[0]
+        track.publish(packet._replace(arrived_s=asyncio.get_running_loop().time()))
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from ..process.turns import Turns
 from ..settings.model import AudioSettings
 from ..streams.grants import Grant
+from ..streams.registry import StreamObserver
 from ..streams.relay import VoiceRelay
 from ..streams.stream import Stream, newest
 from .listeners import Delivery, Listener
@@ -78,7 +79,7 @@ class StreamChannel(Channel):
         self.idle_since_s = None if self.listeners else now_s
 
 
-class Channels:
+class Channels(StreamObserver):
     """Moves listeners between channels and gives them their frames, every `chunk_ms` the same bytes to all of one.
 
     All channels are at the same frame of the same clock at any time, so that a listener can be moved between any two
@@ -144,7 +145,7 @@ class Channels:
             channel.listeners.pop(listener, None)
             channel.note_audience(self._loop.time())
 
-    def stream_started(self, stream: Stream) -> None:
+    def on_stream_live(self, stream: Stream) -> None:
         """A stream has started: whoever waits or follows hears it from the next frame on."""
         followers = [
             listener
@@ -154,7 +155,7 @@ class Channels:
         if followers:
             self._move(followers, self._channel(stream))
 
-    def stream_ended(self, stream: Stream) -> None:
+    def on_stream_ended(self, stream: Stream, reason: str) -> None:
         """A stream has ended, even if its track should go on."""
         channel = self._channels.get(stream)
         if channel is not None and stream.track.readyState == "live":

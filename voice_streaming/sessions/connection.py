@@ -1,87 +1,54 @@
-"""A signalling connection: its states, its role and what it holds."""
+"""Whoever publishes or subscribes, by whatever way it came."""
 
 from __future__ import annotations
 
-import enum
 import logging
-import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+import uuid
 
+from ..rtc import ReceiverPeer, SenderPeer
 from ..streams.grants import EVERYTHING, Grant
 from ..streams.stream import InvalidTransition
+from .session import Session
+from .states import NEXT_STATES, ConnectionState, Role
 
 logger = logging.getLogger(__name__)
 
 
-class ConnectionState(enum.Enum):
-    CREATED = "created"
-    """The WebSocket is open; no role."""
-    READY = "ready"
-    """A role is assigned."""
-    CONNECTED = "connected"
-    """ICE and DTLS are done."""
-    STREAMING = "streaming"
-    """Audio flows."""
-    CLOSED = "closed"
+class Connection:
+    """A client with one session at a time. `pc`, `role` and `stream_id` are the architecture's names.
 
+    Each transport has a subclass, which passes on what the client is to be told.
+    """
 
-class Role(enum.Enum):
-    SENDER = "sender"
-    RECEIVER = "receiver"
+    def __init__(self, grant: Grant = EVERYTHING) -> None:
+        self.id = str(uuid.uuid4())
+        self.grant = grant
+        self.state = ConnectionState.CREATED
+        self.session: Session | None = None
 
+    @property
+    def pc(self) -> SenderPeer | ReceiverPeer | None:
+        return self.session.peer if self.session is not None else None
 
-_CONNECTION_STEPS = {
-    # `stop_stream` leads back to CREATED, a superseding request back to READY.
-    ConnectionState.CREATED: {ConnectionState.READY, ConnectionState.CLOSED},
-    ConnectionState.READY: {ConnectionState.CREATED, ConnectionState.CONNECTED, ConnectionState.CLOSED},
-    ConnectionState.CONNECTED: {
-        ConnectionState.CREATED,
-        ConnectionState.READY,
-        ConnectionState.STREAMING,
-        ConnectionState.CLOSED,
-    },
-    ConnectionState.STREAMING: {ConnectionState.CREATED, ConnectionState.READY, ConnectionState.CLOSED},
-    ConnectionState.CLOSED: set(),
-}
+    @property
+    def role(self) -> Role | None:
+        return self.session.role if self.session is not None else None
 
-
-class Peer(Protocol):
-    """What a connection holds of its WebRTC peer, whichever its direction."""
-
-    def close(self) -> Coroutine[Any, Any, None]: ...
-
-
-WsT = TypeVar("WsT")
-PeerT = TypeVar("PeerT", bound=Peer)
-
-
-@dataclass(eq=False)
-class Connection(Generic[WsT, PeerT]):
-    """One signalling socket. `ws` (its writing side), `pc`, `role` and `stream_id` are the architecture's names."""
-
-    id: str
-    ws: WsT
-    pc: PeerT | None = None
-    role: Role | None = None
-    stream_id: str | None = None
-    name: str | None = None
-    """What a sender called its stream."""
-    state: ConnectionState = ConnectionState.CREATED
-    awaits_answer: bool = False
-    """An offer went out to the receiver, and no answer came yet."""
-    meters: dict[str, Callable[[str], None]] = field(default_factory=dict)
-    """By stream id: what is called with each `audio_data` that was subscribed to."""
-    grant: Grant = EVERYTHING
-    heard_s: float = field(default_factory=time.monotonic)
-    """Monotonic seconds at which its client last said something."""
+    @property
+    def stream_id(self) -> str | None:
+        return self.session.stream_id if self.session is not None else None
 
     def advance(self, state: ConnectionState) -> None:
         """The only place where the state changes; a step to the present state is none. Raises InvalidTransition."""
         if state is self.state:
             return
-        if state not in _CONNECTION_STEPS[self.state]:
+        if state not in NEXT_STATES[self.state]:
             raise InvalidTransition(f"connection {self.id}: {self.state.value} -> {state.value}")
         logger.debug("Connection %s: %s -> %s", self.id, self.state.value, state.value)
         self.state = state
+
+    def on_media_lost(self, reason: str) -> None:
+        """Its WebRTC connection is lost, and not by a goodbye."""
+
+    def on_stream_ended(self, stream_id: str, reason: str) -> None:
+        """What it publishes ended for it alone: the stream goes on with another sender, or was over before it came."""

@@ -1,153 +1,64 @@
-"""What ties a connection to its peer and its stream: begun, taken over, lost and ended here alone."""
+"""Beginning and ending sessions, whoever asks."""
 
 from __future__ import annotations
 
-import functools
-import logging
-import time
-from collections.abc import Mapping
-from typing import Any, Protocol
-
-from ..process.tasks import Tasks
-from ..rtc import LEFT, ReceiverPeer, SenderPeer
-from ..streams.registry import Streams
-from ..streams.relay import FirstPacket, VoiceRelay
+from ..process.refusal import Refused
+from ..streams.registry import StreamObserver
 from ..streams.stream import Stream
-from .connection import Connection, ConnectionState, Role
-
-logger = logging.getLogger(__name__)
-
-Client = Connection[Any, SenderPeer | ReceiverPeer]
+from .connection import Connection
+from .session import PublishSession, Services, Session, SubscribeSession
 
 
-class Notices(Protocol):
-    """Tells a client what became of its media without its doing."""
+class Sessions(StreamObserver):
+    """The sessions of all connections: each has one at most, and beginning another ends it."""
 
-    def stream_ended(self, client: Client, stream_id: str, reason: str) -> None: ...
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
-    def connection_lost(self, client: Client, reason: str) -> None: ...
+    @property
+    def active(self) -> dict[str, Session]:
+        """By the id of the connection."""
+        return self._services.active
 
+    async def publish(self, connection: Connection, name: str | None) -> PublishSession:
+        """Lets the connection publish a stream: with a name under that, else under an id of its own.
 
-class Sessions:
-    """The media of all connections. A peer that was replaced in the meantime changes nothing any more."""
-
-    def __init__(
-        self,
-        relay: VoiceRelay,
-        streams: Streams,
-        connections: Mapping[str, Client],
-        tasks: Tasks,
-        connection_timeout_s: float,
-        notices: Notices,
-    ) -> None:
-        self._relay = relay
-        self._streams = streams
-        self._connections = connections
-        self._tasks = tasks
-        self._connection_timeout_s = connection_timeout_s
-        self._notices = notices
-
-    def watch_sender(self, client: Client, peer: SenderPeer, stream: Stream) -> None:
-        """What becomes of the peer is told to its client, stream and registry from now on."""
-        peer.on_connected = functools.partial(self._on_sender_connected, client, peer, stream)
-        peer.on_gone = functools.partial(self._on_gone, client, peer)
-
-    def watch_receiver(self, client: Client, peer: ReceiverPeer, stream: Stream) -> None:
-        """The same for a receiver."""
-        peer.on_connected = functools.partial(self._on_receiver_connected, client, peer, stream)
-        peer.on_gone = functools.partial(self._on_gone, client, peer)
-
-    async def replace_peer(self, client: Client, peer: SenderPeer | ReceiverPeer) -> None:
-        """Makes `peer` the client's, which has `webrtc.connection_timeout` to connect."""
-        previous, client.pc = client.pc, peer
-        client.advance(ConnectionState.READY)
-        peer.connect_within(self._connection_timeout_s)
-        if previous is not None:
-            await previous.close()
-
-    async def release(self, client: Client, reason: str, *, may_resume: bool = False) -> None:
-        """Takes the client's role and media from it. Its socket stays; what it sent ends with `reason`.
-
-        With `may_resume` a stream with a name waits for its sender to come back.
+        A stream that it starts again goes on. Raises Refused `name_taken` for a stream of the server's own.
         """
-        peer = self._detach(client, reason, may_resume)
-        if peer is not None:
-            await peer.close()
+        stream = self._services.streams.active.get(name or "")
+        if stream is not None and stream.permanent:
+            raise Refused("name_taken", f"{name} is the server's own stream: choose another name")
+        previous = connection.session
+        starts_again = isinstance(previous, PublishSession) and name is not None and previous.name == name
+        await self.release(connection, "sender left", may_resume=starts_again)
+        return PublishSession(connection, name, self._services)
 
-    def drop(self, client: Client, reason: str) -> None:
-        """The same for callers that cannot wait for the peer to close."""
-        self._close_later(client, self._detach(client, reason, may_resume=False))
+    async def subscribe(self, connection: Connection, stream_id: str | None) -> SubscribeSession | None:
+        """Lets the connection receive that stream, or the newest. Raises Refused `no_stream` or `stream_ended`.
 
-    def _on_sender_connected(self, client: Client, peer: SenderPeer, stream: Stream) -> None:
-        if client.pc is not peer:
-            return
-        if self._streams.active.get(stream.id) is not stream:
-            # It ended since the offer was answered.
-            self._notices.stream_ended(client, stream.id, "sender left")
-            self.drop(client, "sender left")
-            return
-        if stream.sender_id != client.id:
-            self._take_over(client, stream)
-        client.advance(ConnectionState.CONNECTED)
-        FirstPacket(self._relay, stream.track, functools.partial(self._on_sender_packet, client, peer, stream))
+        None if it asks again for what was offered to it and waits for its answer: cards press twice.
+        """
+        stream = self._services.streams.live(stream_id, connection.grant)
+        previous = connection.session
+        if isinstance(previous, SubscribeSession) and previous.stream_id == stream.id and previous.awaits_answer:
+            return None
+        await self.release(connection, "sender left")
+        if not stream.is_live:
+            raise Refused("stream_ended", "Stream ended")
+        return SubscribeSession(connection, stream, self._services)
 
-    def _on_sender_packet(self, client: Client, peer: SenderPeer, stream: Stream) -> None:
-        if client.pc is peer:
-            client.advance(ConnectionState.STREAMING)
-            self._streams.resume(stream)
+    async def release(self, connection: Connection, reason: str, *, may_resume: bool = False) -> None:
+        """Ends the connection's session, if it has one; see `Session.release`."""
+        if connection.session is not None:
+            await connection.session.release(reason, may_resume=may_resume)
 
-    def _take_over(self, client: Client, stream: Stream) -> None:
-        """Another connection has media for the stream, under its name: it is the sender now, and the stream goes on."""
-        previous = self._connections.get(stream.sender_id)
-        stream.sender_id = client.id
-        if previous is not None and previous.role is Role.SENDER and previous.stream_id == stream.id:
-            logger.info("Stream %s: another sender took over", ascii(stream.id))
-            self._notices.stream_ended(previous, stream.id, "replaced")
-            self.drop(previous, "replaced")
+    def end(self, connection: Connection, reason: str) -> None:
+        """The same for callers that cannot wait."""
+        if connection.session is not None:
+            connection.session.end(reason)
 
-    def _on_receiver_connected(self, client: Client, peer: ReceiverPeer, stream: Stream) -> None:
-        if client.pc is peer:
-            client.advance(ConnectionState.CONNECTED)
-            FirstPacket(self._relay, stream.track, functools.partial(self._on_receiver_packet, client, peer))
-
-    def _on_receiver_packet(self, client: Client, peer: ReceiverPeer) -> None:
-        if client.pc is peer:
-            client.advance(ConnectionState.STREAMING)
-
-    def _on_gone(self, client: Client, peer: SenderPeer | ReceiverPeer, reason: str) -> None:
-        if client.pc is not peer:
-            return
-        logger.debug("Connection %s: media lost: %s", client.id, reason)
-        if reason != LEFT:
-            self._notices.connection_lost(client, reason)
-        stream = self._streams.active.get(client.stream_id or "")
-        if client.role is Role.SENDER and client.name is not None and stream is not None and stream.is_live:
-            # Its socket is there: the next offer goes on with the stream, stop_stream ends it.
-            client.pc = None
-            client.advance(ConnectionState.READY)
-            self._close_later(client, peer)
-            if stream.sender_id == client.id:
-                self._streams.pause(stream, "sender lost")
-        else:
-            self.drop(client, "sender left" if reason == LEFT else "sender lost")
-
-    def _detach(self, client: Client, reason: str, may_resume: bool) -> SenderPeer | ReceiverPeer | None:
-        peer, client.pc = client.pc, None
-        role, client.role = client.role, None
-        stream = self._streams.active.get(client.stream_id or "")
-        client.stream_id, client.awaits_answer = None, False
-        if client.state is not ConnectionState.CLOSED:
-            client.advance(ConnectionState.CREATED)
-        if stream is not None and role is Role.RECEIVER:
-            stream.receivers.discard(client.id)
-            stream.last_activity = time.monotonic()
-        elif stream is not None and role is Role.SENDER and stream.sender_id == client.id:
-            if may_resume and client.name is not None:
-                self._streams.pause(stream, reason)
-            else:
-                self._streams.end(stream, reason)
-        return peer
-
-    def _close_later(self, client: Client, peer: SenderPeer | ReceiverPeer | None) -> None:
-        if peer is not None:
-            self._tasks.spawn(peer.close(), f"close-peer-{client.id}")
+    def on_stream_ended(self, stream: Stream, reason: str) -> None:
+        for connection_id in [*stream.receivers, stream.sender_id]:
+            session = self.active.get(connection_id)
+            if session is not None and session.stream_id == stream.id:
+                session.end(reason)

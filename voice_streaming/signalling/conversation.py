@@ -12,11 +12,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from ..access.limits import Limits, TokenBucket, turn
 from ..process.turns import Turns
-from ..rtc import ReceiverPeer, SenderPeer
-from ..sessions.connection import Connection, Role
+from ..sessions.states import Role
 from ..settings.model import LimitSettings
 from . import messages
-from .outbox import Outbox
+from .client import Client
 
 FLOOD_PENALTY_S = 2.0
 """How long a client that sends too much is not read before it is cut off, so that it cannot come back at once."""
@@ -25,16 +24,15 @@ _NEGOTIATING = (messages.WebrtcOffer, messages.StartReceiving, messages.WebrtcAn
 """These cost milliseconds each."""
 
 Handle = Callable[[str], Awaitable[None]]
-Client = Connection[Outbox, SenderPeer | ReceiverPeer]
 
 
 class Conversations:
     """Reads the messages of all clients."""
 
-    def __init__(self, settings: LimitSettings, limits: Limits, connections: Mapping[str, Client]) -> None:
+    def __init__(self, settings: LimitSettings, limits: Limits, clients: Mapping[str, Client]) -> None:
         self._settings = settings
         self._limits = limits
-        self._connections = connections
+        self._clients = clients
         self._turns = Turns()
 
     async def converse(self, ws: web.WebSocketResponse, client: Client, handle: Handle) -> None:
@@ -60,7 +58,7 @@ class Conversations:
                 elif frame.type is WSMsgType.PING:
                     await ws.pong(frame.data)
                 elif frame.type is WSMsgType.BINARY:
-                    client.ws.send(messages.Error("bad_message", "Messages are JSON in text frames").text)
+                    client.send(messages.Error("bad_message", "Messages are JSON in text frames"))
         finally:
             waiting.clear()
             if worker is not None:
@@ -74,14 +72,10 @@ class Conversations:
     async def close_idle(self) -> None:
         """Closes the sockets that have been of no use for `limits.idle_socket_s`."""
         before_s = time.monotonic() - self._settings.idle_socket_s
-        idle = [
-            client
-            for client in self._connections.values()
-            if client.role is None and not client.meters and client.heard_s < before_s
-        ]
+        idle = [client for client in self._clients.values() if client.is_idle and client.heard_s < before_s]
         self._limits.refused["idle"] += len(idle)
         for client in idle:
-            client.ws.send(messages.Error("idle", "This connection was not used for a long time").text)
+            client.send(messages.Error("idle", "This connection was not used for a long time"))
         await asyncio.gather(*(client.ws.close(WSCloseCode.OK, "idle") for client in idle))
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -85,6 +85,20 @@ class UnsubscribeVisualization(ClientMessage, frozen=True, tag="unsubscribe_visu
     stream_id: StreamId | None = None
 
 
+EventKind = Literal["live", "paused", "resumed", "ended"]
+EVENT_KINDS: frozenset[str] = frozenset(get_args(EventKind))
+
+
+class SubscribeEvents(ClientMessage, frozen=True, tag="subscribe_events"):
+    """Asks for events of these kinds, all without `kinds`; it replaces what was subscribed to before."""
+
+    kinds: frozenset[EventKind] | None = None
+
+
+class UnsubscribeEvents(ClientMessage, frozen=True, tag="unsubscribe_events"):
+    pass
+
+
 AnyClientMessage = (
     StartSending
     | WebrtcOffer
@@ -95,6 +109,8 @@ AnyClientMessage = (
     | StopStream
     | SubscribeVisualization
     | UnsubscribeVisualization
+    | SubscribeEvents
+    | UnsubscribeEvents
 )
 
 _decoder = msgspec.json.Decoder(AnyClientMessage)
@@ -176,6 +192,19 @@ class StreamResumed(StreamMessage, frozen=True, tag="stream_resumed"):
 
 class StreamEnded(StreamMessage, frozen=True, tag="stream_ended"):
     reason: str
+
+
+class Event(ServerMessage, frozen=True, tag="event", omit_defaults=True):
+    """What became of a stream, for those who subscribed."""
+
+    kind: EventKind
+    stream_id: str
+    at: float
+    """Unix seconds."""
+    name: str | None = None
+    """Of a stream that is live now."""
+    reason: str | None = None
+    """Of an end."""
 
 
 class Error(ServerMessage, frozen=True, tag="error"):

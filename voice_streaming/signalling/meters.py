@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -12,6 +13,10 @@ import msgspec
 
 from ..media.levels import SILENCE, Analyser, Analysis
 from ..media.opus import Samples
+from ..streams.registry import StreamObserver
+from ..streams.relay import VoiceRelay
+from ..streams.stream import Stream
+from .client import Client
 
 logger = logging.getLogger(__name__)
 
@@ -125,27 +130,44 @@ class Meter:
                 self.unsubscribe(send)
 
 
-class Meters:
-    """The meters of all streams that somebody watches, one for each."""
+class Meters(StreamObserver):
+    """The meters of all streams that somebody watches, one for each; to be told of the end of streams."""
 
-    def __init__(self) -> None:
-        self._meters: dict[str, Meter] = {}
+    def __init__(self, relay: VoiceRelay) -> None:
+        self._relay = relay
+        self._meters: dict[Stream, Meter] = {}
+        self._clients: dict[Stream, set[Client]] = {}
 
-    def subscribe(self, stream_id: str, source: PcmSource, send: Callable[[str], None]) -> None:
-        """See `Meter.subscribe`."""
-        meter = self._meters.get(stream_id)
+    def subscribe(self, client: Client, stream: Stream) -> None:
+        """Sends the client the stream's `audio_data` until it unsubscribes or the stream ends. Twice is as once."""
+        if stream.id in client.meters:
+            return
+        meter = self._meters.get(stream)
         if meter is None:
-            meter = self._meters[stream_id] = Meter(stream_id, source)
+            meter = self._meters[stream] = Meter(stream.id, self._relay.pcm(stream.track))
+            stream.consumers.add(meter)
+        send = client.meters[stream.id] = functools.partial(client.ws.send_latest, stream.id)
+        self._clients.setdefault(stream, set()).add(client)
         meter.subscribe(send)
 
-    def unsubscribe(self, stream_id: str, send: Callable[[str], None]) -> None:
-        """See `Meter.unsubscribe`; safe for a stream that has ended."""
-        meter = self._meters.get(stream_id)
-        if meter is not None:
+    def unsubscribe(self, client: Client, stream_id: str | None = None) -> None:
+        """From one stream, or from all; safe for one that was not subscribed to."""
+        for stream in [stream for stream in self._meters if stream_id is None or stream.id == stream_id]:
+            if (send := client.meters.pop(stream.id, None)) is None:
+                continue
+            meter = self._meters[stream]
+            self._clients[stream].discard(client)
             meter.unsubscribe(send)
             if not meter.subscribers:
-                del self._meters[stream_id]
+                self._forget(stream)
+                stream.last_activity = time.monotonic()
 
-    def forget(self, stream_id: str) -> None:
-        """The stream has ended."""
-        self._meters.pop(stream_id, None)
+    def on_stream_ended(self, stream: Stream, reason: str) -> None:
+        for client in self._clients.get(stream, ()):
+            client.meters.pop(stream.id, None)
+        if stream in self._meters:
+            self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        stream.consumers.discard(self._meters.pop(stream))
+        del self._clients[stream]

@@ -19,6 +19,8 @@ _MESSAGE_SCOPES: dict[type, frozenset[Scope]] = {
     messages.StopStream: _MEDIA,
     messages.SubscribeVisualization: _RECEIVE,
     messages.UnsubscribeVisualization: _MEDIA,
+    messages.SubscribeEvents: _MEDIA,
+    messages.UnsubscribeEvents: _MEDIA,
 }
 
 

@@ -7,7 +7,7 @@ import functools
 import logging
 import time
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
 
 from ..process.refusal import Refused
 from .grants import EVERYTHING, Grant
@@ -21,8 +21,8 @@ REMEMBERED_ENDS = 64
 """Ids of ended streams that are still told apart from ids that never were."""
 
 
-class StreamObserver(Protocol):
-    """Whom the registry tells. None of these may call the registry back for the same stream."""
+class StreamObserver:
+    """Who is told what becomes of streams; to be subclassed. No call may change the same stream."""
 
     def on_stream_live(self, stream: Stream) -> None:
         """The first packet can be relayed."""
@@ -40,15 +40,19 @@ class StreamObserver(Protocol):
 class Streams:
     """`active` holds every stream that has not been removed, by id, those before their first packet included."""
 
-    def __init__(self, relay: VoiceRelay, resume_grace_s: float, observer: StreamObserver) -> None:
+    def __init__(self, relay: VoiceRelay, resume_grace_s: float) -> None:
         self.active: dict[str, Stream] = {}
         self.ended_bytes = 0
         """Payload bytes of the streams that were removed."""
         self._relay = relay
         self._resume_grace_s = resume_grace_s
-        self._observer = observer
+        self._observers: list[StreamObserver] = []
         self._ended_ids: deque[str] = deque(maxlen=REMEMBERED_ENDS)
         self._graces: dict[Stream, asyncio.TimerHandle] = {}
+
+    def observe(self, observer: StreamObserver) -> None:
+        """Tells the observer from now on, after those before it; when one fails, the others are told all the same."""
+        self._observers.append(observer)
 
     def create(self, stream_id: str, name: str, sender_id: str, *, permanent: bool = False) -> Stream:
         """A new stream, which is live with the first packet on its track."""
@@ -86,7 +90,7 @@ class Streams:
         loop = asyncio.get_running_loop()
         self._graces[stream] = loop.call_later(self._resume_grace_s, self.end, stream, reason)
         stream.paused = True
-        self._observer.on_stream_paused(stream)
+        self._tell(lambda observer: observer.on_stream_paused(stream))
 
     def resume(self, stream: Stream) -> None:
         """A sender's media is there again; safe for a stream that did not pause."""
@@ -95,7 +99,7 @@ class Streams:
             grace.cancel()
             logger.info("Stream %s goes on", ascii(stream.id))
             stream.paused = False
-            self._observer.on_stream_resumed(stream)
+            self._tell(lambda observer: observer.on_stream_resumed(stream))
 
     def end(self, stream: Stream, reason: str) -> None:
         """Ends the stream and removes it; safe to call twice."""
@@ -108,19 +112,19 @@ class Streams:
         stream.track.stop()
         if was_live:
             logger.info("Stream %s ended: %s", ascii(stream.id), reason)
-            self._observer.on_stream_ended(stream, reason)
+            self._tell(lambda observer: observer.on_stream_ended(stream, reason))
             self._ended_ids.append(stream.id)
         self.ended_bytes += stream.track.payload_bytes
         del self.active[stream.id]
         stream.advance(StreamState.REMOVED)
 
     def end_stale(self, idle_timeout_s: float) -> None:
-        """Ends streams whose track ended, and those that nobody has received or listened to for so long."""
+        """Ends streams whose track ended, and those that nobody has consumed for so long."""
         now_s = time.monotonic()
         for stream in list(self.active.values()):
             if stream.track.readyState == "ended":
                 self.end(stream, "track ended")
-            elif stream.receivers or stream.listeners or stream.permanent:
+            elif stream.is_consumed or stream.permanent:
                 stream.last_activity = now_s
             elif now_s - stream.last_activity > idle_timeout_s:
                 self.end(stream, "idle")
@@ -128,4 +132,11 @@ class Streams:
     def _start(self, stream: Stream) -> None:
         stream.advance(StreamState.ACTIVE)
         logger.info("Stream %s is live", ascii(stream.id))
-        self._observer.on_stream_live(stream)
+        self._tell(lambda observer: observer.on_stream_live(stream))
+
+    def _tell(self, call: Callable[[StreamObserver], None]) -> None:
+        for observer in self._observers:
+            try:
+                call(observer)
+            except Exception:
+                logger.exception("%s failed at what became of a stream", type(observer).__name__)

@@ -65,12 +65,14 @@ class Stream:
     """Connection ids of its WebRTC receivers."""
     listeners: int = 0
     """Players of its MP3."""
+    consumers: set[object] = field(default_factory=set)
+    """Who takes it in another way: meters and the like."""
     last_activity: float = field(default_factory=time.monotonic)
-    """Monotonic seconds at which somebody last received or listened."""
+    """Monotonic seconds at which somebody last consumed it."""
     paused: bool = False
     """Its sender is lost and may come back."""
     permanent: bool = False
-    """The server's own: kept when nobody listens."""
+    """The server's own: kept when nobody listens, and no client's to take over."""
 
     def advance(self, state: StreamState) -> None:
         """The only place where the state changes. Raises InvalidTransition."""
@@ -95,6 +97,11 @@ class Stream:
     @property
     def is_live(self) -> bool:
         return self.state is StreamState.ACTIVE
+
+    @property
+    def is_consumed(self) -> bool:
+        """Whether somebody takes it, in whatever way."""
+        return bool(self.receivers or self.listeners or self.consumers)
 
 
 def live_streams(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> list[Stream]:

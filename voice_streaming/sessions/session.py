@@ -1,0 +1,274 @@
+"""One client's media on one stream, in either role, as offerer or answerer; no transport for descriptions in here.
+
+A session begins with `Sessions.publish` or `Sessions.subscribe` and ends once. A peer that was replaced in the meantime
+changes nothing any more.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..process.refusal import Refused
+from ..process.tasks import Tasks
+from ..rtc import LEFT, Peers, ReceiverPeer, SenderPeer
+from ..streams.registry import Streams
+from ..streams.relay import FirstPacket, VoiceRelay
+from ..streams.stream import Stream, StreamState
+from .states import ConnectionState, Role
+
+logger = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """The client that a session belongs to."""
+
+    session: Session | None
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def state(self) -> ConnectionState: ...
+
+    def advance(self, state: ConnectionState) -> None: ...
+
+    def on_media_lost(self, reason: str) -> None: ...
+
+    def on_stream_ended(self, stream_id: str, reason: str) -> None: ...
+
+
+@dataclass
+class Services:
+    """What sessions are made of."""
+
+    relay: VoiceRelay
+    streams: Streams
+    peers: Peers
+    tasks: Tasks
+    connection_timeout_s: float
+    active: dict[str, Session] = field(default_factory=dict)
+    """By the id of its owner."""
+
+
+class Session:
+    """What publishers and subscribers share."""
+
+    role: Role
+    peer: SenderPeer | ReceiverPeer | None = None
+
+    def __init__(self, owner: Owner, stream_id: str, services: Services) -> None:
+        self.stream_id = stream_id
+        self.has_ended = False
+        self._owner = owner
+        self._services = services
+        owner.session = services.active[owner.id] = self
+        owner.advance(ConnectionState.READY)
+
+    async def add_candidate(self, candidate: str) -> None:
+        """A trickled candidate, empty at their end. Raises Refused."""
+        if self.peer is None:
+            raise Refused("unexpected_candidate", "There is no offer or answer that the candidate could belong to")
+        await self.peer.add_candidate(candidate)
+
+    async def release(self, reason: str, *, may_resume: bool = False) -> None:
+        """Ends the session; what it published ends with `reason`. Waits until its peer is closed.
+
+        With `may_resume` a stream with a name waits for its sender to come back.
+        """
+        peer = self._detach(reason, may_resume)
+        if peer is not None:
+            await peer.close()
+
+    def end(self, reason: str) -> None:
+        """The same for callers that cannot wait for the peer to close."""
+        self._close_later(self._detach(reason, may_resume=False))
+
+    def _detach(self, reason: str, may_resume: bool) -> SenderPeer | ReceiverPeer | None:
+        if self.has_ended:
+            return None
+        self.has_ended = True
+        peer, self.peer = self.peer, None
+        del self._services.active[self._owner.id]
+        self._owner.session = None
+        if self._owner.state is not ConnectionState.CLOSED:
+            self._owner.advance(ConnectionState.CREATED)
+        self._leave_stream(reason, may_resume)
+        return peer
+
+    def _leave_stream(self, reason: str, may_resume: bool) -> None:
+        raise NotImplementedError
+
+    async def _replace_peer(self, peer: SenderPeer | ReceiverPeer) -> None:
+        """Makes `peer` the session's, which has `webrtc.connection_timeout` to connect."""
+        previous, self.peer = self.peer, peer
+        self._owner.advance(ConnectionState.READY)
+        peer.connect_within(self._services.connection_timeout_s)
+        if previous is not None:
+            await previous.close()
+
+    def _close_later(self, peer: SenderPeer | ReceiverPeer | None) -> None:
+        if peer is not None:
+            self._services.tasks.spawn(peer.close(), f"close-peer-{self._owner.id}")
+
+    def _note_lost(self, reason: str) -> None:
+        logger.debug("Connection %s: media lost: %s", self._owner.id, reason)
+        if reason != LEFT:
+            self._owner.on_media_lost(reason)
+
+
+class PublishSession(Session):
+    """A client that publishes. With a name, the stream's id is the name, and outlives a lost peer for a while."""
+
+    role = Role.SENDER
+    peer: SenderPeer | None
+
+    def __init__(self, owner: Owner, name: str | None, services: Services) -> None:
+        super().__init__(owner, name or f"stream_{owner.id}", services)
+        self.name = name
+
+    async def answer(self, offer: str) -> str:
+        """Our answer to the client's offer. A further offer replaces its media, and the stream goes on.
+
+        Raises Refused: `bad_sdp`, `no_opus`, or `stream_ended` if it ended meanwhile.
+        """
+        stream = self._stream_to_publish()
+        peer = self._services.peers.sender(stream.track)
+        self._watch(peer, stream)
+        try:
+            answer = await peer.answer(offer)
+            if self.has_ended or self._services.streams.active.get(self.stream_id) is not stream:
+                raise Refused("stream_ended", "Stream ended")
+        except BaseException:
+            await peer.close()
+            if stream.state is StreamState.CREATED and self._is_sender_of(stream) and self.peer is None:
+                self._services.streams.end(stream, "no media")
+            raise
+        await self._replace_peer(peer)
+        return answer
+
+    def _stream_to_publish(self) -> Stream:
+        stream = self._services.streams.active.get(self.stream_id)
+        if stream is None:
+            shown = self.name or f"Voice {self._owner.id[:4]}"
+            stream = self._services.streams.create(self.stream_id, shown, self._owner.id)
+        return stream
+
+    def _is_sender_of(self, stream: Stream) -> bool:
+        return stream.sender_id == self._owner.id
+
+    def _leave_stream(self, reason: str, may_resume: bool) -> None:
+        stream = self._services.streams.active.get(self.stream_id)
+        if stream is None or not self._is_sender_of(stream):
+            return
+        if may_resume and self.name is not None:
+            self._services.streams.pause(stream, reason)
+        else:
+            self._services.streams.end(stream, reason)
+
+    def _watch(self, peer: SenderPeer, stream: Stream) -> None:
+        peer.on_connected = functools.partial(self._on_connected, peer, stream)
+        peer.on_gone = functools.partial(self._on_gone, peer)
+
+    def _on_connected(self, peer: SenderPeer, stream: Stream) -> None:
+        if self.peer is not peer:
+            return
+        if self._services.streams.active.get(self.stream_id) is not stream:
+            # It ended since the offer was answered.
+            self._owner.on_stream_ended(self.stream_id, "sender left")
+            self.end("sender left")
+            return
+        if not self._is_sender_of(stream):
+            self._take_over(stream)
+        self._owner.advance(ConnectionState.CONNECTED)
+        FirstPacket(self._services.relay, stream.track, functools.partial(self._on_packet, peer, stream))
+
+    def _on_packet(self, peer: SenderPeer, stream: Stream) -> None:
+        if self.peer is peer:
+            self._owner.advance(ConnectionState.STREAMING)
+            self._services.streams.resume(stream)
+
+    def _take_over(self, stream: Stream) -> None:
+        """This client has media for the stream of another, under its name: it is the sender now."""
+        previous = self._services.active.get(stream.sender_id)
+        stream.sender_id = self._owner.id
+        if isinstance(previous, PublishSession) and previous.stream_id == stream.id:
+            logger.info("Stream %s: another sender took over", ascii(stream.id))
+            previous.be_replaced()
+
+    def be_replaced(self) -> None:
+        """Another client is the sender of the stream now."""
+        self._owner.on_stream_ended(self.stream_id, "replaced")
+        self.end("replaced")
+
+    def _on_gone(self, peer: SenderPeer, reason: str) -> None:
+        if self.peer is not peer:
+            return
+        self._note_lost(reason)
+        stream = self._services.streams.active.get(self.stream_id)
+        if self.name is not None and stream is not None and stream.is_live:
+            # The client is there: its next offer goes on with the stream, `release` ends it.
+            self.peer = None
+            self._owner.advance(ConnectionState.READY)
+            self._close_later(peer)
+            if self._is_sender_of(stream):
+                self._services.streams.pause(stream, "sender lost")
+        else:
+            self.end("sender left" if reason == LEFT else "sender lost")
+
+
+class SubscribeSession(Session):
+    """A client that receives one stream."""
+
+    role = Role.RECEIVER
+    peer: ReceiverPeer | None
+
+    def __init__(self, owner: Owner, stream: Stream, services: Services) -> None:
+        super().__init__(owner, stream.id, services)
+        self.awaits_answer = False
+        """An offer went out, and no answer came yet."""
+        self._stream = stream
+        stream.receivers.add(owner.id)
+
+    async def offer(self) -> str | None:
+        """Our offer to the client; None if the session ended meanwhile."""
+        peer = self._services.peers.receiver(self._stream.track)
+        self._watch(peer)
+        await self._replace_peer(peer)
+        offer = await peer.offer()
+        if self.peer is not peer:
+            return None
+        self.awaits_answer = True
+        return offer
+
+    async def accept(self, answer: str) -> None:
+        """The client's answer to our offer. Raises Refused."""
+        if self.peer is None or not self.awaits_answer:
+            raise Refused("unexpected_answer", "There is no offer to answer: send start_receiving first")
+        await self.peer.accept(answer)
+        self.awaits_answer = False
+
+    def _leave_stream(self, reason: str, may_resume: bool) -> None:
+        self._stream.receivers.discard(self._owner.id)
+        self._stream.last_activity = time.monotonic()
+
+    def _watch(self, peer: ReceiverPeer) -> None:
+        peer.on_connected = functools.partial(self._on_connected, peer)
+        peer.on_gone = functools.partial(self._on_gone, peer)
+
+    def _on_connected(self, peer: ReceiverPeer) -> None:
+        if self.peer is peer:
+            self._owner.advance(ConnectionState.CONNECTED)
+            FirstPacket(self._services.relay, self._stream.track, functools.partial(self._on_packet, peer))
+
+    def _on_packet(self, peer: ReceiverPeer) -> None:
+        if self.peer is peer:
+            self._owner.advance(ConnectionState.STREAMING)
+
+    def _on_gone(self, peer: ReceiverPeer, reason: str) -> None:
+        if self.peer is peer:
+            self._note_lost(reason)
+            self.end("left")

@@ -1,0 +1,39 @@
+"""A client that is connected by a WebSocket."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..sessions.connection import Connection
+from ..streams.grants import EVERYTHING, Grant
+from . import messages
+from .outbox import Outbox
+
+
+class Client(Connection):
+    """One signalling socket; `ws` is its writing side."""
+
+    def __init__(self, ws: Outbox, grant: Grant = EVERYTHING) -> None:
+        super().__init__(grant)
+        self.ws = ws
+        self.meters: dict[str, Callable[[str], None]] = {}
+        """By stream id: what is called with each `audio_data` that was subscribed to."""
+        self.event_kinds: frozenset[str] = frozenset()
+        """Of which kinds it gets events."""
+        self.heard_s = time.monotonic()
+        """Monotonic seconds at which it last said something."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked for by it but its socket."""
+        return self.session is None and not self.meters and not self.event_kinds
+
+    def send(self, message: messages.ServerMessage) -> None:
+        self.ws.send(message.text)
+
+    def on_media_lost(self, reason: str) -> None:
+        self.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}"))
+
+    def on_stream_ended(self, stream_id: str, reason: str) -> None:
+        self.send(messages.StreamEnded(stream_id, reason))
