@@ -55,8 +55,7 @@ class VoiceStreamingServer:
         self.peers = Peers(settings.webrtc, self.relay)
         self.admission = Admission(settings, self.active_streams)
         self._tasks = Tasks()
-        timeout_s = settings.webrtc.connection_timeout
-        self.sessions = Sessions(Services(self.relay, self.streams, self.peers, self._tasks, timeout_s))
+        self.sessions = Sessions(Services(self.relay, self.streams, self.peers, self._tasks, settings))
         self.signalling = Signalling(settings, self.relay, self.streams, self.sessions, self.admission, self._tasks)
         self.connections = self.signalling.clients
         self.audio_server = AudioStreamServer(settings, self.relay, self.streams, self.admission)

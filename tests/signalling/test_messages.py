@@ -185,7 +185,7 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
     details = StreamDetails("kitchen", "Kitchen", 1.5, 2, 3, "active")
     sent = [
         messages.AvailableStreams(["kitchen"], [details]),
-        messages.SenderReady("c", "kitchen"),
+        messages.SenderReady("c", "kitchen", "key"),
         messages.Offer(messages.OfferDescription("v=0", "offer"), "kitchen"),
         messages.Answer(messages.AnswerDescription("v=0", "answer")),
         messages.StreamAvailable("kitchen", "Kitchen"),
@@ -195,7 +195,7 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
     texts = [json.loads(message.text) for message in sent]
     assert [(text.pop("type"), sorted(text)) for text in texts] == [
         ("available_streams", ["details", "streams"]),
-        ("sender_ready", ["connection_id", "stream_id"]),
+        ("sender_ready", ["connection_id", "resume", "stream_id"]),
         ("webrtc_offer", ["offer", "stream_id"]),
         ("webrtc_answer", ["answer"]),
         ("stream_available", ["name", "stream_id"]),

@@ -20,9 +20,11 @@ class Connection:
     Each transport has a subclass, which passes on what the client is to be told.
     """
 
-    def __init__(self, grant: Grant = EVERYTHING) -> None:
+    def __init__(self, grant: Grant = EVERYTHING, address: str = "") -> None:
         self.id = str(uuid.uuid4())
         self.grant = grant
+        self.address = address
+        """Where it came from, for the log."""
         self.state = ConnectionState.CREATED
         self.session: Session | None = None
 

@@ -15,9 +15,11 @@ from typing import Protocol
 from ..process.refusal import Refused
 from ..process.tasks import Tasks
 from ..rtc import LEFT, Peers, ReceiverPeer, SenderPeer
+from ..settings.model import Settings
 from ..streams.registry import Streams
 from ..streams.relay import FirstPacket, VoiceRelay
 from ..streams.stream import Stream, StreamState
+from .keys import digest, new_key
 from .states import ConnectionState, Role
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,9 @@ class Owner(Protocol):
 
     @property
     def id(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
 
     @property
     def state(self) -> ConnectionState: ...
@@ -49,7 +54,7 @@ class Services:
     streams: Streams
     peers: Peers
     tasks: Tasks
-    connection_timeout_s: float
+    settings: Settings
     active: dict[str, Session] = field(default_factory=dict)
     """By the id of its owner."""
 
@@ -106,7 +111,7 @@ class Session:
         """Makes `peer` the session's, which has `webrtc.connection_timeout` to connect."""
         previous, self.peer = self.peer, peer
         self._owner.advance(ConnectionState.READY)
-        peer.connect_within(self._services.connection_timeout_s)
+        peer.connect_within(self._services.settings.webrtc.connection_timeout)
         if previous is not None:
             await previous.close()
 
@@ -129,6 +134,7 @@ class PublishSession(Session):
     def __init__(self, owner: Owner, name: str | None, services: Services) -> None:
         super().__init__(owner, name or f"stream_{owner.id}", services)
         self.name = name
+        self.resume_key = new_key()
 
     async def answer(self, offer: str) -> str:
         """Our answer to the client's offer. A further offer replaces its media, and the stream goes on.
@@ -155,6 +161,7 @@ class PublishSession(Session):
         if stream is None:
             shown = self.name or f"Voice {self._owner.id[:4]}"
             stream = self._services.streams.create(self.stream_id, shown, self._owner.id)
+            stream.resume_digest = digest(self.resume_key)
         return stream
 
     def _is_sender_of(self, stream: Stream) -> bool:
@@ -194,9 +201,10 @@ class PublishSession(Session):
     def _take_over(self, stream: Stream) -> None:
         """This client has media for the stream of another, under its name: it is the sender now."""
         previous = self._services.active.get(stream.sender_id)
-        stream.sender_id = self._owner.id
+        stream.sender_id, stream.resume_digest = self._owner.id, digest(self.resume_key)
         if isinstance(previous, PublishSession) and previous.stream_id == stream.id:
-            logger.info("Stream %s: another sender took over", ascii(stream.id))
+            addresses = self._owner.address, previous._owner.address
+            logger.info("Stream %s: the sender at %s takes over from that at %s", ascii(stream.id), *addresses)
             previous.be_replaced()
 
     def be_replaced(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from ..process.refusal import Refused
 from ..streams.registry import StreamObserver
 from ..streams.stream import Stream
+from .claim import Claim, check_claim, has_key
 from .connection import Connection
+from .keys import digest
 from .session import PublishSession, Services, Session, SubscribeSession
 
 
@@ -20,18 +22,32 @@ class Sessions(StreamObserver):
         """By the id of the connection."""
         return self._services.active
 
-    async def publish(self, connection: Connection, name: str | None) -> PublishSession:
+    async def publish(self, connection: Connection, claim: Claim) -> PublishSession:
         """Lets the connection publish a stream: with a name under that, else under an id of its own.
 
-        A stream that it starts again goes on. Raises Refused `name_taken` for a stream of the server's own.
+        A stream that it starts again goes on. Raises Refused `name_taken`: see `check_claim`.
         """
-        stream = self._services.streams.active.get(name or "")
-        if stream is not None and stream.permanent:
-            raise Refused("name_taken", f"{name} is the server's own stream: choose another name")
+        name = claim.name
+        await self._check_claim(connection, claim)
         previous = connection.session
         starts_again = isinstance(previous, PublishSession) and name is not None and previous.name == name
         await self.release(connection, "sender left", may_resume=starts_again)
-        return PublishSession(connection, name, self._services)
+        session = PublishSession(connection, name, self._services)
+        stream = self._services.streams.active.get(session.stream_id)
+        if stream is not None and (stream.sender_id == connection.id or has_key(claim, stream)):
+            # A key is good for one use, so that whoever overheard it comes too late.
+            stream.resume_digest = digest(session.resume_key)
+        return session
+
+    async def _check_claim(self, connection: Connection, claim: Claim) -> None:
+        stream = self._services.streams.active.get(claim.name or "")
+        if stream is None or stream.sender_id == connection.id:
+            return
+        if stream.permanent:
+            raise Refused("name_taken", f"{stream.name} is the server's own stream: choose another name")
+        if stream.is_live:
+            holder = self.active.get(stream.sender_id)
+            await check_claim(claim, stream, holder, self._services.settings.streams.name_taken)
 
     async def subscribe(self, connection: Connection, stream_id: str | None) -> SubscribeSession | None:
         """Lets the connection receive that stream, or the newest. Raises Refused `no_stream` or `stream_ended`.

@@ -157,6 +157,14 @@ class TokenSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Names of the streams that it is for; none: all."""
 
 
+class StreamSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Streams and their names."""
+
+    name_taken: Literal["refuse", "replace", "never"] = "refuse"
+    """What becomes of a sender that asks for the name of a live stream without that stream's `resume` key: it is told
+    so and may ask to take it over (`refuse`), it takes it over at once (`replace`), or it never gets it (`never`)."""
+
+
 class AccessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Who may do what. With neither `tokens` nor `token_secret`, everybody who reaches the server may do everything."""
 
@@ -216,6 +224,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     webrtc: WebrtcSettings = WebrtcSettings()
     audio: AudioSettings = AudioSettings()
+    streams: StreamSettings = StreamSettings()
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
     discovery: DiscoverySettings = DiscoverySettings()

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..process.refusal import Refused
+from ..sessions.claim import Claim
 from ..sessions.session import PublishSession, SubscribeSession
 from ..sessions.sessions import Sessions
 from ..streams.registry import Streams
@@ -42,8 +43,9 @@ class Actions:
         return await self._by_message[type(message)](client, message)
 
     async def start_sending(self, client: Client, message: messages.StartSending) -> messages.SenderReady:
-        session = await self._sessions.publish(client, message.name)
-        return messages.SenderReady(client.id, session.stream_id)
+        claim = Claim(message.name, message.resume, message.take_over)
+        session = await self._sessions.publish(client, claim)
+        return messages.SenderReady(client.id, session.stream_id, session.resume_key)
 
     async def answer_offer(self, client: Client, message: messages.WebrtcOffer) -> messages.Answer:
         if not isinstance(client.session, PublishSession):

@@ -14,8 +14,8 @@ from .outbox import Outbox
 class Client(Connection):
     """One signalling socket; `ws` is its writing side."""
 
-    def __init__(self, ws: Outbox, grant: Grant = EVERYTHING) -> None:
-        super().__init__(grant)
+    def __init__(self, ws: Outbox, grant: Grant = EVERYTHING, address: str = "") -> None:
+        super().__init__(grant, address)
         self.ws = ws
         self.meters: dict[str, Callable[[str], None]] = {}
         """By stream id: what is called with each `audio_data` that was subscribed to."""

@@ -51,6 +51,10 @@ class ClientMessage(Struct, frozen=True, tag_field="type"):
 
 class StartSending(ClientMessage, frozen=True, tag="start_sending"):
     name: str | None = None
+    resume: Annotated[str, Meta(max_length=256)] | None = None
+    """The key that `sender_ready` gave with this stream."""
+    take_over: bool = False
+    """Also where another holds the name."""
 
 
 class WebrtcOffer(ClientMessage, frozen=True, tag="webrtc_offer"):
@@ -127,7 +131,7 @@ def parse(text: str) -> AnyClientMessage:
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Refused("bad_message", f"not JSON: {error}") from None
     if isinstance(message, StartSending) and message.name is not None:
-        return StartSending(name=stream_name(message.name))
+        return msgspec.structs.replace(message, name=stream_name(message.name))
     return message
 
 
@@ -161,6 +165,8 @@ class AvailableStreams(ServerMessage, frozen=True, tag="available_streams"):
 class SenderReady(ServerMessage, frozen=True, tag="sender_ready"):
     connection_id: str
     stream_id: str
+    resume: str
+    """Takes the stream up again, from another connection as well."""
 
 
 class Offer(ServerMessage, frozen=True, tag="webrtc_offer"):

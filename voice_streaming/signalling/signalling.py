@@ -105,10 +105,11 @@ class Signalling:
         )
         await ws.prepare(request)
         assert request.transport is not None
-        client = Client(Outbox(ws, request.transport, settings.queue_size), grant)
+        outbox = Outbox(ws, request.transport, settings.queue_size)
+        client = Client(outbox, grant, self._admission.access.client_address(request))
         self.clients[client.id] = client
         writer = self._tasks.spawn(client.ws.run(), f"outbox-{client.id}")
-        logger.debug("Connection %s from %s", client.id, request.remote)
+        logger.debug("Connection %s from %s", client.id, client.address)
         try:
             client.send(await self.actions.list_streams(client))
             await self._conversations.converse(ws, client, functools.partial(self.handle_message, client))

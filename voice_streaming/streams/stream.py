@@ -71,6 +71,8 @@ class Stream:
     """Monotonic seconds at which somebody last consumed it."""
     paused: bool = False
     """Its sender is lost and may come back."""
+    resume_digest: bytes = field(default=b"", repr=False)
+    """Of the key with which its sender may take it up again; never shown."""
     permanent: bool = False
     """The server's own: kept when nobody listens, and no client's to take over."""
 
