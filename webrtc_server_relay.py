@@ -23,6 +23,7 @@ from voice_streaming import __version__
 from voice_streaming.access.admission import Admission
 from voice_streaming.network.discovery import announcements
 from voice_streaming.network.tls import Certificates, open_certificates, renew_certificates
+from voice_streaming.process.failures import Failures
 from voice_streaming.process.figures import Figures
 from voice_streaming.process.loop_lag import LoopLag
 from voice_streaming.process.refusal import Refused
@@ -56,16 +57,17 @@ class VoiceStreamingServer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.connections: dict[str, Client] = {}
-        self.relay = VoiceRelay()
+        self.failures = Failures()
+        self.relay = VoiceRelay(self.failures)
         self.streams = Streams(self.relay, settings.webrtc.resume_grace_s, self)
         self.active_streams = self.streams.active
-        self.peers = Peers(settings.webrtc, self.relay)
+        self.peers = Peers(settings.webrtc, self.relay, self.failures)
         self.admission = Admission(settings, self.active_streams)
-        self.audio_server = AudioStreamServer(settings, self.relay, self.active_streams, self.admission)
+        self.audio_server = AudioStreamServer(settings, self.relay, self.active_streams, self.admission, self.failures)
         self.too_slow = 0
         """WebSockets that were closed because they did not read."""
         self._started_s = time.monotonic()
-        self._tasks = Tasks()
+        self._tasks = Tasks(self.failures)
         self.conversations = Conversations(settings.limits, self.admission.limits, self.connections)
         self.sessions = Sessions(
             self.relay,
@@ -77,7 +79,7 @@ class VoiceStreamingServer:
         )
         self._stop_requested = asyncio.Event()
         self._lag = LoopLag()
-        self._meters = Meters()
+        self._meters = Meters(self.failures)
         self.certificates: Certificates | None = None
         self._ports: OpenPorts | None = None
         self._acts: dict[type, Callable[[Client, Any], Awaitable[None]]] = {
@@ -174,8 +176,8 @@ class VoiceStreamingServer:
     def health(self) -> dict[str, object]:
         """What `GET /health` says. `problems`: what failed and is not running again yet, each with its cause."""
         return {
-            "status": "degraded" if self._tasks.failures else "ok",
-            "problems": {**self._tasks.failures},
+            "status": "degraded" if self.failures.problems else "ok",
+            "problems": self.failures.problems,
             "webrtc_available": True,
             "audio_server_running": self.audio_server.is_running,
             "active_streams": self.streams.live_count,
@@ -195,6 +197,7 @@ class VoiceStreamingServer:
             "total_audio_bytes": self.streams.total_bytes,
             "webrtc_available": True,
             "slow_websockets_closed": self.too_slow,
+            "failures": self.failures.total,
             **self.peers.figures(),
             **self.audio_server.figures(),
             **self._lag.figures(),

@@ -12,7 +12,7 @@ import msgspec
 
 from audio_stream_server import AudioStreamServer
 from tests.support.ports import free_port
-from tests.support.radio import PACKET_S, packets_of
+from tests.support.radio import PACKET_S
 from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream, StreamState
@@ -59,11 +59,10 @@ class Radio:
 
     async def _publish(self, track: OpusTrack) -> None:
         loop = asyncio.get_running_loop()
-        begun_s = loop.time()
+        begun_s, source = loop.time(), track.take_source()
         for index, payload in enumerate(cycle(self._payloads)):
             await asyncio.sleep(begun_s + index * PACKET_S - loop.time())
-            packet = packets_of([payload], sequence=index, timestamp=index * 960)[0]
-            track.publish(packet._replace(arrived_s=loop.time()))
+            source.publish(1, index & 0xFFFF, index * 960, index == 0, payload, loop.time())
 
 
 @asynccontextmanager

@@ -12,6 +12,8 @@ import msgspec
 
 from ..media.levels import SILENCE, Analyser, Analysis
 from ..media.opus import Samples
+from ..process.failures import Failures
+from ..process.timers import Timer
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +53,14 @@ class Meter:
     is left. Runs on the event loop's thread.
     """
 
-    def __init__(self, stream_id: str, source: PcmSource) -> None:
+    def __init__(self, stream_id: str, source: PcmSource, failures: Failures | None = None) -> None:
         self.stream_id = stream_id
         self._source = source
         self._subscribers: tuple[Callable[[str], None], ...] = ()
         self._analyser = Analyser()
         self._heard_s = 0.0
-        self._silence_timer: asyncio.TimerHandle | None = None
+        failures = Failures() if failures is None else failures
+        self._silence_timer = Timer("meter-silence", self._notice_silence, failures)
 
     @property
     def subscribers(self) -> int:
@@ -93,27 +96,23 @@ class Meter:
 
     def _begin(self) -> None:
         self._analyser.clear()
-        loop = asyncio.get_running_loop()
-        self._heard_s = loop.time()
-        self._silence_timer = loop.call_later(SILENCE_AFTER_S, self._notice_silence)
+        self._heard_s = asyncio.get_running_loop().time()
+        self._silence_timer.set(self._heard_s + SILENCE_AFTER_S)
         self._source.attach(self)
 
     def _rest(self) -> None:
-        if self._silence_timer is not None:
-            self._silence_timer.cancel()
-            self._silence_timer = None
+        self._silence_timer.cancel()
         self._source.detach(self)
 
     def _notice_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        left_s = self._heard_s + SILENCE_AFTER_S - loop.time()
-        if left_s <= 0:
-            self._analyser.clear()
-            left_s = SILENCE_AFTER_S
-            self._silence_timer = loop.call_later(left_s, self._notice_silence)
-            self._tell(SILENCE)
-        else:
-            self._silence_timer = loop.call_later(left_s, self._notice_silence)
+        now_s = asyncio.get_running_loop().time()
+        silent_at_s = self._heard_s + SILENCE_AFTER_S
+        if silent_at_s > now_s:
+            self._silence_timer.set(silent_at_s)
+            return
+        self._silence_timer.set(now_s + SILENCE_AFTER_S)
+        self._analyser.clear()
+        self._tell(SILENCE)
 
     def _tell(self, analysis: Analysis) -> None:
         text = msgspec.json.encode(AudioData(self.stream_id, round(time.time(), 3), *analysis)).decode()
@@ -128,14 +127,15 @@ class Meter:
 class Meters:
     """The meters of all streams that somebody watches, one for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: Failures | None = None) -> None:
+        self._failures = failures
         self._meters: dict[str, Meter] = {}
 
     def subscribe(self, stream_id: str, source: PcmSource, send: Callable[[str], None]) -> None:
         """See `Meter.subscribe`."""
         meter = self._meters.get(stream_id)
         if meter is None:
-            meter = self._meters[stream_id] = Meter(stream_id, source)
+            meter = self._meters[stream_id] = Meter(stream_id, source, self._failures)
         meter.subscribe(send)
 
     def unsubscribe(self, stream_id: str, send: Callable[[str], None]) -> None:
