@@ -16,6 +16,7 @@ from voice_streaming.listening.icy import METADATA_INTERVAL_BYTES, IcyInterleave
 from voice_streaming.listening.listeners import Listener
 from voice_streaming.listening.mp3 import Mp3Counters
 from voice_streaming.media.opus import CLOCK_RATE_HZ
+from voice_streaming.process.failures import Failures
 from voice_streaming.settings.model import Settings
 from voice_streaming.streams.grants import Grant, Scope
 from voice_streaming.streams.registry import Streams
@@ -40,14 +41,19 @@ class AudioStreamServer:
     """
 
     def __init__(
-        self, settings: Settings, relay: VoiceRelay, streams: Streams, admission: Admission | None = None
+        self,
+        settings: Settings,
+        relay: VoiceRelay,
+        streams: Streams,
+        admission: Admission | None = None,
+        failures: Failures | None = None,
     ) -> None:
         """To be made with a running loop. `admission` is the main server's; without one it has its own."""
         self._settings = settings
         self._relay = relay
         self._admission = admission or Admission(settings, streams.active)
         self._streams = streams.active
-        self._channels = Channels(settings.audio, relay, streams.active)
+        self._channels = Channels(settings.audio, relay, streams.active, failures)
         streams.observe(self._channels)
         self._runner: web.AppRunner | None = None
 

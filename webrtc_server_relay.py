@@ -22,6 +22,7 @@ from voice_streaming import __version__
 from voice_streaming.access.admission import Admission
 from voice_streaming.network.discovery import announcements
 from voice_streaming.network.tls import Certificates, open_certificates, renew_certificates
+from voice_streaming.process.failures import Failures
 from voice_streaming.process.figures import Figures
 from voice_streaming.process.loop_lag import LoopLag
 from voice_streaming.process.resources import process_figures, reduce_garbage_collection
@@ -49,16 +50,19 @@ class VoiceStreamingServer:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.relay = VoiceRelay()
-        self.streams = Streams(self.relay, settings.webrtc.resume_grace_s)
+        self.failures = Failures()
+        self.relay = VoiceRelay(self.failures)
+        self.streams = Streams(self.relay, settings.webrtc.resume_grace_s, self.failures)
         self.active_streams = self.streams.active
-        self.peers = Peers(settings.webrtc, self.relay)
+        self.peers = Peers(settings.webrtc, self.relay, self.failures)
         self.admission = Admission(settings, self.active_streams)
-        self._tasks = Tasks()
+        self._tasks = Tasks(self.failures)
         self.sessions = Sessions(Services(self.relay, self.streams, self.peers, self._tasks, settings))
-        self.signalling = Signalling(settings, self.relay, self.streams, self.sessions, self.admission, self._tasks)
+        self.signalling = Signalling(
+            settings, self.relay, self.streams, self.sessions, self.admission, self._tasks, self.failures
+        )
         self.connections = self.signalling.clients
-        self.audio_server = AudioStreamServer(settings, self.relay, self.streams, self.admission)
+        self.audio_server = AudioStreamServer(settings, self.relay, self.streams, self.admission, self.failures)
         # After signalling, so that clients learn of a stream's end before their media end.
         self.streams.observe(self.sessions)
         self._started_s = time.monotonic()
@@ -145,8 +149,8 @@ class VoiceStreamingServer:
     def health(self) -> dict[str, object]:
         """What `GET /health` says. `problems`: what failed and is not running again yet, each with its cause."""
         return {
-            "status": "degraded" if self._tasks.failures else "ok",
-            "problems": {**self._tasks.failures},
+            "status": "degraded" if self.failures.problems else "ok",
+            "problems": self.failures.problems,
             "webrtc_available": True,
             "audio_server_running": self.audio_server.is_running,
             "active_streams": self.streams.live_count,
@@ -164,6 +168,7 @@ class VoiceStreamingServer:
             "active_streams": self.streams.live_count,
             "total_audio_bytes": self.streams.total_bytes,
             "webrtc_available": True,
+            "failures": self.failures.total,
             **self.signalling.figures(),
             **self.peers.figures(),
             **self.audio_server.figures(),

@@ -12,7 +12,6 @@ from tests.support.radio import RecordingTransport, decode_mp3, mp3_frames
 from tests.support.virtual_time import run
 from voice_streaming.listening.channels import Channels
 from voice_streaming.listening.listeners import Listener
-from voice_streaming.media.opus import OpusPacket
 from voice_streaming.settings.model import AudioSettings
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream, StreamState
@@ -59,6 +58,7 @@ async def _simulate(duration_s: float, clock: float) -> list[float]:
     stream.advance(StreamState.ACTIVE)
     broadcast = Channels(AudioSettings(), VoiceRelay(), {"bench": stream})
     transport = RecordingTransport()
+    source = stream.track.take_source()
     packets = encode_loop()
     departures_s = []
     begun_s = loop.time()
@@ -69,7 +69,8 @@ async def _simulate(duration_s: float, clock: float) -> list[float]:
         if tone_of(number) is not None:
             departures_s.append(loop.time())
         payload = packets[number % len(packets)]
-        stream.track.publish(OpusPacket(payload, number, number * SAMPLES_PER_PACKET, False, loop.time()))
+        timestamp = number * SAMPLES_PER_PACKET & 0xFFFF_FFFF
+        source.publish(1, number & 0xFFFF, timestamp, False, payload, loop.time())
     first_s = transport.writes[0][0]
     broadcast.close()
     return _delays_in_pieces(transport.received, first_s, departures_s)

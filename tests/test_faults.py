@@ -24,7 +24,7 @@ from tests.support.rtc_client import PacketLog, VoiceReceiver, voice_receiver, v
 from tests.support.server import REPOSITORY, RunningServer, running_server
 from tests.support.signalling import signalling
 from tests.support.speaker import speaker
-from voice_streaming.process import tasks
+from voice_streaming.process import failures, tasks
 from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
 from webrtc_server_relay import VoiceStreamingServer
 
@@ -323,6 +323,7 @@ async def test_a_background_task_that_dies_is_told_in_health_and_starts_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tasks, "RESTART_DELAY_S", 0.3)
+    monkeypatch.setattr(failures, "RECOVERY_S", 0.6)
     settings = Settings(
         server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off", cleanup_interval_s=0.05),
         audio=AudioSettings(port=free_port()),

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.support.descriptions import browser_sdp
-from voice_streaming.media.opus import OpusPacket
 from voice_streaming.media.pcm import PcmBlock
 from voice_streaming.process.refusal import Refused
 from voice_streaming.rtc import ReceiverPeer, SenderPeer, sdp
@@ -134,13 +133,14 @@ class Targets:
         )
         self._server = VoiceStreamingServer(settings)
         stream = self._server.streams.create("live", "live", "nobody", permanent=True)
-        stream.track.publish(OpusPacket(b"\xf8\xff\xfe", 1, 960, True, self._loop.time()))
+        stream.track.take_source().publish(1, 1, 960, True, b"\xf8\xff\xfe", self._loop.time())
         self._listener = _Listener()
         self._pcm = self._server.relay.pcm(stream.track)
         self._pcm.attach(self._listener)
         self._sender: SenderPeer = self._server.peers.sender(stream.track)
         await self._sender.answer(browser_sdp("chromium_audio"))
         self._sender._payload_type = _PAYLOAD_TYPE
+        self._sender._start_media()
         self._receiver: ReceiverPeer = self._server.peers.receiver(stream.track)
         await self._receiver.offer()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from voice_streaming.process import failures as failures_module
 from voice_streaming.process import tasks as tasks_module
 from voice_streaming.process.tasks import Tasks
 
@@ -22,9 +23,10 @@ async def test_a_failure_is_logged_once_with_its_cause(caplog: pytest.LogCapture
     del task
     gc.collect()
     (record,) = caplog.records
-    assert record.getMessage() == "Task divide failed"
+    assert record.getMessage() == "divide failed"
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
+    assert tasks.failures.problems == {"divide": "ZeroDivisionError('by design')"}
 
 
 async def test_cancel_waits_until_all_are_gone(caplog: pytest.LogCaptureFixture) -> None:
@@ -83,6 +85,7 @@ async def test_a_supervised_task_that_fails_is_logged_once_and_starts_again(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks_module, "RESTART_DELAY_S", 0.05)
+    monkeypatch.setattr(failures_module, "RECOVERY_S", 0.2)
     starts: list[int] = []
 
     async def fail_three_times() -> None:
@@ -94,16 +97,16 @@ async def test_a_supervised_task_that_fails_is_logged_once_and_starts_again(
     caplog.set_level("INFO")
     tasks = Tasks()
     tasks.supervise(fail_three_times, "divide")
-    await until(lambda: tasks.failures)
-    assert tasks.failures == {"divide": "ZeroDivisionError('by design')"}
-    await until(lambda: not tasks.failures)
+    await until(lambda: tasks.failures.problems)
+    assert tasks.failures.problems == {"divide": "ZeroDivisionError('by design')"}
+    await until(lambda: not tasks.failures.problems)
     assert len(starts) == 4
     await tasks.cancel()
     failed, recovered = caplog.records
-    assert failed.getMessage() == "Task divide failed; it starts again every 0.05 s"
+    assert failed.getMessage() == "divide failed"
     assert failed.exc_info is not None
     assert failed.exc_info[0] is ZeroDivisionError
-    assert recovered.getMessage() == "Task divide runs again"
+    assert recovered.getMessage() == "divide is well again"
 
 
 async def test_a_supervised_task_that_ends_by_itself_is_not_started_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -116,4 +119,4 @@ async def test_a_supervised_task_that_ends_by_itself_is_not_started_again(caplog
     tasks.supervise(work, "once")
     await until(lambda: starts)
     await tasks.cancel()
-    assert (starts, tasks.failures, caplog.records) == ([0], {}, [])
+    assert (starts, tasks.failures.problems, caplog.records) == ([0], {}, [])

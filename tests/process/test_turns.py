@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from voice_streaming.process.failures import Failures
 from voice_streaming.process.turns import Turns
 
 
@@ -19,7 +20,8 @@ async def test_one_call_per_turn_of_the_loop_in_order() -> None:
 
 
 async def test_a_call_that_fails_does_not_stop_those_after_it(caplog: pytest.LogCaptureFixture) -> None:
-    turns, log = Turns(), []
+    failures = Failures()
+    turns, log = Turns("sums", failures), []
 
     def fail() -> None:
         raise RuntimeError("on purpose")
@@ -31,3 +33,4 @@ async def test_a_call_that_fails_does_not_stop_those_after_it(caplog: pytest.Log
     await asyncio.sleep(0)
     assert log == ["after"]
     assert "on purpose" in caplog.text
+    assert failures.problems == {"sums": "RuntimeError('on purpose')"}

@@ -10,6 +10,7 @@ import pytest
 from pylibsrtp import Error as SrtpError
 from pylibsrtp import Policy, Session
 
+from tests.support.publishing import hand_out
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.rtc import batch, rtp
 from voice_streaming.rtc.fanout import MAX_PAYLOAD_BYTES, Destination, Fanout
@@ -86,16 +87,15 @@ class Voice:
         self.shared = SharedSocket("127.0.0.1")
         self.relay = VoiceRelay()
         self.track = OpusTrack()
-        self.track.timeline.sequence = self.sequence = first_sequence
+        self.track._timeline.sequence = self.sequence = first_sequence
         self.fanout = Fanout(self.relay, self.track)
 
     def send(self, payload: bytes = b"voice", *, step: int = 1, marker: bool = False) -> OpusPacket:
         """Publishes the packet `step` places behind the newest, as a sender's peer does."""
         sequence = self.sequence + step
         self.sequence = max(self.sequence, sequence)
-        self.track.timeline.sequence = self.sequence
         packet = OpusPacket(payload, sequence, sequence * 960, marker, sequence * 0.02)
-        self.track.publish(packet)
+        hand_out(self.track, packet)
         return packet
 
     def join(self, receiver: Receiver, payload_type: int = PAYLOAD_TYPE) -> Destination:

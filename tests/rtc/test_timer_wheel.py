@@ -9,6 +9,7 @@ import random
 import pytest
 
 from tests.support.virtual_time import run
+from voice_streaming.process.failures import Failures
 from voice_streaming.rtc.timer_wheel import TimerWheel
 
 INTERVAL_S = 2.5
@@ -25,7 +26,7 @@ class Called:
 
 async def some_leave_and_others_come(chance: random.Random) -> list[Called]:
     """All that ever came; those that left have been called for no longer than they were there."""
-    wheel = TimerWheel(INTERVAL_S)
+    wheel = TimerWheel(INTERVAL_S, Failures())
     present: list[Called] = []
     everybody: list[Called] = []
     for _ in range(60):
@@ -55,12 +56,35 @@ def test_whoever_joins_is_called_within_an_interval_and_then_once_in_each(seed: 
 
 def test_nobody_there_is_no_wake_up() -> None:
     async def scene() -> None:
-        wheel, loop = TimerWheel(INTERVAL_S), asyncio.get_running_loop()
+        wheel, loop = TimerWheel(INTERVAL_S, Failures()), asyncio.get_running_loop()
         one = Called()
         wheel.add(one)
         await asyncio.sleep(1)
         wheel.discard(one)
         await asyncio.sleep(2 * INTERVAL_S)
         assert not [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+
+    run(scene())
+
+
+class Failing(Called):
+    def on_timer(self, now_s: float) -> None:
+        super().on_timer(now_s)
+        raise ZeroDivisionError("by design")
+
+
+def test_a_member_that_fails_is_called_again_and_seen_and_the_others_do_not_notice() -> None:
+    async def scene() -> None:
+        failures = Failures()
+        wheel = TimerWheel(INTERVAL_S, failures)
+        failing, other = Failing(), Called()
+        wheel.add(failing)
+        wheel.add(other)
+        await asyncio.sleep(4.5 * INTERVAL_S)
+        assert len(failing.at_s) >= 4
+        assert len(other.at_s) >= 4
+        assert failures.problems == {"timer-Failing": "ZeroDivisionError('by design')"}
+        assert failures.total == len(failing.at_s)
+        wheel.close()
 
     run(scene())

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.audio import Samples, encode_opus
+from tests.support.publishing import hand_out
 from tests.support.radio import packets_of
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.media.pcm import PcmBlock
@@ -46,19 +47,19 @@ async def test_one_decode_serves_all_and_only_while_someone_needs_it(packets: li
     first, second = Sink(), Sink()
     source = relay.pcm(track)
     assert relay.pcm(track) is source
-    track.publish(packets[0])
+    hand_out(track, packets[0])
     await turns()
     source.attach(first)
     source.attach(second)
     for packet in packets[1:5]:
-        track.publish(packet)
+        hand_out(track, packet)
     assert first.blocks == [], "decoding must not hold up the datagram's callback"
     await turns()
     assert relay.pcm_counters.decoded_packets == 4
     assert first.blocks[-1] is second.blocks[-1]
     source.detach(first)
     source.detach(second)
-    track.publish(packets[5])
+    hand_out(track, packets[5])
     await turns()
     assert relay.pcm_counters.decoded_packets == 4
     del source
@@ -69,7 +70,7 @@ async def test_the_end_comes_after_the_last_block_and_once(packets: list[OpusPac
     relay, track, sink = VoiceRelay(), OpusTrack(), Sink()
     relay.pcm(track).attach(sink)
     for packet in packets[:3]:
-        track.publish(packet)
+        hand_out(track, packet)
     track.stop()
     await turns()
     assert [block.concealed for block in sink.blocks] == [False, False, False, True]
@@ -85,7 +86,7 @@ async def test_a_sink_that_fails_while_it_pulls_has_nothing_more_to_pull(packets
     source = relay.pcm(track)
     source.attach(FailingSink(), pulls=True)
     for packet in packets[:9]:
-        track.publish(packet)
+        hand_out(track, packet)
     assert source.conceal()
     assert not source.conceal()
 
@@ -97,6 +98,6 @@ async def test_a_sink_that_fails_is_detached_and_the_others_do_not_notice(packet
     source.attach(failing)
     source.attach(sink)
     for packet in packets[:3]:
-        track.publish(packet)
+        hand_out(track, packet)
     await turns()
     assert len(sink.blocks) == 3

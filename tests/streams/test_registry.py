@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.support.radio import packets_of
+from voice_streaming.process.failures import Failures
 from voice_streaming.streams.registry import StreamObserver, Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream
@@ -46,7 +46,7 @@ def registry(*observers: StreamObserver) -> Streams:
 
 def live_stream(streams: Streams, stream_id: str = "kitchen") -> Stream:
     stream = streams.create(stream_id, stream_id, "sender")
-    stream.track.publish(packets_of([b"voice"])[0])
+    stream.track.take_source().publish(1, 0, 0, True, b"voice", 0.0)
     return stream
 
 
@@ -63,16 +63,19 @@ async def test_observers_are_told_what_becomes_of_a_stream_each_in_its_turn() ->
 
 async def test_an_observer_that_fails_keeps_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder()
-    streams = registry(Failing(), recorder)
+    failures = Failures()
+    streams = Streams(VoiceRelay(), 10, failures)
+    for observer in (Failing(), recorder):
+        streams.observe(observer)
     stream = live_stream(streams)
     streams.pause(stream, "sender lost")
     streams.resume(stream)
     streams.end(stream, "sender left")
     assert len(recorder.seen) == 4
     assert streams.active == {}
-    assert [record.message for record in caplog.records if record.exc_info] == [
-        "Failing failed at what became of a stream"
-    ] * 4
+    assert [record.message for record in caplog.records if record.exc_info] == ["observer-Failing failed"]
+    assert list(failures.problems) == ["observer-Failing"]
+    assert failures.total == 4
 
 
 async def test_nobody_is_told_of_a_stream_that_never_was_live() -> None:

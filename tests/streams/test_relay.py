@@ -9,6 +9,7 @@ from aiortc import AudioStreamTrack
 from aiortc.contrib.media import MediaRelay
 from aiortc.mediastreams import MediaStreamError
 
+from tests.support.publishing import hand_out
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.streams.relay import QUEUE_PACKETS, TIME_BASE, SubscribedTrack, VoiceRelay
 from voice_streaming.streams.track import OpusTrack
@@ -51,13 +52,13 @@ async def receive(track: SubscribedTrack, count: int) -> list[bytes]:
 async def test_packets_reach_every_sink_in_the_call_that_published_them() -> None:
     relay, track, first, second = VoiceRelay(), OpusTrack(), Recorder(), Recorder()
     relay.attach(track, first)
-    track.publish(packet(0))
+    hand_out(track, packet(0))
     relay.attach(track, second)
     relay.attach(track, second)
-    track.publish(packet(1))
+    hand_out(track, packet(1))
     relay.detach(track, first)
     relay.detach(track, first)
-    track.publish(packet(2))
+    hand_out(track, packet(2))
     assert first.told == [packet(0), packet(1)]
     assert second.told == [packet(1), packet(2)]
     assert (track.packets, track.payload_bytes, track.last_packet_s) == (3, 21, 0.04)
@@ -68,7 +69,7 @@ async def test_the_end_is_told_once_and_nothing_comes_after_it() -> None:
     relay.attach(track, sink)
     track.stop()
     track.stop()
-    track.publish(packet(0))
+    hand_out(track, packet(0))
     assert sink.told == ["end"]
     assert track.packets == 0
 
@@ -89,7 +90,7 @@ async def test_a_sink_that_fails_is_detached_and_the_others_do_not_notice(caplog
     for sink in sinks:
         relay.attach(track, sink)
     for number in range(3):
-        track.publish(packet(number))
+        hand_out(track, packet(number))
     assert [len(sink.told) for sink in sinks] == [3, 1, 3]
     (record,) = caplog.records
     assert "Recorder failed and is detached" in record.getMessage()
@@ -123,7 +124,7 @@ async def test_sinks_may_attach_and_detach_within_their_own_calls() -> None:
     relay.attach(track, once)
     relay.attach(track, always)
     for number in range(3):
-        track.publish(packet(number))
+        hand_out(track, packet(number))
     assert once.told == [packet(0)]
     assert always.told == [packet(0), packet(1), packet(2)]
     assert late.told == [packet(1), packet(2)]
@@ -134,7 +135,7 @@ async def test_a_sink_that_another_detached_gets_nothing_more() -> None:
     victim = Recorder()
     relay.attach(track, Recorder(lambda packet: relay.detach(track, victim)))
     relay.attach(track, victim)
-    track.publish(packet(0))
+    hand_out(track, packet(0))
     assert victim.told == []
 
 
@@ -143,7 +144,7 @@ async def test_nothing_comes_after_the_end_even_if_a_sink_ends_the_track() -> No
     sinks = [Recorder(), Recorder(lambda packet: track.stop()), Recorder()]
     for sink in sinks:
         relay.attach(track, sink)
-    track.publish(packet(0))
+    hand_out(track, packet(0))
     assert [sink.told for sink in sinks] == [[packet(0), "end"], [packet(0), "end"], ["end"]]
 
 
@@ -153,9 +154,9 @@ async def test_nothing_comes_after_the_end_even_if_a_sink_ends_the_track() -> No
 async def test_a_subscriber_gets_av_packets_from_the_moment_that_it_subscribes() -> None:
     relay, track = VoiceRelay(), OpusTrack()
     assert isinstance(relay, MediaRelay)
-    track.publish(packet(0))
+    hand_out(track, packet(0))
     subscribed = relay.subscribe(track)
-    track.publish(packet(1))
+    hand_out(track, packet(1))
     item = await subscribed.recv()
     assert isinstance(item, av.Packet)
     assert (bytes(item), item.pts, item.dts, item.time_base) == (b"voice 1", 960, 960, TIME_BASE)
@@ -166,7 +167,7 @@ async def test_a_late_consumer_loses_the_oldest_and_they_are_counted() -> None:
     relay, track = VoiceRelay(), OpusTrack()
     late, prompt = relay.subscribe(track), relay.subscribe(track, buffered=False)
     for number in range(QUEUE_PACKETS + 30):
-        track.publish(packet(number))
+        hand_out(track, packet(number))
         assert await receive(prompt, 1) == [packet(number).payload]
     assert (late.dropped, prompt.dropped) == (30, 0)
     expected = [packet(number).payload for number in range(30, QUEUE_PACKETS + 30)]
@@ -177,7 +178,7 @@ async def test_what_was_queued_is_read_before_the_end() -> None:
     relay, track = VoiceRelay(), OpusTrack()
     subscribed = relay.subscribe(track)
     for number in range(3):
-        track.publish(packet(number))
+        hand_out(track, packet(number))
     track.stop()
     assert await receive(subscribed, 3) == [packet(number).payload for number in range(3)]
     with pytest.raises(MediaStreamError):
@@ -208,7 +209,7 @@ async def test_who_stops_gets_nothing_more() -> None:
     waiting = asyncio.create_task(subscribed.recv())
     await settle()
     subscribed.stop()
-    track.publish(packet(0))
+    hand_out(track, packet(0))
     with pytest.raises(MediaStreamError):
         await asyncio.wait_for(waiting, 5)
     with pytest.raises(MediaStreamError):

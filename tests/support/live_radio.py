@@ -12,12 +12,12 @@ import msgspec
 
 from audio_stream_server import AudioStreamServer
 from tests.support.ports import free_port
-from tests.support.radio import PACKET_S, packets_of
+from tests.support.radio import PACKET_S
 from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.source import Source
 from voice_streaming.streams.stream import Stream
-from voice_streaming.streams.track import OpusTrack
 
 
 class Radio:
@@ -36,8 +36,9 @@ class Radio:
         """A stream goes live, with its first packet, and says the same over and over."""
         stream = self.registry.create(stream_id, name, "sender")
         begun_s = asyncio.get_running_loop().time()
-        self._publish(stream.track, 0, self._payloads[0])
-        self._speaking[stream_id] = asyncio.create_task(self._go_on(stream.track, begun_s))
+        source = stream.track.take_source()
+        self._publish(source, 0, self._payloads[0])
+        self._speaking[stream_id] = asyncio.create_task(self._go_on(source, begun_s))
         return stream
 
     def end(self, stream: Stream) -> None:
@@ -54,14 +55,14 @@ class Radio:
             task.cancel()
         await self.server.stop()
 
-    async def _go_on(self, track: OpusTrack, begun_s: float) -> None:
+    async def _go_on(self, source: Source, begun_s: float) -> None:
         for index, payload in enumerate(islice(cycle(self._payloads), 1, None), 1):
             await asyncio.sleep(begun_s + index * PACKET_S - asyncio.get_running_loop().time())
-            self._publish(track, index, payload)
+            self._publish(source, index, payload)
 
-    def _publish(self, track: OpusTrack, index: int, payload: bytes) -> None:
-        packet = packets_of([payload], sequence=index, timestamp=index * 960)[0]
-        track.publish(packet._replace(arrived_s=asyncio.get_running_loop().time()))
+    def _publish(self, source: Source, index: int, payload: bytes) -> None:
+        now_s = asyncio.get_running_loop().time()
+        source.publish(1, index & 0xFFFF, index * 960, index == 0, payload, now_s)
 
 
 @asynccontextmanager

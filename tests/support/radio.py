@@ -12,6 +12,7 @@ from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
 from tests.support.audio import OPUS_FRAME_SAMPLES
+from tests.support.publishing import hand_out
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.streams.track import OpusTrack
 
@@ -44,7 +45,7 @@ async def send(
         if at_s == np.inf:
             return
         await asyncio.sleep(at_s - loop.time())
-        track.publish(packets[index]._replace(arrived_s=loop.time()))
+        hand_out(track, packets[index]._replace(arrived_s=loop.time()))
 
 
 class RecordingTransport(asyncio.Transport):

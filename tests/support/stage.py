@@ -12,6 +12,7 @@ from typing import Any
 
 from aiortc import RTCSessionDescription
 
+from tests.support.publishing import hand_out
 from tests.support.rtc_client import (
     PacketLog,
     PayloadTrack,
@@ -117,9 +118,8 @@ class Stage:
 
     def publish(self, payload: bytes) -> None:
         self._sequence += 1
-        self.track.timeline.sequence = self._sequence
         now_s = asyncio.get_running_loop().time()
-        self.track.publish(OpusPacket(payload, self._sequence, self._sequence * 960, False, now_s))
+        hand_out(self.track, OpusPacket(payload, self._sequence, self._sequence * 960, False, now_s))
 
     async def receiver(self) -> tuple[ReceiverPeer, Client]:
         peer, client = self.peers.receiver(self.track), Client()

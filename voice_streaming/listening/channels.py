@@ -10,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from ..process.failures import Failures
+from ..process.timers import Timer
 from ..process.turns import Turns
 from ..settings.model import AudioSettings
 from ..streams.grants import Grant
@@ -83,10 +85,13 @@ class Channels(StreamObserver):
     """Moves listeners between channels and gives them their frames, every `chunk_ms` the same bytes to all of one.
 
     All channels are at the same frame of the same clock at any time, so that a listener can be moved between any two
-    writes, and neither misses a frame nor gets one too many.
+    writes, and neither misses a frame nor gets one too many. What fails of one
+    is noted in `failures`, and the clock goes on.
     """
 
-    def __init__(self, settings: AudioSettings, relay: VoiceRelay, streams: dict[str, Stream]) -> None:
+    def __init__(
+        self, settings: AudioSettings, relay: VoiceRelay, streams: dict[str, Stream], failures: Failures | None = None
+    ) -> None:
         """To be made with a running loop."""
         self._loop = asyncio.get_running_loop()
         self._settings = settings
@@ -97,15 +102,17 @@ class Channels(StreamObserver):
         self._chunk_frames = max(1, mp3.frames_in(settings.chunk_ms))
         self._burst_frames = mp3.frames_in(settings.burst_ms)
         self._most_behind_frames = self._chunk_frames + max(self._burst_frames, mp3.frames_in(MOST_BEHIND_S * 1000))
-        self._turns = Turns()
+        self._failures = Failures() if failures is None else failures
+        self._turns = Turns("mp3-turns", self._failures)
         backlog_bytes = (settings.max_backlog_s + settings.burst_ms / 1000) * mp3.bytes_per_s
-        self._delivery = Delivery(self._turns, self.counters, backlog_bytes)
+        self._delivery = Delivery(self._turns, self.counters, backlog_bytes, self._failures)
         self._silence = Channel(self._context)
         self._channels: dict[Stream, StreamChannel] = {}
         self._channel_of: dict[Listener, Channel] = {}
         self._silent_since_s: dict[Listener, float] = {}
         self._next_frame = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_running = False
+        self._timer = Timer("mp3-clock", self._tick, self._failures)
 
     @property
     def counters(self) -> Mp3Counters:
@@ -163,9 +170,8 @@ class Channels(StreamObserver):
 
     def close(self) -> None:
         """Lets every listener go and stops every encoder."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._is_running = False
+        self._timer.cancel()
         for channel in self._channels.values():
             channel.programme.stop()
         self._channels.clear()
@@ -209,60 +215,74 @@ class Channels(StreamObserver):
 
     def _run(self) -> None:
         """Starts the clock if it stands."""
-        if self._timer is None:
+        if not self._is_running:
+            self._is_running = True
             self._next_frame = int(self._context.clock.now())
             self._wait()
 
     def _wait(self) -> None:
-        frame = self._next_frame + self._chunk_frames
-        self._timer = self._loop.call_at(self._context.clock.time_of(frame), self._tick, frame)
+        self._timer.set(self._context.clock.time_of(self._next_frame + self._chunk_frames))
 
-    def _tick(self, frame: int) -> None:
+    def _tick(self) -> None:
         """A chunk is due, or several at once if the process was held up."""
-        count = max(frame, int(self._context.clock.now())) - self._next_frame
+        due_frame = self._next_frame + self._chunk_frames
+        count = max(due_frame, int(self._context.clock.now())) - self._next_frame
         self._prepare(count, [channel.programme for channel in self._channels.values()])
 
     def _prepare(self, count: int, programmes: list[Programme]) -> None:
         """A piece of the work in each turn of the event loop; then the chunk is handed out."""
-        if self._timer is None:
+        if not self._is_running:
             return
-        while programmes and not programmes[-1].prepare(count):
+        while programmes and not self._prepare_piece(programmes[-1], count):
             programmes.pop()
         if programmes:
             self._turns.add(functools.partial(self._prepare, count, programmes))
             return
-        self._close_what_is_over()
-        self._hand_out(count)
-        if self._channel_of or self._channels:
-            self._wait()
-        else:
-            self._timer = None
+        first_frame = self._next_frame
+        try:
+            self._close_what_is_over()
+            self._hand_out(count)
+        finally:
+            self._next_frame = first_frame + count
+            if self._channel_of or self._channels:
+                self._wait()
+            else:
+                self._is_running = False
+
+    def _prepare_piece(self, programme: Programme, count: int) -> bool:
+        """See `Programme.prepare`; False as well if it fails."""
+        with self._failures.guard("mp3-programme"):
+            return programme.prepare(count)
+        return False
 
     def _hand_out(self, count: int) -> None:
-        self._next_frame += count
         for channel in (*self._channels.values(), self._silence):
-            frames = channel.take(count)[-self._most_behind_frames :]
-            if channel.listeners:
-                self._delivery.deliver(tuple(channel.listeners), b"".join(frames), channel.title)
+            with self._failures.guard("mp3-channel"):
+                frames = channel.take(count)[-self._most_behind_frames :]
+                if channel.listeners:
+                    self._delivery.deliver(tuple(channel.listeners), b"".join(frames), channel.title)
         self._end_long_silence()
 
     def _close_what_is_over(self) -> None:
         """Channels whose stream has ended, or that nobody has listened to for a while."""
         idle_before_s = self._loop.time() - self._settings.encoder_linger_s
-        for stream, channel in list(self._channels.items()):
+        for channel in list(self._channels.values()):
             is_idle = channel.idle_since_s is not None and channel.idle_since_s <= idle_before_s
-            if not channel.programme.is_over and not is_idle:
-                continue
-            channel.programme.stop()
-            del self._channels[stream]
-            logger.info("Stopped encoding stream %s: %s", stream.id, "no listeners" if is_idle else "it has ended")
-            followers = [listener for listener in channel.listeners if listener.follows]
-            others = [listener for listener in channel.listeners if not listener.follows]
-            for listener in followers:
-                self._move([listener], self._channel(self.newest_stream(listener.grant)))
-            for listener in others:
-                # After what was handed out to it before.
-                self._turns.add(listener.finish)
+            if channel.programme.is_over or is_idle:
+                with self._failures.guard("mp3-channel-end"):
+                    self._close(channel, "no listeners" if is_idle else "it has ended")
+
+    def _close(self, channel: StreamChannel, reason: str) -> None:
+        del self._channels[channel.stream]
+        channel.programme.stop()
+        logger.info("Stopped encoding stream %s: %s", channel.stream.id, reason)
+        followers = [listener for listener in channel.listeners if listener.follows]
+        others = [listener for listener in channel.listeners if not listener.follows]
+        for listener in followers:
+            self._move([listener], self._channel(self.newest_stream(listener.grant)))
+        for listener in others:
+            # After what was handed out to it before.
+            self._turns.add(listener.finish)
 
     def _end_long_silence(self) -> None:
         longest_s = self._settings.max_silence_s

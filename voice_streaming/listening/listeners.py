@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..process.failures import Failures
 from ..process.turns import Turns
 from ..streams.grants import EVERYTHING, Grant
 from .icy import IcyInterleaver
@@ -82,13 +83,17 @@ class ListenerCounters:
 class Delivery:
     """Writes audio to many listeners, a few per turn of the event loop. Each gets everything in order."""
 
-    def __init__(self, turns: Turns, counters: ListenerCounters, backlog_bytes: float) -> None:
+    def __init__(self, turns: Turns, counters: ListenerCounters, backlog_bytes: float, failures: Failures) -> None:
         self._turns = turns
+        self._failures = failures
         self._counters = counters
         self._backlog_bytes = backlog_bytes
 
     def deliver(self, listeners: Sequence[Listener], audio: bytes, title: str) -> None:
-        """To those that are still there when their turn comes; one that has too much unsent is disconnected."""
+        """To those that are still there when their turn comes; one that has too much unsent is disconnected.
+
+        So is one whose connection fails, and the others do not notice.
+        """
         for first in range(0, len(listeners), LISTENERS_PER_TURN):
             batch = listeners[first : first + LISTENERS_PER_TURN]
             self._turns.add(functools.partial(self._write, batch, audio, title))
@@ -99,15 +104,20 @@ class Delivery:
         lost = 0
         for listener in listeners:
             transport = listener.transport
-            if transport.is_closing():
+            try:
+                if transport.is_closing():
+                    lost += 1
+                    listener.release()
+                elif transport.get_write_buffer_size() > backlog_bytes:
+                    lost += 1
+                    self._counters.disconnected_slow += 1
+                    listener.disconnect()
+                elif listener.is_plain:
+                    transport.write(audio)
+                else:
+                    listener.write(audio, title)
+            except Exception as error:  # noqa: BLE001 - note logs it
                 lost += 1
                 listener.release()
-            elif transport.get_write_buffer_size() > backlog_bytes:
-                lost += 1
-                self._counters.disconnected_slow += 1
-                listener.disconnect()
-            elif listener.is_plain:
-                transport.write(audio)
-            else:
-                listener.write(audio, title)
+                self._failures.note("mp3-listener", error)
         self._counters.bytes_sent += len(audio) * (len(listeners) - lost)

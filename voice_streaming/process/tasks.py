@@ -1,24 +1,23 @@
-"""Background tasks that are held, named, and whose failure is logged once with its cause."""
+"""Background tasks that are held and named, and whose failures are noted."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from .failures import Failures
 
 RESTART_DELAY_S = 5.0
-"""How long a supervised task that failed waits before it starts again, and how long it must run to count as well."""
+"""How long a supervised task that failed waits before it starts again."""
 
 
 class Tasks:
     """The tasks of one owner, who cancels them when it goes."""
 
-    def __init__(self) -> None:
-        self.failures: dict[str, str] = {}
-        """By name: what the supervised tasks that are not well failed with."""
+    def __init__(self, failures: Failures | None = None) -> None:
+        """`failures` is told what tasks fail with, by their names."""
+        self.failures = Failures() if failures is None else failures
         self._running: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
@@ -33,21 +32,12 @@ class Tasks:
 
     async def _supervise(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         while True:
-            recovery = asyncio.get_running_loop().call_later(RESTART_DELAY_S, self._recover, name)
             try:
                 await work()
                 return
-            except Exception as error:
-                if name not in self.failures:
-                    logger.exception("Task %s failed; it starts again every %g s", name, RESTART_DELAY_S)
-                self.failures[name] = repr(error)
-            finally:
-                recovery.cancel()
+            except Exception as error:  # noqa: BLE001 - note logs it
+                self.failures.note(name, error)
             await asyncio.sleep(RESTART_DELAY_S)
-
-    def _recover(self, name: str) -> None:
-        if self.failures.pop(name, None) is not None:
-            logger.info("Task %s runs again", name)
 
     async def cancel(self) -> None:
         """Cancels all and waits until they are gone."""
@@ -57,5 +47,5 @@ class Tasks:
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("Task %s failed", task.get_name(), exc_info=error)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self.failures.note(task.get_name(), error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..process.failures import Failures
 from ..settings.model import WebrtcSettings
 from .certificate import SharedCertificate
 from .local_sockets import LocalSockets
@@ -15,13 +16,13 @@ section 6.2 and RFC 7675 section 5.1 have it."""
 class Endpoint:
     """This machine's end of every peer connection: sockets, certificate, timers and what is counted of all peers."""
 
-    def __init__(self, settings: WebrtcSettings) -> None:
+    def __init__(self, settings: WebrtcSettings, failures: Failures) -> None:
         self.settings = settings
         self.sockets = LocalSockets(settings)
         self.certificate = SharedCertificate()
-        self.timers = TimerWheel(PEER_INTERVAL_S)
+        self.timers = TimerWheel(PEER_INTERVAL_S, failures)
         self.refused_media = 0
-        """Media datagrams that failed authentication, were replayed or do not parse."""
+        """Media datagrams that failed authentication, were replayed, do not parse or are not published."""
 
     def close(self) -> None:
         """Closes the sockets; peers must be closed before."""

@@ -14,6 +14,7 @@ from pylibsrtp import Session
 
 from ..media.opus import CLOCK_RATE_HZ, OpusPacket
 from ..streams.relay import VoiceRelay
+from ..streams.timeline import MAX_MISORDER
 from ..streams.track import OpusTrack
 from .batch import SLOT_BYTES, Batch
 from .rtp import HEADER_BYTES, SenderReport, ntp_time, pack_header
@@ -24,8 +25,6 @@ MAX_PAYLOAD_BYTES = SLOT_BYTES - HEADER_BYTES - MAX_TRAILER_BYTES
 """Beyond it, libsrtp would write into the next row."""
 _HALF = 0x8000
 """Half of the sequence numbers."""
-_LATE_PACKETS = 0x200
-"""How far behind the newest packet a late one may be: ten seconds, more than any sender's reordering."""
 
 
 @dataclass
@@ -140,7 +139,7 @@ class Fanout:
         # A session that starts near the wrap of sequence numbers and loses the first packets on one side of it would
         # never again agree on the rollover counter (RFC 3711 section 3.3.1). So it starts in the lower half, always,
         # and not so low that a late packet is from behind the wrap.
-        offset = (self._track.timeline.sequence - _LATE_PACKETS) & _HALF
+        offset = (self._track.sequence - MAX_MISORDER) & _HALF
         destination.packets_before, destination.octets_before = self.packets, self.octets
         self._join(destination, offset)
         if len(self._group_of) == 1:

@@ -6,6 +6,7 @@ import functools
 import weakref
 
 from ..media.opus import CLOCK_RATE_HZ
+from ..process.failures import Failures
 from ..settings.model import WebrtcSettings
 from ..streams.relay import VoiceRelay
 from ..streams.track import OpusTrack
@@ -18,8 +19,8 @@ from .sender import SenderPeer
 class Peers:
     """Every WebRTC peer of this server."""
 
-    def __init__(self, settings: WebrtcSettings, relay: VoiceRelay) -> None:
-        self.endpoint = Endpoint(settings)
+    def __init__(self, settings: WebrtcSettings, relay: VoiceRelay, failures: Failures | None = None) -> None:
+        self.endpoint = Endpoint(settings, Failures() if failures is None else failures)
         self._relay = relay
         self._fanouts: weakref.WeakKeyDictionary[OpusTrack, Fanout] = weakref.WeakKeyDictionary()
         self._retired_forwarded = 0

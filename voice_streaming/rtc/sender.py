@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from ..media.opus import OpusPacket
+from ..process.refusal import Refused
+from ..streams.source import Source
 from ..streams.track import OpusTrack
 from . import rtp, sdp
 from .endpoint import Endpoint
@@ -12,18 +14,25 @@ from .peer import Peer
 
 
 class SenderPeer(Peer):
-    """A client that sends: what it sends is published on `track`."""
+    """A client that sends: from when it is connected, what it sends is published on `track`, and nobody else's is.
+
+    `on_replaced` is called when another takes the track's source: once, and not after `close`.
+    """
 
     def __init__(self, endpoint: Endpoint, track: OpusTrack) -> None:
         super().__init__(endpoint, "recvonly")
+        self.on_replaced: Callable[[], None] = _no_op
         self.track = track
+        self._source: Source | None = None
+        """From when it is connected: a peer that never is takes nothing from the one before it."""
         self._payload_type = -1
         self._reception: rtp.Reception | None = None
         self._heard_s = 0.0
         self._ssrc = self._transceiver.sender._ssrc
 
     async def answer(self, offer: str) -> str:
-        """Our answer to the client's offer. Raises Refused."""
+        """Our answer to the client's offer. Raises Refused, also where the track is somebody's for good."""
+        self.track.check_takeable()
         taken = sdp.take_offer(offer, self._endpoint.sockets.hosts())
         await self._take(taken.sdp, "offer")
         self._payload_type = sdp.opus_payload_type(self._transceiver._codecs)
@@ -44,7 +53,21 @@ class SenderPeer(Peer):
             self._lose("no packets come")
 
     def _start_media(self) -> None:
-        self._heard_s = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._heard_s = loop.time()
+        try:
+            self._source = self.track.take_source(self._lose_source)
+        except Refused as refusal:
+            # It has become somebody's for good since the answer. Later, when `_on_keys` is done.
+            loop.call_soon(self._lose, str(refusal))
+
+    def _lose_source(self) -> None:
+        self.on_replaced()
+
+    def _leave(self) -> None:
+        self.on_replaced = _no_op
+        if self._source is not None:
+            self._source.release()
 
     def _on_rtp(self, datagram: memoryview, arrived_s: float) -> None:
         packet = rtp.parse_rtp(datagram)
@@ -52,8 +75,10 @@ class SenderPeer(Peer):
             self._endpoint.refused_media += 1
             return
         self._heard_s = arrived_s
-        sequence, timestamp = self.track.timeline.place(packet.ssrc, packet.sequence, packet.timestamp, arrived_s)
-        self.track.publish(OpusPacket(packet.payload, sequence, timestamp, packet.marker, arrived_s))
+        if self._source is None or not self._source.publish(
+            packet.ssrc, packet.sequence, packet.timestamp, packet.marker, packet.payload, arrived_s
+        ):
+            self._endpoint.refused_media += 1
         if self._reception is None or self._reception.ssrc != packet.ssrc:
             self._reception = rtp.Reception(packet.ssrc)
         self._reception.count(packet.sequence, packet.timestamp, arrived_s)
@@ -62,3 +87,7 @@ class SenderPeer(Peer):
         for report in rtcp.sender_reports:
             if self._reception is not None and self._reception.ssrc == report.ssrc:
                 self._reception.note_sender_report(report, asyncio.get_running_loop().time())
+
+
+def _no_op() -> None:
+    """What is called of a peer that nobody listens to."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from typing import Protocol
 
-logger = logging.getLogger(__name__)
+from ..process.failures import Failures
+from ..process.timers import Timer
 
 SLOTS = 25
 """Members are spread over this many points of an interval, so that a thousand are not called in one burst."""
@@ -19,12 +19,18 @@ class Member(Protocol):
 
 
 class TimerWheel:
-    """Calls each member every `interval_s`, for the first time within that. Without members nothing wakes up."""
+    """Calls each member every `interval_s`, for the first time within that. Without members nothing wakes up.
 
-    def __init__(self, interval_s: float) -> None:
+    A member whose call fails is called again when it is due next; the others do not notice.
+    """
+
+    def __init__(self, interval_s: float, failures: Failures) -> None:
         self._slot_s = interval_s / SLOTS
         self._slots: list[set[Member]] = [set() for _ in range(SLOTS)]
-        self._timer: asyncio.TimerHandle | None = None
+        self._failures = failures
+        self._timer = Timer("timer-wheel", self._call, failures)
+        self._due_slot = 0
+        """The one that the timer is set for."""
         self._newest_slot = 0
         """The newest that was called; slots are counted on the loop's clock, modulo SLOTS."""
 
@@ -43,25 +49,21 @@ class TimerWheel:
 
     def close(self) -> None:
         """Calls nobody any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
 
     def _wait(self) -> None:
         """Sets the timer for the next slot that has members: others are not worth a wake-up."""
-        self.close()
-        loop = asyncio.get_running_loop()
-        first = max(self._newest_slot, int(loop.time() / self._slot_s)) + 1
+        self._timer.cancel()
+        first = max(self._newest_slot, int(asyncio.get_running_loop().time() / self._slot_s)) + 1
         due = next((slot for slot in range(first, first + SLOTS) if self._slots[slot % SLOTS]), None)
         if due is not None:
-            self._timer = loop.call_at(due * self._slot_s, self._call, due)
+            self._due_slot = due
+            self._timer.set(due * self._slot_s)
 
-    def _call(self, due: int) -> None:
-        self._newest_slot = due
+    def _call(self) -> None:
+        due = self._newest_slot = self._due_slot
         self._wait()
         now_s = asyncio.get_running_loop().time()
         for member in list(self._slots[due % SLOTS]):
-            try:
+            with self._failures.guard(f"timer-{type(member).__name__}"):
                 member.on_timer(now_s)
-            except Exception:
-                logger.exception("The timer of a %s failed", type(member).__name__)

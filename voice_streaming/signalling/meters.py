@@ -13,6 +13,8 @@ import msgspec
 
 from ..media.levels import SILENCE, Analyser, Analysis
 from ..media.opus import Samples
+from ..process.failures import Failures
+from ..process.timers import Timer
 from ..streams.registry import StreamObserver
 from ..streams.relay import VoiceRelay
 from ..streams.stream import Stream
@@ -56,13 +58,14 @@ class Meter:
     is left. Runs on the event loop's thread.
     """
 
-    def __init__(self, stream_id: str, source: PcmSource) -> None:
+    def __init__(self, stream_id: str, source: PcmSource, failures: Failures | None = None) -> None:
         self.stream_id = stream_id
         self._source = source
         self._subscribers: tuple[Callable[[str], None], ...] = ()
         self._analyser = Analyser()
         self._heard_s = 0.0
-        self._silence_timer: asyncio.TimerHandle | None = None
+        failures = Failures() if failures is None else failures
+        self._silence_timer = Timer("meter-silence", self._notice_silence, failures)
 
     @property
     def subscribers(self) -> int:
@@ -98,27 +101,23 @@ class Meter:
 
     def _begin(self) -> None:
         self._analyser.clear()
-        loop = asyncio.get_running_loop()
-        self._heard_s = loop.time()
-        self._silence_timer = loop.call_later(SILENCE_AFTER_S, self._notice_silence)
+        self._heard_s = asyncio.get_running_loop().time()
+        self._silence_timer.set(self._heard_s + SILENCE_AFTER_S)
         self._source.attach(self)
 
     def _rest(self) -> None:
-        if self._silence_timer is not None:
-            self._silence_timer.cancel()
-            self._silence_timer = None
+        self._silence_timer.cancel()
         self._source.detach(self)
 
     def _notice_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        left_s = self._heard_s + SILENCE_AFTER_S - loop.time()
-        if left_s <= 0:
-            self._analyser.clear()
-            left_s = SILENCE_AFTER_S
-            self._silence_timer = loop.call_later(left_s, self._notice_silence)
-            self._tell(SILENCE)
-        else:
-            self._silence_timer = loop.call_later(left_s, self._notice_silence)
+        now_s = asyncio.get_running_loop().time()
+        silent_at_s = self._heard_s + SILENCE_AFTER_S
+        if silent_at_s > now_s:
+            self._silence_timer.set(silent_at_s)
+            return
+        self._silence_timer.set(now_s + SILENCE_AFTER_S)
+        self._analyser.clear()
+        self._tell(SILENCE)
 
     def _tell(self, analysis: Analysis) -> None:
         text = msgspec.json.encode(AudioData(self.stream_id, round(time.time(), 3), *analysis)).decode()
@@ -133,8 +132,9 @@ class Meter:
 class Meters(StreamObserver):
     """The meters of all streams that somebody watches, one for each; to be told of the end of streams."""
 
-    def __init__(self, relay: VoiceRelay) -> None:
+    def __init__(self, relay: VoiceRelay, failures: Failures) -> None:
         self._relay = relay
+        self._failures = failures
         self._meters: dict[Stream, Meter] = {}
         self._clients: dict[Stream, set[Client]] = {}
 
@@ -144,7 +144,7 @@ class Meters(StreamObserver):
             return
         meter = self._meters.get(stream)
         if meter is None:
-            meter = self._meters[stream] = Meter(stream.id, self._relay.pcm(stream.track))
+            meter = self._meters[stream] = Meter(stream.id, self._relay.pcm(stream.track), self._failures)
             stream.consumers.add(meter)
         send = client.meters[stream.id] = functools.partial(client.ws.send_latest, stream.id)
         self._clients.setdefault(stream, set()).add(client)

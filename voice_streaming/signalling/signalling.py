@@ -13,6 +13,7 @@ import logging
 from aiohttp import WSCloseCode, web
 
 from ..access.admission import Admission
+from ..process.failures import Failures
 from ..process.figures import Figures
 from ..process.refusal import Refused
 from ..process.tasks import Tasks
@@ -44,6 +45,7 @@ class Signalling:
         sessions: Sessions,
         admission: Admission,
         tasks: Tasks,
+        failures: Failures,
     ) -> None:
         self.clients: dict[str, Client] = {}
         self._settings = settings.server
@@ -51,7 +53,7 @@ class Signalling:
         self._admission = admission
         self._tasks = tasks
         self._overflowed = 0
-        self._meters = Meters(relay)
+        self._meters = Meters(relay, failures)
         self._conversations = Conversations(settings.limits, admission.limits, self.clients)
         self.actions = Actions(streams, sessions, self._meters)
         streams.observe(Announcer(self.clients))

@@ -8,7 +8,7 @@ from importlib import resources
 
 import av
 
-from ..media.opus import CLOCK_RATE_HZ, OpusPacket
+from ..media.opus import CLOCK_RATE_HZ
 from .track import OpusTrack
 
 DEMO_STREAM_ID = "demo"
@@ -16,10 +16,10 @@ _SAMPLE = "demo.ogg"
 
 
 class DemoSender:
-    """Publishes the sample on a track, over and over, in real time."""
+    """Publishes the sample on a track, over and over, in real time. From its making on, nobody else can."""
 
     def __init__(self, track: OpusTrack) -> None:
-        self._track = track
+        self._source = track.take_source(exclusive=True)
         self._packets = _read_sample()
 
     async def run(self) -> None:
@@ -31,8 +31,9 @@ class DemoSender:
         start_s = loop.time()
         while True:
             for payload, duration in self._packets:
-                placed = self._track.timeline.place(ssrc, sequence & 0xFFFF, timestamp & 0xFFFF_FFFF, loop.time())
-                self._track.publish(OpusPacket(payload, *placed, marker=sequence == 0, arrived_s=loop.time()))
+                self._source.publish(
+                    ssrc, sequence & 0xFFFF, timestamp & 0xFFFF_FFFF, sequence == 0, payload, loop.time()
+                )
                 sequence += 1
                 timestamp += duration
                 await asyncio.sleep(max(0.0, start_s + timestamp / CLOCK_RATE_HZ - loop.time()))

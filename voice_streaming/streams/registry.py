@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ..process.failures import Failures
 from ..process.refusal import Refused
 from .grants import EVERYTHING, Grant
 from .relay import FirstPacket, VoiceRelay
@@ -40,12 +41,13 @@ class StreamObserver:
 class Streams:
     """`active` holds every stream that has not been removed, by id, those before their first packet included."""
 
-    def __init__(self, relay: VoiceRelay, resume_grace_s: float) -> None:
+    def __init__(self, relay: VoiceRelay, resume_grace_s: float, failures: Failures | None = None) -> None:
         self.active: dict[str, Stream] = {}
         self.ended_bytes = 0
         """Payload bytes of the streams that were removed."""
         self._relay = relay
         self._resume_grace_s = resume_grace_s
+        self._failures = Failures() if failures is None else failures
         self._observers: list[StreamObserver] = []
         self._ended_ids: deque[str] = deque(maxlen=REMEMBERED_ENDS)
         self._graces: dict[Stream, asyncio.TimerHandle] = {}
@@ -136,7 +138,5 @@ class Streams:
 
     def _tell(self, call: Callable[[StreamObserver], None]) -> None:
         for observer in self._observers:
-            try:
+            with self._failures.guard(f"observer-{type(observer).__name__}"):
                 call(observer)
-            except Exception:
-                logger.exception("%s failed at what became of a stream", type(observer).__name__)

@@ -20,6 +20,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from ..media.opus import CLOCK_RATE_HZ, OpusPacket
 from ..media.pcm import PcmCounters
+from ..process.failures import Failures
 from ..process.turns import Turns
 from .pcm_source import PcmSource
 from .track import OpusTrack, PacketSink
@@ -87,10 +88,10 @@ class SubscribedTrack(MediaStreamTrack):
 class VoiceRelay(MediaRelay):
     """Distributes live tracks: `attach` for whoever takes packets as they come, `subscribe` for whoever awaits them."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: Failures | None = None) -> None:
         super().__init__()
         self._pcm: weakref.WeakValueDictionary[str, PcmSource] = weakref.WeakValueDictionary()
-        self._turns = Turns()
+        self._turns = Turns("decoding", failures)
         self.pcm_counters = PcmCounters()
 
     def subscribe(self, track: MediaStreamTrack, buffered: bool = True) -> SubscribedTrack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import av
@@ -10,9 +11,15 @@ from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
 from ..media.opus import OpusPacket
+from ..process.refusal import Refused
+from .source import Source
 from .timeline import Timeline
 
 logger = logging.getLogger(__name__)
+
+
+def _no_op() -> None:
+    """What is called of a source whose owner does not mind losing it."""
 
 
 class PacketSink(Protocol):
@@ -25,24 +32,60 @@ class PacketSink(Protocol):
 
 
 class OpusTrack(MediaStreamTrack):
-    """A live track of Opus packets, fed by `publish`.
+    """A live track of Opus packets, published by whoever took its source last.
 
-    It holds no packets: whoever wants them attaches to the relay. `timeline` places a sender's packets on the track's
-    own time, across a change of sender. `last_packet_s` is the monotonic time of the newest packet, None before the
-    first.
+    It holds no packets: whoever wants them attaches to the relay. Its timeline goes on across a change of source.
+    `last_packet_s` is the monotonic time of the newest packet, None before the first.
     """
 
     kind = "audio"
 
     def __init__(self) -> None:
         super().__init__()
-        self.timeline = Timeline()
-        self._sinks: tuple[PacketSink, ...] = ()
         self.last_packet_s: float | None = None
         self.packets = 0
         self.payload_bytes = 0
+        self._timeline = Timeline()
+        self._source: Source | None = None
+        self._sinks: tuple[PacketSink, ...] = ()
 
-    def publish(self, packet: OpusPacket) -> None:
+    @property
+    def sequence(self) -> int:
+        """The newest packet's, unwrapped; before the first, one that is close to what it will be."""
+        return self._timeline.sequence
+
+    @property
+    def dropped_packets(self) -> int:
+        """Packets of its sources that `Timeline.place` did not place."""
+        return self._timeline.dropped_packets
+
+    def check_takeable(self) -> None:
+        """Raises Refused `name_taken` while somebody has its source exclusively."""
+        if self._source is not None and self._source.is_current and self._source.is_exclusive:
+            raise Refused("name_taken", "This stream is the server's own")
+
+    def take_source(self, on_lost: Callable[[], None] = _no_op, *, exclusive: bool = False) -> Source:
+        """The only handle that may publish from now on; it begins a new epoch of the timeline.
+
+        The former one ends, and its `on_lost` is called, which may not take the source back at once. An `exclusive` one
+        is nobody else's until its owner releases it: until then this raises Refused `name_taken`. The source of a track
+        that has ended is ended as well.
+        """
+        self.check_takeable()
+        former, source = self._source, Source(self._timeline, self._hand_out, on_lost, is_exclusive=exclusive)
+        if self.readyState != "live":
+            source.release()
+            return source
+        self._source = source
+        self._timeline.begin_epoch()
+        if former is not None:
+            try:
+                former.lose()
+            except Exception:
+                logger.exception("Track %s: a source failed when it was lost", self.id)
+        return source
+
+    def _hand_out(self, packet: OpusPacket) -> None:
         """Hands the packet to every sink, at once. A sink that fails is detached, and the others do not notice."""
         if self.readyState != "live":
             return
@@ -74,9 +117,12 @@ class OpusTrack(MediaStreamTrack):
         raise MediaStreamError("an OpusTrack is read through VoiceRelay.subscribe()")
 
     def stop(self) -> None:
-        """Ends the track: every sink is told, once."""
+        """Ends the track: every sink is told, once; its source publishes no more and is told by the "ended" event."""
         if self.readyState != "live":
             return
+        if self._source is not None:
+            self._source.release()
+            self._source = None
         super().stop()
         sinks, self._sinks = self._sinks, ()
         for sink in sinks:
