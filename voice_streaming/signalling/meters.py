@@ -64,8 +64,9 @@ class Meter:
         self._subscribers: tuple[Callable[[str], None], ...] = ()
         self._analyser = Analyser()
         self._heard_s = 0.0
-        failures = Failures() if failures is None else failures
-        self._silence_timer = Timer("meter-silence", self._notice_silence, failures)
+        self._failures = Failures() if failures is None else failures
+        self._silence_timer: Timer | None = None
+        """There while somebody subscribes: it knows the meter, and neither would be freed at once."""
 
     @property
     def subscribers(self) -> int:
@@ -102,14 +103,18 @@ class Meter:
     def _begin(self) -> None:
         self._analyser.clear()
         self._heard_s = asyncio.get_running_loop().time()
+        self._silence_timer = Timer("meter-silence", self._notice_silence, self._failures)
         self._silence_timer.set(self._heard_s + SILENCE_AFTER_S)
         self._source.attach(self)
 
     def _rest(self) -> None:
-        self._silence_timer.cancel()
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
         self._source.detach(self)
 
     def _notice_silence(self) -> None:
+        assert self._silence_timer is not None
         now_s = asyncio.get_running_loop().time()
         silent_at_s = self._heard_s + SILENCE_AFTER_S
         if silent_at_s > now_s:
