@@ -25,14 +25,14 @@ class Session:
 
 
 @asynccontextmanager
-async def session(limit: int = 1000) -> AsyncIterator[Session]:
+async def session(limit: int = 1000, limit_bytes: int = 2**30) -> AsyncIterator[Session]:
     made: asyncio.Future[tuple[Outbox, asyncio.Task[None]]] = asyncio.get_running_loop().create_future()
 
     async def serve(request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(compress=False)
         await ws.prepare(request)
         assert isinstance(request.transport, asyncio.Transport)
-        outbox = Outbox(ws, request.transport, limit)
+        outbox = Outbox(ws, request.transport, limit, limit_bytes)
         writer = asyncio.create_task(outbox.run())
         made.set_result((outbox, writer))
         async for _ in ws:
@@ -135,3 +135,14 @@ async def test_a_client_that_goes_away_ends_the_writer(caplog: pytest.LogCapture
             await asyncio.sleep(0.01)
         await asyncio.wait_for(both.writer, 5)
         await asyncio.wait_for(both.outbox.close(1000, ""), 5)
+
+
+async def test_bytes_have_a_limit_too_and_what_was_written_counts_no_more() -> None:
+    async with session(limit_bytes=1000) as both:
+        for number in range(5):
+            both.outbox.send("ä" * 450)
+            assert len((await both.texts(1))[0]) == 450, number
+        both.outbox.send("x" * 500)
+        assert not both.outbox.overflowed
+        both.outbox.send("ä" * 251)
+        assert both.outbox.overflowed

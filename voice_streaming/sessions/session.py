@@ -6,6 +6,7 @@ changes nothing any more.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import time
@@ -23,6 +24,11 @@ from .keys import digest, new_key
 from .states import ConnectionState, Role
 
 logger = logging.getLogger(__name__)
+
+GOODBYE_S = 0.5
+"""How long after its peer's goodbye a client may end its session, as a page does that is left: its peer connection
+closes just before its socket. Only then is the stream paused, which would be announced to everybody, and so would be
+its end."""
 
 
 class Owner(Protocol):
@@ -222,10 +228,16 @@ class PublishSession(Session):
             self.peer = None
             self._owner.advance(ConnectionState.READY)
             self._close_later(peer)
-            if self._is_sender_of(stream):
-                self._services.streams.pause(stream, "sender lost")
+            if reason == LEFT:
+                asyncio.get_running_loop().call_later(GOODBYE_S, self._pause, stream)
+            else:
+                self._pause(stream)
         else:
             self.end("sender left" if reason == LEFT else "sender lost")
+
+    def _pause(self, stream: Stream) -> None:
+        if not self.has_ended and self.peer is None and self._is_sender_of(stream):
+            self._services.streams.pause(stream, "sender lost")
 
 
 class SubscribeSession(Session):

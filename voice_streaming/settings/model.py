@@ -54,6 +54,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Signalling sockets; one more is refused with 503."""
     queue_size: Annotated[int, Meta(ge=4, le=10_000)] = 64
     """Unsent messages that a WebSocket may have before it is closed as too slow."""
+    queue_bytes: Annotated[int, Meta(ge=64 * 1024, le=256 * 2**20)] = 4 * 2**20
+    """Unsent bytes of messages that it may have, likewise."""
     max_message_bytes: Annotated[int, Meta(ge=1024, le=16 * 2**20)] = 256 * 1024
     """A longer message closes its WebSocket (1009)."""
     heartbeat_s: Seconds = 20.0

@@ -20,6 +20,9 @@ from .client import Client
 FLOOD_PENALTY_S = 2.0
 """How long a client that sends too much is not read before it is cut off, so that it cannot come back at once."""
 
+CLOSE_TIMEOUT_S = 5.0
+"""For the closing handshake of an idle socket: its client may have gone without a word."""
+
 _NEGOTIATING = (messages.WebrtcOffer, messages.StartReceiving, messages.WebrtcAnswer)
 """These cost milliseconds each."""
 
@@ -76,7 +79,14 @@ class Conversations:
         self._limits.refused["idle"] += len(idle)
         for client in idle:
             client.send(messages.Error("idle", "This connection was not used for a long time"))
-        await asyncio.gather(*(client.ws.close(WSCloseCode.OK, "idle") for client in idle))
+        await asyncio.gather(*(self._close(client) for client in idle))
+
+    async def _close(self, client: Client) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await client.ws.close(WSCloseCode.OK, "idle")
+        except TimeoutError:
+            client.ws.abort()
 
     @asynccontextmanager
     async def admit(self, message: messages.AnyClientMessage, client: Client) -> AsyncIterator[None]:

@@ -13,14 +13,17 @@ from ..access.paced_protocol import stop_reading
 class Outbox:
     """The writing side of one WebSocket. `send` never waits.
 
-    A client that leaves more than `limit` messages unread is too slow: its socket is aborted and `overflowed` set.
+    A client that leaves more than `limit` messages or `limit_bytes` unread is too slow: its socket is aborted and
+    `overflowed` set.
     """
 
-    def __init__(self, ws: web.WebSocketResponse, transport: asyncio.Transport, limit: int) -> None:
+    def __init__(self, ws: web.WebSocketResponse, transport: asyncio.Transport, limit: int, limit_bytes: int) -> None:
         self.overflowed = False
         self._ws = ws
         self._transport = transport
         self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._queued_bytes = 0
         self._texts: deque[str] = deque()
         self._latest: dict[str, str] = {}
         self._changed = asyncio.Event()
@@ -31,12 +34,14 @@ class Outbox:
         """Queues a message that must arrive."""
         if self._closing:
             return
-        if len(self._texts) >= self._limit:
-            self.overflowed = self._closing = True
+        size = len(text.encode())
+        if len(self._texts) >= self._limit or self._queued_bytes + size > self._limit_bytes:
+            self.overflowed = True
             # No closing handshake: the client does not read.
-            self._transport.abort()
+            self.abort()
             return
         self._texts.append(text)
+        self._queued_bytes += size
         self._changed.set()
 
     def send_latest(self, topic: str, text: str) -> None:
@@ -55,6 +60,11 @@ class Outbox:
         self.end()
         await self._written.wait()
         await self._ws.close(code=code, message=reason.encode())
+
+    def abort(self) -> None:
+        """Cuts the connection, with what is unsent."""
+        self._closing = True
+        self._transport.abort()
 
     async def cut_off(self, text: str, after_s: float) -> None:
         """Reads no more, writes what is queued and the text, and cuts the connection after so long.
@@ -76,7 +86,9 @@ class Outbox:
                 await self._changed.wait()
                 self._changed.clear()
                 while self._texts:
-                    await self._ws.send_str(self._texts.popleft())
+                    text = self._texts.popleft()
+                    await self._ws.send_str(text)
+                    self._queued_bytes -= len(text.encode())
                 while self._latest:
                     await self._ws.send_str(self._latest.pop(next(iter(self._latest))))
         except ConnectionError:

@@ -107,7 +107,7 @@ class Signalling:
         )
         await ws.prepare(request)
         assert request.transport is not None
-        outbox = Outbox(ws, request.transport, settings.queue_size)
+        outbox = Outbox(ws, request.transport, settings.queue_size, settings.queue_bytes)
         client = Client(outbox, grant, self._admission.access.client_address(request))
         self.clients[client.id] = client
         writer = self._tasks.spawn(client.ws.run(), f"outbox-{client.id}")
