@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -143,15 +144,32 @@ class PublishSession(Session):
         self.resume_key = new_key()
 
     async def answer(self, offer: str) -> str:
-        """Our answer to the client's offer. A further offer replaces its media, and the stream goes on.
+        """Our answer to the client's offer.
 
-        Raises Refused: `bad_sdp`, `no_opus`, or `stream_ended` if it ended meanwhile.
+        A further offer of the same connection is a renegotiation or an ICE restart; that of another one replaces it,
+        and the stream goes on. Raises Refused: `bad_sdp`, `no_opus`, or `stream_ended` if it ended meanwhile.
         """
+        if self.peer is not None and self.peer.continues(offer):
+            return await self.peer.answer(offer)
+        return await self._negotiate(lambda peer: peer.answer(offer))
+
+    async def offer(self) -> str:
+        """Our offer to receive what the client publishes; the same errors."""
+        return await self._negotiate(lambda peer: peer.offer())
+
+    async def accept(self, answer: str) -> None:
+        """The client's answer to our offer. Raises Refused."""
+        if self.peer is None:
+            raise Refused("unexpected_answer", "There is no offer to answer")
+        await self.peer.accept(answer)
+
+    async def _negotiate(self, describe: Callable[[SenderPeer], Awaitable[str]]) -> str:
+        """The description of a new peer, which becomes the session's."""
         stream = self._stream_to_publish()
         peer = self._services.peers.sender(stream.track)
         self._watch(peer, stream)
         try:
-            answer = await peer.answer(offer)
+            description = await describe(peer)
             if self.has_ended or self._services.streams.active.get(self.stream_id) is not stream:
                 raise Refused("stream_ended", "Stream ended")
         except BaseException:
@@ -160,7 +178,7 @@ class PublishSession(Session):
                 self._services.streams.end(stream, "no media")
             raise
         await self._replace_peer(peer)
-        return answer
+        return description
 
     def _stream_to_publish(self) -> Stream:
         stream = self._services.streams.active.get(self.stream_id)
@@ -185,6 +203,13 @@ class PublishSession(Session):
     def _watch(self, peer: SenderPeer, stream: Stream) -> None:
         peer.on_connected = functools.partial(self._on_connected, peer, stream)
         peer.on_gone = functools.partial(self._on_gone, peer)
+        if self.name is not None:
+            peer.on_silent = functools.partial(self._on_silent, peer, stream)
+            peer.on_heard = functools.partial(self._on_packet, peer, stream)
+
+    def _on_silent(self, peer: SenderPeer, stream: Stream) -> None:
+        if self.peer is peer and self._is_sender_of(stream):
+            self._services.streams.pause_silent(stream, "the sender is silent")
 
     def _on_connected(self, peer: SenderPeer, stream: Stream) -> None:
         if self.peer is not peer:
@@ -255,9 +280,7 @@ class SubscribeSession(Session):
 
     async def offer(self) -> str | None:
         """Our offer to the client; None if the session ended meanwhile."""
-        peer = self._services.peers.receiver(self._stream.track)
-        self._watch(peer)
-        await self._replace_peer(peer)
+        peer = await self._new_peer()
         offer = await peer.offer()
         if self.peer is not peer:
             return None
@@ -270,6 +293,22 @@ class SubscribeSession(Session):
             raise Refused("unexpected_answer", "There is no offer to answer: send start_receiving first")
         await self.peer.accept(answer)
         self.awaits_answer = False
+
+    async def answer(self, offer: str) -> str:
+        """Our answer to the client's offer to receive. A further one as for `PublishSession.answer`. Raises Refused."""
+        if self.peer is not None and self.peer.continues(offer):
+            return await self.peer.answer(offer)
+        peer = await self._new_peer()
+        answer = await peer.answer(offer)
+        if self.peer is not peer:
+            raise Refused("stream_ended", "Stream ended")
+        return answer
+
+    async def _new_peer(self) -> ReceiverPeer:
+        peer = self._services.peers.receiver(self._stream.track)
+        self._watch(peer)
+        await self._replace_peer(peer)
+        return peer
 
     def _leave_stream(self, reason: str, may_resume: bool) -> None:
         self._stream.receivers.discard(self._owner.id)

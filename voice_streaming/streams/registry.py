@@ -29,7 +29,7 @@ class StreamObserver:
         """The first packet can be relayed."""
 
     def on_stream_paused(self, stream: Stream) -> None:
-        """The sender is lost, and has some time to come back."""
+        """The sender is lost, and has some time to come back, or is silent."""
 
     def on_stream_resumed(self, stream: Stream) -> None:
         """A sender has taken the stream up again."""
@@ -86,19 +86,23 @@ class Streams:
         if not stream.is_live:
             self.end(stream, reason)
             return
-        if stream in self._graces:
-            return
-        logger.info("Stream %s pauses: %s", ascii(stream.id), reason)
-        loop = asyncio.get_running_loop()
-        self._graces[stream] = loop.call_later(self._resume_grace_s, self.end, stream, reason)
-        stream.paused = True
-        self._tell(lambda observer: observer.on_stream_paused(stream))
+        if stream not in self._graces:
+            loop = asyncio.get_running_loop()
+            self._graces[stream] = loop.call_later(self._resume_grace_s, self.end, stream, reason)
+        self.pause_silent(stream, reason)
+
+    def pause_silent(self, stream: Stream, reason: str) -> None:
+        """The sender is there, but sends nothing: the stream pauses for as long as that lasts."""
+        if stream.is_live and not stream.paused:
+            logger.info("Stream %s pauses: %s", ascii(stream.id), reason)
+            stream.paused = True
+            self._tell(lambda observer: observer.on_stream_paused(stream))
 
     def resume(self, stream: Stream) -> None:
         """A sender's media is there again; safe for a stream that did not pause."""
-        grace = self._graces.pop(stream, None)
-        if grace is not None:
+        if (grace := self._graces.pop(stream, None)) is not None:
             grace.cancel()
+        if stream.paused:
             logger.info("Stream %s goes on", ascii(stream.id))
             stream.paused = False
             self._tell(lambda observer: observer.on_stream_resumed(stream))
