@@ -24,7 +24,7 @@ from tests.support.rtc_client import PacketLog, VoiceReceiver, voice_receiver, v
 from tests.support.server import REPOSITORY, RunningServer, running_server
 from tests.support.signalling import signalling
 from tests.support.speaker import speaker
-from voice_streaming.process import tasks
+from voice_streaming.process import failures, tasks
 from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
 from webrtc_server_relay import VoiceStreamingServer
 
