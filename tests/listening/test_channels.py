@@ -22,6 +22,7 @@ from voice_streaming.listening.lame import Mp3Encoder
 from voice_streaming.listening.listeners import Listener
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.media.opus import Samples as PcmSamples
+from voice_streaming.process.failures import Failures
 from voice_streaming.settings.model import AudioSettings
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream, StreamState
@@ -38,7 +39,8 @@ class Distribution:
     def __init__(self, settings: AudioSettings | None = None) -> None:
         self.relay = VoiceRelay()
         self.streams: dict[str, Stream] = {}
-        self.channels = Channels(settings or AudioSettings(), self.relay, self.streams)
+        self.failures = Failures()
+        self.channels = Channels(settings or AudioSettings(), self.relay, self.streams, self.failures)
 
     def start(self, stream_id: str = "kitchen") -> Stream:
         stream = Stream(stream_id, stream_id, OpusTrack(), "sender")
@@ -441,3 +443,89 @@ def test_icy_listeners_get_the_same_audio(packets: list[OpusPacket]) -> None:
         position += 16_000 + 1 + interleaved[position + 16_000] * 16
     audio += interleaved[position:]
     assert audio == plain
+
+
+def test_who_joins_is_counted_and_who_leaves_stays_counted() -> None:
+    async def scene() -> None:
+        distribution = Distribution()
+        first, _ = distribution.listen(None)
+        distribution.listen(None)
+        assert distribution.channels.counters.listeners_total == 2
+        distribution.channels.leave(first)
+        assert (distribution.channels.listeners, distribution.channels.counters.listeners_total) == (1, 2)
+
+    run(scene())
+
+
+# One failure never silences the others
+
+
+def fail(*_: object) -> None:
+    raise ZeroDivisionError("by design")
+
+
+async def play_on(distribution: Distribution, transports: Sequence[RecordingTransport], seconds: float) -> list[float]:
+    """How many seconds of MP3 each gets in that time."""
+    before = [len(transport.received) for transport in transports]
+    await asyncio.sleep(seconds)
+    bytes_per_s = AudioSettings().bitrate_bps / 8
+    return [
+        (len(transport.received) - count) / bytes_per_s for transport, count in zip(transports, before, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["_tick", "_prepare", "_prepare_piece", "_hand_out", "_close_what_is_over", "_end_long_silence"]
+)
+def test_the_clock_goes_on_after_a_failure_which_is_counted_and_seen(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        with monkeypatch.context() as failing:
+            calls: list[str] = []
+
+            def fail_once(self: Channels, *arguments: object) -> object:
+                calls.append(name)
+                if len(calls) == 3:
+                    fail()
+                return original(self, *arguments)
+
+            original = getattr(Channels, name)
+            failing.setattr(Channels, name, fail_once)
+            distribution = Distribution()
+            transports = [distribution.listen(distribution.start())[1], distribution.listen(None)[1]]
+            await asyncio.sleep(5)
+            assert len(calls) > 3
+            assert list(distribution.failures.problems.values()) == ["ZeroDivisionError('by design')"]
+            assert distribution.failures.total == 1
+            assert await play_on(distribution, transports, 10) == pytest.approx([10, 10], abs=2 * CHUNK_S)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("name", ["prepare", "take"])
+def test_a_programme_that_fails_for_ever_silences_nobody_else(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        distribution = Distribution()
+        transports = [distribution.listen(distribution.start(room), follows=False)[1] for room in ("bad", "good")]
+        transports.append(distribution.listen(None)[1])
+        (bad, _) = distribution.channels._channels.values()
+        monkeypatch.setattr(bad.programme, name, fail)
+        assert (await play_on(distribution, transports, 10))[1:] == pytest.approx([10, 10], abs=2 * CHUNK_S)
+        assert "ZeroDivisionError('by design')" in distribution.failures.problems.values()
+
+    run(scene())
+
+
+def test_a_listener_that_fails_is_let_go_and_the_others_do_not_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        distribution = Distribution()
+        stream = distribution.start()
+        listened = [distribution.listen(stream) for _ in range(3)]
+        monkeypatch.setattr(listened[1][1], "write", fail)
+        heard_s = await play_on(distribution, [transport for _, transport in listened], 10)
+        assert heard_s == pytest.approx([10, 0, 10], abs=2 * CHUNK_S)
+        assert [listener.gone.done() for listener, _ in listened] == [False, True, False]
+        assert list(distribution.failures.problems) == ["mp3-listener"]
+
+    run(scene())

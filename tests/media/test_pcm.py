@@ -8,7 +8,15 @@ import pytest
 from tests.support.audio import Samples, encode_opus
 from tests.support.radio import packets_of
 from voice_streaming.media.opus import OpusPacket
-from voice_streaming.media.pcm import CONCEAL_SAMPLES, PcmBlock, PcmCounters, PcmTimeline
+from voice_streaming.media.pcm import (
+    CONCEAL_SAMPLES,
+    FADE_SAMPLES,
+    PcmBlock,
+    PcmCounters,
+    PcmTimeline,
+    faded_in,
+    faded_out,
+)
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +144,25 @@ def test_a_timeline_that_begins_anew_is_followed(packets: list[OpusPacket]) -> N
     again = [packet._replace(sequence=packet.sequence + 100, timestamp=packet.timestamp - 10**6) for packet in packets]
     timeline.push(*packets[:100], *again[:20])
     assert [block.timestamp for block in timeline.blocks[-20:]] == [packet.timestamp for packet in again[:20]]
+
+
+def test_fades_rise_and_fall_with_the_power_of_a_sine() -> None:
+    """A squared sine: without a step or a bend at either end, and half way up in the middle."""
+    level = 10_000
+    samples = np.full((3 * FADE_SAMPLES, 2), level, np.int16)
+    rising = level * np.sin(np.pi / 2 * np.arange(FADE_SAMPLES) / FADE_SAMPLES) ** 2
+    faded = faded_in(samples)
+    assert np.abs(faded[:FADE_SAMPLES] - rising[:, np.newaxis]).max() < 1.1
+    assert (faded[FADE_SAMPLES:] == level).all()
+    assert abs(int(faded[FADE_SAMPLES // 2, 0]) - level // 2) <= 1
+    assert (samples == level).all(), "they are shared between consumers"
+    falling = level * np.cos(np.pi / 2 * np.arange(1, len(samples) + 1) / len(samples)) ** 2
+    assert np.abs(faded_out(samples) - falling[:, np.newaxis]).max() < 1.1
+
+
+def test_a_fade_is_no_longer_than_what_there_is() -> None:
+    samples = np.full((FADE_SAMPLES // 2, 2), 10_000, np.int16)
+    faded = faded_in(samples)
+    assert faded.shape == samples.shape
+    assert faded[0, 0] == 0
+    assert faded[-1, 0] > 9_900

@@ -87,3 +87,32 @@ def test_stretching_moves_no_pitch_and_makes_no_step() -> None:
     positions = np.concatenate([np.arange(960), 959 + np.arange(1, 961 * 5 + 1) * 960 / 961])
     ideal = 12_000 * np.sin(2 * np.pi * 1000 / 48_000 * positions)
     assert np.sqrt(np.mean((out - ideal) ** 2)) < 12_000 * 10 ** (-55 / 20)
+
+
+@pytest.mark.parametrize("change", [-3, -1, 1, 3])
+def test_stretching_is_catmull_rom(change: int) -> None:
+    """Against the spline by its definition: Hermite's cubic between two samples, with the slopes of their neighbours.
+
+    Noise shows a wrong sign or weight of any term, where a tone does not.
+    """
+    dice = np.random.default_rng(5)
+    before = dice.integers(-9_000, 9_000, (3, CHANNELS)).astype(np.int16)
+    samples = dice.integers(-9_000, 9_000, (960, CHANNELS)).astype(np.int16)
+    length = len(samples) + change
+    known = np.concatenate([before, samples, samples[-1:]]).astype(float)
+    expected = np.empty((length, CHANNELS))
+    for number in range(length):
+        at = 2 + (number + 1) * len(samples) / length
+        first = min(int(at), len(known) - 3)
+        t = at - first
+        start, end = known[first], known[first + 1]
+        start_slope, end_slope = (end - known[first - 1]) / 2, (known[first + 2] - start) / 2
+        expected[number] = (
+            (2 * t**3 - 3 * t**2 + 1) * start
+            + (t**3 - 2 * t**2 + t) * start_slope
+            + (3 * t**2 - 2 * t**3) * end
+            + (t**3 - t**2) * end_slope
+        )
+    result = stretched(before, samples, length)
+    assert np.abs(result - expected).max() <= 1
+    assert (result[-1] == samples[-1]).all(), "it ends where they end"

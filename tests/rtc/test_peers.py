@@ -14,6 +14,7 @@ from aioice import Candidate
 from aioice.ice import CandidatePair
 
 from tests.support.stage import PAYLOADS, Client, on_stage, until
+from voice_streaming.process.refusal import Refused
 from voice_streaming.rtc import Peers, rtp
 from voice_streaming.rtc.peer import Peer
 from voice_streaming.settings.model import WebrtcSettings
@@ -338,3 +339,79 @@ async def test_a_closed_peer_goes_at_once_without_the_collector(direction: str) 
             await until(lambda: all(part() is None for part in parts), "nothing is left of the peer")
         finally:
             gc.enable()
+
+
+async def test_a_sender_takes_the_track_when_it_is_connected_and_not_before() -> None:
+    async with on_stage() as stage:
+        present, talker = await stage.sender()
+        replaced: list[str] = []
+        present.on_replaced = lambda: replaced.append("present")
+        unanswered = stage.peers.sender(stage.track)
+        await unanswered.answer(await Client().offer())
+        talker.say(b"still here")
+        await until(lambda: stage.track.packets == 1, "the present sender is heard")
+        await unanswered.close()
+        _, newcomer = await stage.sender()
+        assert replaced == ["present"]
+        refused = stage.peers.endpoint.refused_media
+        talker.say(b"too late")
+        await until(lambda: stage.peers.endpoint.refused_media > refused, "the former sender is refused")
+        assert stage.track.packets == 1
+        newcomer.say(b"instead")
+        await until(lambda: stage.track.packets == 2, "the newcomer is heard")
+
+
+async def test_a_sender_that_closes_gives_the_track_back_and_is_not_told() -> None:
+    async with on_stage() as stage:
+        peer, _ = await stage.sender()
+        replaced: list[str] = []
+        peer.on_replaced = lambda: replaced.append("closed")
+        source = peer._source
+        stage.forget(peer)
+        await peer.close()
+        assert source is not None
+        assert not source.is_current
+        await stage.sender()
+        assert replaced == []
+
+
+async def test_a_device_that_comes_back_with_its_ssrc_and_counts_anew_is_heard_at_once() -> None:
+    async with on_stage() as stage:
+        _, listener = await stage.receiver()
+        for first_sequence in (30_000, 100):
+            _, talker = await stage.sender()
+            for number in range(3):
+                header = rtp.pack_header(96, False, first_sequence + number, number * 960, 7)
+                talker.send_raw(talker.dtls._tx_srtp.protect(header + b"voice"))
+            await listener.packets.wait_for(3)
+        await listener.packets.wait_for(6)
+        first = listener.packets[0].sequence
+        assert [(packet.sequence - first) & 0xFFFF for packet in listener.packets] == list(range(6))
+
+
+async def test_a_track_that_is_somebodys_for_good_is_refused_to_senders() -> None:
+    async with on_stage() as stage:
+        unanswered = stage.peers.sender(stage.track)
+        offer = await Client().offer()
+        own = stage.track.take_source(exclusive=True)
+        with pytest.raises(Refused) as refusal:
+            await unanswered.answer(offer)
+        assert refusal.value.code == "name_taken"
+        assert own.is_current
+        await unanswered.close()
+
+
+async def test_a_sender_whose_track_became_somebodys_for_good_is_lost() -> None:
+    async with on_stage() as stage:
+        peer, client = stage.peers.sender(stage.track), Client()
+        stage._open += [peer, client.peer]
+        peer.on_gone = stage.gone.append
+        answer = await peer.answer(await client.offer())
+        own = stage.track.take_source(exclusive=True)
+        await client.take_answer(answer)
+        await until(lambda: bool(stage.gone), "it is lost")
+        assert stage.gone == ["This stream is the server's own"]
+        client.say(b"mine")
+        await until(lambda: stage.peers.endpoint.refused_media > 0, "it is refused")
+        assert own.is_current
+        assert stage.track.packets == 0

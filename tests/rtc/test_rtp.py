@@ -208,8 +208,13 @@ def test_a_late_packet_is_no_loss_and_a_second_copy_counts_against_it() -> None:
     assert reception.lost == 0
     reception.count(5, 4_800, 0.1)
     assert reception.lost == -1
-    assert reception.block(0.0).packets_lost == -1
+    first = reception.block(0.0)
+    # More came than was expected: no fraction, which has no sign (RFC 3550 section 6.4.1).
+    assert (first.packets_lost, first.fraction_lost) == (-1, 0)
     assert reception.block(0.0).fraction_lost == 0
+    reception.count(5, 4_800, 0.1)
+    second = reception.block(0.0)
+    assert (second.packets_lost, second.fraction_lost) == (-2, 0)
 
 
 def test_jitter_is_that_of_rfc_3550_appendix_a8() -> None:

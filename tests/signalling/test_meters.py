@@ -10,12 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from tests.support.virtual_time import run
 from voice_streaming.media.levels import (
     BANDS,
     FLOOR_DB,
     INTERVAL_SAMPLES,
+    Analyser,
     Samples,
 )
+from voice_streaming.process.failures import Failures
 from voice_streaming.signalling.meters import SILENCE_AFTER_S, Meter
 
 SECOND = 48_000
@@ -185,3 +188,20 @@ async def test_subscriber_may_leave_within_its_own_call(source: Source, meter: M
 
     assert len(texts) == 1
     assert source.sinks == []
+
+
+def test_silence_is_told_again_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        failures = Failures()
+        meter = Meter("kitchen", Source(), failures)
+        texts: list[str] = []
+        meter.subscribe(texts.append)
+        with monkeypatch.context() as failing:
+            failing.setattr(Analyser, "clear", lambda self: 1 // 0)
+            await asyncio.sleep(5 * SILENCE_AFTER_S)
+            assert texts == []
+            assert failures.problems == {"meter-silence": repr(ZeroDivisionError("integer division or modulo by zero"))}
+        await asyncio.sleep(5 * SILENCE_AFTER_S)
+        assert len(texts) >= 4
+
+    run(scene())

@@ -101,3 +101,20 @@ async def test_a_sink_that_fails_is_detached_and_the_others_do_not_notice(packet
         hand_out(track, packet)
     await turns()
     assert len(sink.blocks) == 3
+
+
+async def test_who_attaches_after_the_end_is_told_at_once_and_nothing_is_decoded_for_it(
+    packets: list[OpusPacket],
+) -> None:
+    relay, track, sink, late = VoiceRelay(), OpusTrack(), Sink(), Sink()
+    source = relay.pcm(track)
+    source.attach(sink)
+    hand_out(track, packets[0])
+    track.stop()
+    await turns()
+    assert sink.ends == 1
+    source.attach(late)
+    assert late.ends == 1, "not in a later turn"
+    await turns()
+    assert (late.ends, late.blocks) == (1, [])
+    assert not source.conceal()

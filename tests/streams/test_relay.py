@@ -11,7 +11,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from tests.support.publishing import hand_out
 from voice_streaming.media.opus import OpusPacket
-from voice_streaming.streams.relay import QUEUE_PACKETS, TIME_BASE, SubscribedTrack, VoiceRelay
+from voice_streaming.streams.relay import QUEUE_PACKETS, TIME_BASE, FirstPacket, SubscribedTrack, VoiceRelay
 from voice_streaming.streams.track import OpusTrack
 
 
@@ -224,3 +224,16 @@ async def test_an_opus_track_is_read_through_the_relay() -> None:
 async def test_a_track_of_another_kind_is_refused() -> None:
     with pytest.raises(TypeError, match="AudioStreamTrack is no OpusTrack"):
         VoiceRelay().subscribe(AudioStreamTrack())
+
+
+async def test_the_first_packet_is_told_once_and_not_the_end() -> None:
+    relay, track = VoiceRelay(), OpusTrack()
+    calls: list[str] = []
+    FirstPacket(relay, track, lambda: calls.append("first"))
+    assert calls == []
+    hand_out(track, packet(0))
+    hand_out(track, packet(1))
+    assert calls == ["first"]
+    FirstPacket(relay, track, lambda: calls.append("second"))
+    track.stop()
+    assert calls == ["first"]

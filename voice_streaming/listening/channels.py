@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from ..process.failures import Failures
-from ..process.timers import Timer
+from ..process.timers import RETRY_S, Timer
 from ..process.turns import Turns
 from ..settings.model import AudioSettings
 from ..streams.grants import Grant
@@ -170,8 +170,7 @@ class Channels(StreamObserver):
 
     def close(self) -> None:
         """Lets every listener go and stops every encoder."""
-        self._is_running = False
-        self._timer.cancel()
+        self._stop()
         for channel in self._channels.values():
             channel.programme.stop()
         self._channels.clear()
@@ -220,25 +219,30 @@ class Channels(StreamObserver):
             self._next_frame = int(self._context.clock.now())
             self._wait()
 
+    def _stop(self) -> None:
+        self._is_running = False
+        self._timer.cancel()
+
     def _wait(self) -> None:
         self._timer.set(self._context.clock.time_of(self._next_frame + self._chunk_frames))
 
     def _tick(self) -> None:
         """A chunk is due, or several at once if the process was held up."""
-        due_frame = self._next_frame + self._chunk_frames
-        count = max(due_frame, int(self._context.clock.now())) - self._next_frame
-        self._prepare(count, [channel.programme for channel in self._channels.values()])
+        # Set anew when the chunk has been handed out; this is for one that a failure keeps from it.
+        self._timer.set(self._loop.time() + RETRY_S)
+        first_frame = self._next_frame
+        count = max(first_frame + self._chunk_frames, int(self._context.clock.now())) - first_frame
+        self._prepare(first_frame, count, [channel.programme for channel in self._channels.values()])
 
-    def _prepare(self, count: int, programmes: list[Programme]) -> None:
+    def _prepare(self, first_frame: int, count: int, programmes: list[Programme]) -> None:
         """A piece of the work in each turn of the event loop; then the chunk is handed out."""
-        if not self._is_running:
+        if not self._is_running or first_frame != self._next_frame:
             return
         while programmes and not self._prepare_piece(programmes[-1], count):
             programmes.pop()
         if programmes:
-            self._turns.add(functools.partial(self._prepare, count, programmes))
+            self._turns.add(functools.partial(self._prepare, first_frame, count, programmes))
             return
-        first_frame = self._next_frame
         try:
             self._close_what_is_over()
             self._hand_out(count)
@@ -247,7 +251,7 @@ class Channels(StreamObserver):
             if self._channel_of or self._channels:
                 self._wait()
             else:
-                self._is_running = False
+                self._stop()
 
     def _prepare_piece(self, programme: Programme, count: int) -> bool:
         """See `Programme.prepare`; False as well if it fails."""
