@@ -77,8 +77,8 @@ def _rtcp_compounds() -> list[bytes]:
     block = rtp.ReportBlock(1, 0, 0, 1, 0, 0, 0)
     return [
         rtp.pack_sender_report(rtp.SenderReport(1, 1 << 40, 960, 1, 3), "name"),
-        rtp.pack_receiver_report(1, block),
-        rtp.pack_bye(1),
+        rtp.pack_receiver_report(1, block, "voice"),
+        rtp.pack_bye(1, "voice"),
     ]
 
 

@@ -107,12 +107,12 @@ class Targets:
 
     def stun(self, data: bytes) -> None:
         """A STUN message for a peer, whatever user it names."""
-        port = cast(Any, self._sender._ice._protocols[0])
+        port = cast(Any, self._sender._ice.connection._protocols[0])
         self._run(self._in_loop(lambda: port._on_stun(data, _STRANGER)))
 
     def datagram(self, data: bytes) -> None:
         """Whatever comes to the socket, from a stranger and from the address of a peer."""
-        port = cast(Any, self._sender._ice._protocols[0])
+        port = cast(Any, self._sender._ice.connection._protocols[0])
         data = data[:MAX_DATAGRAM_BYTES]
 
         def deliver() -> None:

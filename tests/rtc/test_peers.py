@@ -79,8 +79,8 @@ async def test_reports_go_out_with_true_counters_and_come_in() -> None:
 
         assert receiver.last_report is None
         said = rtp.ReportBlock(ssrc, 25, 7, 1234, 99, 0, 0)
-        await listener.send_rtcp(rtp.pack_receiver_report(1, said._replace(ssrc=ssrc ^ 1)))
-        await listener.send_rtcp(rtp.pack_receiver_report(1, said))
+        await listener.send_rtcp(rtp.pack_receiver_report(1, said._replace(ssrc=ssrc ^ 1), "listener"))
+        await listener.send_rtcp(rtp.pack_receiver_report(1, said, "listener"))
         await until(lambda: receiver.last_report is not None, "the receiver's report")
         assert receiver.last_report == said
 
@@ -99,9 +99,12 @@ async def test_a_senders_report_dates_the_report_to_it() -> None:
 
 async def test_a_goodbye_is_told_once() -> None:
     async with on_stage() as stage:
-        _, talker = await stage.sender()
+        sender, talker = await stage.sender()
+        talker.say(b"voice")
+        await until(lambda: sender.reception is not None, "the first packet")
+        assert sender.reception is not None
         for _ in range(3):
-            await talker.send_rtcp(rtp.pack_bye(7))
+            await talker.send_rtcp(rtp.pack_bye(sender.reception.ssrc, "talker"))
         await talker.peer.close()
         await until(lambda: bool(stage.gone), "the goodbye")
         await asyncio.sleep(0.1)
@@ -266,9 +269,9 @@ async def test_a_change_of_nomination_redirects() -> None:
             host, port = elsewhere.getsockname()
             remote = Candidate("1", 1, "udp", 1, host, port, "host")
             remote._network_host = host
-            pair = CandidatePair(peer._ice._nominated[1].protocol, remote)
+            pair = CandidatePair(peer._ice.connection._nominated[1].protocol, remote)
             pair.nominated, pair.state = True, CandidatePair.State.SUCCEEDED
-            peer._ice.check_complete(pair)
+            peer._ice.connection.check_complete(pair)
             stage.publish(b"there")
             packet = rtp.parse_rtp(listener.dtls._rx_srtp.unprotect(elsewhere.recv(2_048)))
         assert packet is not None
@@ -329,7 +332,7 @@ async def test_a_closed_peer_goes_at_once_without_the_collector(direction: str) 
     async with on_stage() as stage:
         peer: Peer | None
         peer, _ = await (stage.receiver() if direction == "receiver" else stage.sender())
-        parts = list(map(weakref.ref, (peer, peer._pc, peer._dtls, peer._ice)))
+        parts = list(map(weakref.ref, (peer, peer._pc, peer._dtls, peer._ice, peer._ice.connection)))
         stage.forget(peer)
         gc.collect()
         gc.disable()
@@ -415,3 +418,15 @@ async def test_a_sender_whose_track_became_somebodys_for_good_is_lost() -> None:
         await until(lambda: stage.peers.endpoint.refused_media > 0, "it is refused")
         assert own.is_current
         assert stage.track.packets == 0
+
+
+async def test_a_client_that_is_there_answers_a_check_and_one_that_is_gone_does_not() -> None:
+    async with on_stage() as stage:
+        peer, client = await stage.sender()
+        assert await peer.answers(1)
+        # Gone without a word: its socket is closed, and nothing that comes for it is read.
+        client.dtls.transport._connection._nominated[1].protocol.transport.abort()
+        assert not await peer.answers(0.2)
+        fresh = stage.peers.sender(stage.track)
+        assert not await fresh.answers(0.2)
+        await fresh.close()

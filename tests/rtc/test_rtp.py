@@ -136,7 +136,7 @@ def test_a_sender_report_is_what_aiortc_reads(
     (chunk,) = sdes.chunks
     assert chunk.ssrc == ssrc
     assert chunk.items == [(1, cname.encode())]
-    assert rtp.parse_rtcp(datagram) == ([report], [], [])
+    assert rtp.parse_rtcp(datagram) == ([report], [], [], [ssrc])
 
 
 @given(
@@ -153,26 +153,30 @@ def test_a_sender_report_is_what_aiortc_reads(
     ),
 )
 def test_a_receiver_report_is_what_aiortc_reads(ssrc: int, block: ReportBlock) -> None:
-    datagram = rtp.pack_receiver_report(ssrc, block)
-    (rr,) = RtcpPacket.parse(datagram)
+    datagram = rtp.pack_receiver_report(ssrc, block, "voice")
+    rr, sdes = RtcpPacket.parse(datagram)
     assert isinstance(rr, RtcpRrPacket)
+    assert isinstance(sdes, RtcpSdesPacket)
+    assert [(chunk.ssrc, chunk.items) for chunk in sdes.chunks] == [(ssrc, [(1, b"voice")])]
     (read,) = rr.reports
     assert rr.ssrc == ssrc
     assert (read.ssrc, read.fraction_lost, read.packets_lost) == block[:3]
     assert (read.highest_sequence, read.jitter, read.lsr, read.dlsr) == block[3:]
-    assert rtp.parse_rtcp(datagram) == ([], [block], [])
+    assert rtp.parse_rtcp(datagram) == ([], [block], [], [ssrc])
 
 
 def test_a_goodbye_is_what_aiortc_reads() -> None:
-    report, bye = RtcpPacket.parse(rtp.pack_bye(77))
+    report, sdes, bye = RtcpPacket.parse(rtp.pack_bye(77, "voice"))
     assert isinstance(report, RtcpRrPacket)
+    assert isinstance(sdes, RtcpSdesPacket)
+    assert [(chunk.ssrc, chunk.items) for chunk in sdes.chunks] == [(77, [(1, b"voice")])]
     assert isinstance(bye, RtcpByePacket)
     assert bye.sources == [77]
-    assert rtp.parse_rtcp(rtp.pack_bye(77)) == ([], [], [77])
+    assert rtp.parse_rtcp(rtp.pack_bye(77, "voice")) == ([], [], [77], [77])
 
 
 def test_a_compound_cut_short_is_none() -> None:
-    datagram = rtp.pack_sender_report(SenderReport(1, 2, 3, 4, 5), "voice") + rtp.pack_bye(1)
+    datagram = rtp.pack_sender_report(SenderReport(1, 2, 3, 4, 5), "voice") + rtp.pack_bye(1, "voice")
     for size in range(len(datagram)):
         parsed = rtp.parse_rtcp(datagram[:size])
         if size % 4 or 0 < size < 28:

@@ -43,10 +43,12 @@ def test_only_the_opus_section_of_a_browsers_offer_is_taken(name: str) -> None:
     assert section.ice.password == audio.ice.password
     assert section.dtls is not None
     assert audio.dtls is not None
-    assert section.dtls.fingerprints == audio.dtls.fingerprints
+    written = [(f.algorithm, f.value.upper()) for f in section.dtls.fingerprints]
+    assert written == [(f.algorithm, f.value) for f in audio.dtls.fingerprints]
     assert section.rtcp_mux
-    assert sdp.opus_payload_type(section.rtp.codecs) == OPUS_PAYLOAD_TYPES[name.partition("_")[0]]
-    assert [media.kind for media in offer.sections] == [media.kind for media in original.media]
+    assert [codec.payloadType for codec in section.rtp.codecs] == [OPUS_PAYLOAD_TYPES[name.partition("_")[0]]]
+    assert offer.remote.payload_type == OPUS_PAYLOAD_TYPES[name.partition("_")[0]]
+    assert [media.kind for media in offer.offer.sections] == [media.kind for media in original.media]
 
 
 @pytest.mark.parametrize("name", ["chromium_audio", "firefox_audio", *MIXED_OFFERS])
@@ -177,8 +179,8 @@ def test_a_candidate_that_is_of_no_use_is_none(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["chromium_answer", "firefox_answer"])
 def test_a_browsers_answer_is_taken(name: str) -> None:
-    text, payload_type = sdp.take_answer(browser_sdp(name))
-    assert payload_type == 96
+    text, remote = sdp.take_answer(browser_sdp(name))
+    assert remote.payload_type == 96
     assert ".local" not in text
     (section,) = SessionDescription.parse(text).media
     assert section.direction == "recvonly"
@@ -217,7 +219,7 @@ def test_an_answer_with_two_sections_is_refused() -> None:
 def test_the_answer_refuses_the_other_sections_where_they_stand(name: str) -> None:
     offer = sdp.take_offer(browser_sdp(name))
     ours = offer.sdp.replace("a=setup:actpass", "a=setup:active")
-    answer = SessionDescription.parse(sdp.finish_answer(ours, offer, WebrtcSettings()))
+    answer = SessionDescription.parse(sdp.write_answer(sdp.Local(ours), offer, WebrtcSettings()))
     original = SessionDescription.parse(browser_sdp(name))
     assert [media.kind for media in answer.media] == [media.kind for media in original.media]
     assert [media.rtp.muxId for media in answer.media] == [media.rtp.muxId for media in original.media]
@@ -231,14 +233,14 @@ def test_a_second_audio_section_is_refused() -> None:
     first = browser_sdp("chromium_audio")
     second = first[first.index("m=audio") :].replace("a=mid:0", "a=mid:1")
     offer = sdp.take_offer((first + second).replace("BUNDLE 0", "BUNDLE 0 1"))
-    answer = SessionDescription.parse(sdp.finish_answer(offer.sdp, offer, WebrtcSettings()))
+    answer = SessionDescription.parse(sdp.write_answer(sdp.Local(offer.sdp), offer, WebrtcSettings()))
     assert [(media.rtp.muxId, media.port > 0) for media in answer.media] == [("0", True), ("1", False)]
 
 
 def test_our_descriptions_ask_for_opus_as_configured() -> None:
     wanted = WebrtcSettings(opus_bitrate_bps=24_000, opus_fec=False, opus_dtx=True, opus_stereo=True)
     offer = sdp.take_offer(browser_sdp("chromium_audio"))
-    (opus, *_) = SessionDescription.parse(sdp.finish_answer(offer.sdp, offer, wanted)).media[0].rtp.codecs
+    (opus, *_) = SessionDescription.parse(sdp.write_answer(sdp.Local(offer.sdp), offer, wanted)).media[0].rtp.codecs
     assert opus.parameters == {
         "minptime": 10,
         "useinbandfec": 0,
@@ -247,7 +249,7 @@ def test_our_descriptions_ask_for_opus_as_configured() -> None:
         "sprop-stereo": "1",
         "maxaveragebitrate": "24000",
     }
-    (opus, *_) = SessionDescription.parse(sdp.finish_offer(offer.sdp, WebrtcSettings())).media[0].rtp.codecs
+    (opus, *_) = SessionDescription.parse(sdp.write_offer(sdp.Local(offer.sdp), WebrtcSettings())).media[0].rtp.codecs
     assert opus.parameters["maxaveragebitrate"] == str(WebrtcSettings().opus_bitrate_bps)
     assert opus.parameters["useinbandfec"] == 1
 

@@ -24,10 +24,15 @@ UNREACHABLE: Address = ("127.0.0.1", 0)
 
 
 class Recorder:
-    def __init__(self) -> None:
+    def __init__(self, owner: object = None) -> None:
         self.told: list[tuple[bytes, Address]] = []
 
         self.media: list[bytes] = []
+        self.owner = self if owner is None else owner
+        self.challenged: list[Address] = []
+
+    def defend(self, address: Address) -> None:
+        self.challenged.append(address)
 
     def on_media(self, incoming: Incoming) -> None:
         self.media.append(bytes(incoming.datagram))
@@ -235,3 +240,54 @@ async def test_a_closed_socket_is_gone(host: str, client: Client) -> None:
 
 
 # Batches
+
+
+# An address that two peers claim
+
+
+async def test_a_live_claim_of_another_peer_stays(shared: SharedSocket, client: Client) -> None:
+    holder, claimant = Recorder(), Recorder()
+    shared.add_address(client.address, holder)
+    shared.add_address(client.address, claimant)
+    shared.add_address(client.address, claimant)
+    client.send(b"\x80media", shared)
+    await settle()
+    assert holder.challenged == [client.address], "asked once"
+    shared.settle(client.address, holder, answers=True)
+    client.send(b"\x80more", shared)
+    await settle()
+    assert (holder.media, claimant.media) == ([b"\x80media", b"\x80more"], [])
+
+
+async def test_a_claim_whose_holder_does_not_answer_is_the_claimants(shared: SharedSocket, client: Client) -> None:
+    holder, claimant = Recorder(), Recorder()
+    shared.add_address(client.address, holder)
+    shared.add_address(client.address, claimant)
+    shared.settle(client.address, holder, answers=False)
+    client.send(b"\x80media", shared)
+    await settle()
+    assert (holder.media, claimant.media) == ([], [b"\x80media"])
+
+
+async def test_a_claim_whose_holder_goes_is_the_claimants(shared: SharedSocket, client: Client) -> None:
+    holder, claimant, gone = Recorder(), Recorder(), Recorder()
+    shared.add_address(client.address, holder)
+    shared.add_address(client.address, gone)
+    shared.add_address(client.address, claimant)
+    shared.remove("gone", gone)
+    shared.remove("holder", holder)
+    client.send(b"\x80media", shared)
+    await settle()
+    assert claimant.media == [b"\x80media"]
+    shared.remove("claimant", claimant)
+    assert (shared._addresses, shared._claimants) == ({}, {})
+
+
+async def test_the_ports_of_one_peer_do_not_compete(shared: SharedSocket, client: Client) -> None:
+    before, restarted = Recorder("peer"), Recorder("peer")
+    shared.add_address(client.address, before)
+    shared.add_address(client.address, restarted)
+    shared.remove("before", before)
+    client.send(b"\x80media", shared)
+    await settle()
+    assert (before.challenged, restarted.media) == ([], [b"\x80media"])

@@ -25,6 +25,14 @@ SRTP_PROFILES = [
 """Cheapest first: with AES in the CPU, GCM costs about 0.6 us a packet and SHA-1 0.4 us more."""
 
 
+CIPHERS = b":".join(
+    b"ECDHE-%s-%s" % (key, cipher)
+    for cipher in (b"AES128-GCM-SHA256", b"CHACHA20-POLY1305", b"AES128-SHA", b"AES256-SHA")
+    for key in (b"ECDSA", b"RSA")
+)
+"""aiortc's, and each for servers with an RSA key, too: as a DTLS client we meet their certificates."""
+
+
 class SharedCertificate:
     """Makes the certificate when it is first asked for, and again when it is a day old."""
 
@@ -38,7 +46,9 @@ class SharedCertificate:
             certificate = RTCCertificate.generateCertificate()
             # Made once for all handshakes: each context costs a millisecond and memory of its own.
             context = certificate._create_ssl_context(SRTP_PROFILES)
-            fingerprints = certificate.getFingerprints()
+            context.set_cipher_list(CIPHERS)
+            # Of several, some clients take the first or the last, whichever hash it is of.
+            fingerprints = [f for f in certificate.getFingerprints() if f.algorithm == "sha-256"]
             substitute(certificate, "_create_ssl_context", lambda srtp_profiles: context)
             substitute(certificate, "getFingerprints", lambda: fingerprints)
             self._certificate, self._made_s = certificate, now_s

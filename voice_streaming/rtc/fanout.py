@@ -161,6 +161,14 @@ class Fanout:
         if group is not None:
             self._join(destination, group.sequence_offset)
 
+    def renumber(self, destination: Destination, payload_type: int) -> None:
+        """The receiver calls Opus by another payload type from now on."""
+        group = self._group_of.get(destination)
+        if group is not None and payload_type != destination.payload_type:
+            self._leave(destination)
+            destination.payload_type = payload_type
+            self._join(destination, group.sequence_offset)
+
     def _join(self, destination: Destination, offset: int) -> None:
         key = (destination.shared, destination.payload_type, offset)
         group = self._groups.get(key)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Protocol, cast
 
 from aioice import Candidate, stun
 from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import Connection, StunProtocol
+from aioice.ice import CandidatePair, Connection, StunProtocol
 
 from .shared_socket import Address, SharedSocket, is_stun
 from .srtp import Incoming
 
 logger = logging.getLogger(__name__)
 
-MAX_QUEUED_DATAGRAMS = 64
-"""DTLS datagrams that may wait for the handshake to read them; aioice's own queue has no bound."""
-
 MAX_ADDRESSES = 64
 """More than a client has: for each new one that it checks from, aioice keeps a candidate and a pair."""
+
+
+DEFENCE_RETRANSMISSIONS = 1
+"""So that a defence is over after 1.5 s: aioice waits for 0.5 s, then for 1 s."""
+
+
+class PortOwner(Protocol):
+    """The peer that a port is of."""
+
+    @property
+    def on_media(self) -> Callable[[Incoming], None]:
+        """Takes RTP and RTCP; what is given is overwritten after the call."""
+
+    def on_dtls(self, datagram: bytes, port: PeerPort) -> None:
+        """Takes a DTLS datagram that came through one of its ports."""
 
 
 class StunTransaction(Protocol):
@@ -31,12 +44,16 @@ class StunTransaction(Protocol):
 class PeerPort(StunProtocol):
     """What aioice sends and receives through, instead of a socket of the peer's own."""
 
-    def __init__(self, connection: Connection, shared: SharedSocket, on_media: Callable[[Incoming], None]) -> None:
+    def __init__(self, connection: Connection, shared: SharedSocket, owner: PortOwner) -> None:
         super().__init__(connection)
         self.shared = shared
-        self.on_media = on_media
+        self.owner: PortOwner | None = owner
+        self.on_media = owner.on_media
         self._known: set[Address] = set()
         """Addresses that proved to know our password."""
+        self._answered = b""
+        """The transaction that was answered with success last."""
+        self._defence: asyncio.Task[None] | None = None
         host, number = shared.address
         self.local_candidate = host_candidate(host, number)
         shared.add_user(connection.local_username, self)
@@ -44,8 +61,28 @@ class PeerPort(StunProtocol):
     def on_datagram(self, datagram: bytes, address: Address) -> None:
         if is_stun(datagram):
             self._on_stun(datagram, address)
-        elif self.receiver._queue.qsize() < MAX_QUEUED_DATAGRAMS:
-            self.receiver.data_received(datagram, self.local_candidate.component)
+        elif self.owner is not None:
+            self.owner.on_dtls(datagram, self)
+
+    def claim(self, address: Address) -> None:
+        """Media and DTLS from the address, which ICE proved to be the peer's, come here from now on."""
+        if self.owner is not None:
+            self.shared.add_address(address, self)
+
+    def defend(self, address: Address) -> None:
+        """Another peer proved itself from the address, too: it is the other's if ours does not answer a check now."""
+        self._defence = asyncio.create_task(self._defend(address), name="defend-address")
+
+    async def _defend(self, address: Address) -> None:
+        pair = CandidatePair(self, _remote_candidate(address))
+        request = self.receiver.build_request(pair, nominate=False)
+        key = (self.receiver.remote_password or "").encode()
+        answers = True
+        try:
+            await self.request(request, address, key, retransmissions=DEFENCE_RETRANSMISSIONS)
+        except stun.TransactionError:
+            answers = False
+        self.shared.settle(address, self, answers)
 
     def _on_stun(self, datagram: bytes, address: Address) -> None:
         try:
@@ -53,7 +90,11 @@ class PeerPort(StunProtocol):
             if message.message_class == stun.Class.REQUEST:
                 if address not in self._known and len(self._known) >= MAX_ADDRESSES:
                     return
+                self._answered = b""
                 self.receiver.request_received(message, address, self)
+                # Answered with success: whoever sent it knew our password.
+                if self._answered == message.transaction_id and "USE-CANDIDATE" in message.attributes:
+                    self.claim(address)
             elif message.transaction_id in self.transactions:
                 self.transactions[message.transaction_id].response_received(message, address)
         except Exception as error:  # noqa: BLE001 - a hostile message leads the parser wherever it likes
@@ -69,13 +110,13 @@ class PeerPort(StunProtocol):
     ) -> tuple[stun.Message, Address]:
         self.shared.add_transaction(request.transaction_id, self)
         try:
-            response: tuple[stun.Message, Address] = await super().request(
-                request, addr, integrity_key, retransmissions
-            )
+            response, response_address = await super().request(request, addr, integrity_key, retransmissions)
         finally:
             self.shared.remove_transaction(request.transaction_id)
-        self.shared.add_address(addr, self)
-        return response
+        # Without a key it was a STUN server's answer; from elsewhere it proves nothing (RFC 8445 section 7.2.5.2.1).
+        if integrity_key is not None and response_address == addr:
+            self.claim(addr)
+        return response, response_address
 
     def open_transaction(self, transaction: bytes, owner: StunTransaction) -> None:
         """Answers to the transaction go to `owner.response_received`, until it is closed."""
@@ -90,13 +131,16 @@ class PeerPort(StunProtocol):
         # aioice answers with success only whoever knew our password.
         if message.message_class == stun.Class.RESPONSE:
             self._known.add(addr)
-            self.shared.add_address(addr, self)
+            self._answered = message.transaction_id
         self.shared.send(bytes(message), addr)
 
     async def send_data(self, data: bytes, addr: Address) -> None:
         self.shared.send(data, addr)
 
     async def close(self) -> None:
+        self.owner, self.on_media = None, _no_media
+        if self._defence is not None:
+            self._defence.cancel()
         self.shared.remove(self.receiver.local_username, self)
 
 
@@ -111,3 +155,13 @@ def host_candidate(host: str, port: int) -> Candidate:
         port=port,
         type="host",
     )
+
+
+def _no_media(incoming: Incoming) -> None:
+    """What a closed port makes of media."""
+
+
+def _remote_candidate(address: Address) -> Candidate:
+    candidate = host_candidate(*address)
+    candidate._network_host = address[0]
+    return candidate

@@ -1,17 +1,16 @@
-"""What senders and receivers have in common."""
+"""What senders and receivers have in common: the connection, once it is negotiated."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import random
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
-from aioice import Candidate
-from aioice.ice import CandidatePair, ConnectionClosed, ConnectionEvent, server_reflexive_candidate
 from aioice.ice import Connection as IceConnection
+from aioice.ice import ConnectionClosed, ConnectionEvent
 from aiortc import (
     RTCBundlePolicy,
     RTCConfiguration,
@@ -19,35 +18,30 @@ from aiortc import (
     RTCPeerConnection,
     RTCRtpSender,
     RTCRtpTransceiver,
-    RTCSessionDescription,
 )
-from aiortc.rtcdtlstransport import (
-    RTCDtlsTransport,
-)
+from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
 
-from ..process.refusal import Refused
-from . import rtp, sdp
+from . import rtp
 from .certificate import SRTP_PROFILES
-from .consent import Consent
+from .consent import CHECK_SPREAD_S, Consent
+from .dtls import DtlsPath, HandshakeWatch, is_client_hello
 from .endpoint import Endpoint
-from .ice_port import PeerPort, host_candidate
+from .ice_port import PeerPort
+from .ice_session import IceSession
 from .shared_socket import Address, SharedSocket
 from .srtp import Incoming
 from .substitution import substitute
 
 LEFT = "left"
 """The reason when a peer says goodbye, by RTCP or DTLS."""
-MAX_TRICKLED_CANDIDATES = 64
 MAX_EARLY_DATAGRAMS = 50
 """Media that may wait for the keys: one second of 20 ms packets."""
-STUN_TIMEOUT_S = 2.0
-"""A description waits no longer than this for a configured STUN server."""
 
 _OPUS = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
 
 
 class Peer:
-    """What senders and receivers share: one peer connection with one audio section, on shared sockets.
+    """One peer connection with one audio section, on shared sockets.
 
     `on_connected` is called when ICE and DTLS are done, `on_gone` with the reason when the peer is lost: once, and not
     after `close`.
@@ -58,16 +52,20 @@ class Peer:
         self.on_gone: Callable[[str], None] = _no_op
         self._endpoint = endpoint
         self._closed = False
-        self._candidates = 0
         self._early: deque[Incoming] | None = deque(maxlen=MAX_EARLY_DATAGRAMS)
         """Media that came before the keys: the other side has them first, and starts at once."""
         self._consent: Consent | None = None
         self._checks_consent = False
+        self._check_timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._connected = asyncio.Event()
+        """An ICE session chose a pair, or the peer is closed."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._substituted: list[tuple[object, str]] = []
         servers = [RTCIceServer(urls=server.urls) for server in endpoint.settings.ice_servers]
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
-        substitute(self._pc, "_RTCPeerConnection__certificates", [endpoint.certificate.current()])
+        self._certificate = endpoint.certificate.current()
+        substitute(self._pc, "_RTCPeerConnection__certificates", [self._certificate])
         self._transceiver: RTCRtpTransceiver = self._pc.addTransceiver("audio", direction=direction)
         self._transceiver.setCodecPreferences(_OPUS)
         # Called by aiortc when keys are there; its own implementations start a queue, tasks and a decoder thread.
@@ -75,27 +73,24 @@ class Peer:
         self._substitute(self._transceiver.receiver, "receive", self._on_keys)
         self._dtls: RTCDtlsTransport = self._transceiver.receiver.transport
         self._dtls._srtp_profiles = SRTP_PROFILES
-        self._ice: IceConnection = self._dtls.transport._connection
-        # aioice's own has four characters, and all peers share a socket: of a thousand, two might have the same.
-        substitute(self._ice, "_local_username", secrets.token_hex(8))
-        self._substitute(self._ice, "gather_candidates", self._gather)
-        self._substitute(self._ice, "check_complete", self._on_check_complete)
-        self._substitute(self._ice, "query_consent", _no_consent_task)
+        HandshakeWatch(self._dtls)
+        self._dtls_path = DtlsPath(self._dtls.transport, self._route)
+        self._begin_ice()
         self._cname = uuid.uuid4().hex
-        # aiortc's monitor asks for ever, without a pause, if the connection was closed before the monitor began.
-        self._substitute(self._ice, "get_event", self._next_ice_event)
         self._pc.add_listener("connectionstatechange", self._on_connection_state)
 
-    async def add_candidate(self, candidate: str) -> None:
-        """A trickled candidate; empty at their end. Which section it names does not matter. Raises Refused."""
-        self._candidates += 1
-        if self._candidates > MAX_TRICKLED_CANDIDATES:
-            raise Refused("too_many_candidates", f"More than {MAX_TRICKLED_CANDIDATES} candidates are not taken")
-        if not candidate:
-            return
-        taken = sdp.take_candidate(candidate, self._endpoint.sockets.hosts())
-        if taken is not None:
-            await self._dtls.transport.addRemoteCandidate(taken)
+    def _begin_ice(self) -> None:
+        ice = self._dtls.transport._connection
+        self._ice = IceSession(ice, self._endpoint, self, self._on_nominated)
+        self._next_ice: IceSession | None = None
+        """A restart, while media still takes the old way."""
+        self._hello = b""
+        """A ClientHello that came through `_next_ice`."""
+        self._may_be_replaced = False
+        """Since a restart nothing has shown that the DTLS association goes on."""
+        self._substitute(ice, "connect", self._wait_for_ice)
+        # aiortc's monitor asks for ever, without a pause, if the connection was closed before the monitor began.
+        self._substitute(ice, "get_event", self._next_ice_event)
 
     def connect_within(self, seconds: float) -> None:
         """Counts as lost if it takes longer."""
@@ -111,7 +106,7 @@ class Peer:
             return asyncio.sleep(0)
         self._closed = True
         self.on_connected = self.on_gone = _no_op
-        self._forget_deadline()
+        self._cancel_timers()
         self._endpoint.timers.discard(self)
         if self._consent is not None:
             self._consent.forget()
@@ -124,16 +119,30 @@ class Peer:
         self._substituted.append((owner, name))
 
     async def _close(self) -> None:
+        self._connected.set()
+        self._dtls_path.close()
         await self._pc.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for session in (self._ice, self._next_ice):
+            if session is not None:
+                await session.close()
+        self._next_ice = None
         # Reference cycles of the library's objects with us and with each other. Cut, they are freed now; else they
         # would wait for a full garbage collection, which holds up all voices.
         for emitter in (self._pc, self._dtls, self._dtls.transport, self._dtls.transport.iceGatherer):
             emitter.remove_all_listeners()
-        for pair in self._ice._check_list:
-            pair.task = None
-        self._ice._check_list.clear()
+        self._dtls_path.release()
         while self._substituted:
             delattr(*self._substituted.pop())
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Runs it while the peer is open."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def on_timer(self, now_s: float) -> None:
         """Every PEER_INTERVAL_S: a report and a consent check by turns."""
@@ -143,9 +152,35 @@ class Peer:
             self._lose("does not answer any more")
         elif not self._checks_consent:
             self._report(now_s)
-        elif (pair := self._ice._nominated.get(1)) is not None:
-            self._consent.check(cast(PeerPort, pair.protocol), pair.remote_addr, now_s)
+        else:
+            delay_s = random.uniform(0, CHECK_SPREAD_S)
+            self._check_timer = asyncio.get_running_loop().call_later(delay_s, self._check_consent)
         self._checks_consent = not self._checks_consent
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether the client answers a consent check that is sent now, and once more after half the time.
+
+        One that is not connected yet does not.
+        """
+        for _ in range(2):
+            consent = self._consent
+            if consent is None or self._closed:
+                return False
+            self._check_consent()
+            try:
+                await asyncio.wait_for(consent.answered.wait(), timeout_s / 2)
+                return True
+            except TimeoutError:
+                if self._consent is not consent:
+                    # ICE was restarted meanwhile, which nobody does who is gone.
+                    return not self._closed
+        return False
+
+    def _check_consent(self) -> None:
+        pair = self._ice.pair
+        if self._consent is not None and pair is not None:
+            now_s = asyncio.get_running_loop().time()
+            self._consent.check(cast(PeerPort, pair.protocol), pair.remote_addr, now_s)
 
     def _report(self, now_s: float) -> None:
         """Sends the peer its RTCP report."""
@@ -154,7 +189,18 @@ class Peer:
     def _leave(self) -> None:
         """Stops media, while the connection is still open."""
 
-    def _on_media(self, incoming: Incoming) -> None:
+    def on_dtls(self, datagram: bytes, port: PeerPort) -> None:
+        """For `PortOwner`."""
+        if self._may_be_replaced and self._dtls.state == "connected" and is_client_hello(datagram):
+            if self._next_ice is not None and port.receiver is self._next_ice.connection:
+                self._hello = datagram
+            elif self._next_ice is None and port.receiver is self._ice.connection:
+                self._shake_hands_anew(datagram)
+        else:
+            self._dtls_path.put(datagram)
+
+    def on_media(self, incoming: Incoming) -> None:
+        """For `PortOwner`."""
         if self._early is not None:
             self._early.append(incoming.copy())
         elif self._closed:
@@ -178,10 +224,14 @@ class Peer:
             self._endpoint.refused_media += 1
             return
         self._read_reports(rtcp)
-        if rtcp.byes:
+        if self._is_goodbye(rtcp):
             self._lose(LEFT)
 
     def _read_reports(self, rtcp: rtp.Rtcp) -> None:
+        raise NotImplementedError
+
+    def _is_goodbye(self, rtcp: rtp.Rtcp) -> bool:
+        """Whether it names the SSRC that is the peer's."""
         raise NotImplementedError
 
     def _send_rtcp(self, datagram: bytes) -> None:
@@ -192,41 +242,112 @@ class Peer:
 
     def _route(self) -> tuple[SharedSocket, Address] | None:
         """Where media goes: what ICE nominated, if it has."""
-        pair = self._ice._nominated.get(1)
-        return None if pair is None else (cast(PeerPort, pair.protocol).shared, pair.remote_addr)
+        return self._ice.route()
 
-    async def _on_keys(self, parameters: Any) -> None:
-        """DTLS is done: media may flow."""
-        if not self._closed:
-            self._forget_deadline()
-            self._start_media()
-            now_s = asyncio.get_running_loop().time()
-            self._consent = Consent(self._ice, self._endpoint.settings.consent_timeout_s, now_s)
+    async def _on_keys(self, parameters: Any = None) -> None:
+        """DTLS is done: media may flow. aiortc calls it after each negotiation."""
+        if self._closed or self._early is None or not self._start_media():
+            return
+        self._forget_deadline()
+        if self._consent is None:
+            self._grant_consent()
             self._endpoint.timers.add(self)
             self.on_connected()
-            early, self._early = self._early, None
-            for incoming in early or ():
-                self._on_media(incoming)
+        early, self._early = self._early, None
+        for incoming in early or ():
+            self.on_media(incoming)
+
+    def _grant_consent(self) -> None:
+        """A nomination is consent (RFC 7675 section 5.1)."""
+        if self._consent is not None:
+            self._consent.forget()
+        now_s = asyncio.get_running_loop().time()
+        self._consent = Consent(self._ice.connection, self._endpoint.settings.consent_timeout_s, now_s)
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None
 
-    def _start_media(self) -> None:
+    def _cancel_timers(self) -> None:
+        self._forget_deadline()
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+
+    def _start_media(self) -> bool:
+        """With new keys; False if it cannot start."""
         raise NotImplementedError
 
-    def _on_nominated(self) -> None:
+    def _redirect(self) -> None:
         """ICE chose where media goes, at first or anew."""
 
-    def _on_check_complete(self, pair: CandidatePair) -> None:
-        before = self._ice._nominated.get(1)
-        IceConnection.check_complete(self._ice, pair)
-        nominated = self._ice._nominated.get(1)
-        if nominated is not None and nominated is not before:
-            self._on_nominated()
+    def _on_nominated(self, session: IceSession) -> None:
+        if self._closed:
+            return
+        if session is self._next_ice:
+            old, self._ice, self._next_ice = self._ice, session, None
+            substitute(self._dtls.transport, "_connection", session.connection)
+            if self._consent is not None:
+                self._grant_consent()
+            self._spawn(old.close(), "close-ice")
+        elif session is not self._ice:
+            return
+        self._connected.set()
+        self._redirect()
+        if self._hello:
+            self._shake_hands_anew(self._hello)
+
+    async def _wait_for_ice(self) -> None:
+        """Replaces aioice's `connect`: a restart may succeed where the first session does not."""
+        self._ice.check()
+        await self._connected.wait()
+        if self._closed:
+            raise ConnectionError("the peer is closed")
 
     async def _next_ice_event(self) -> ConnectionEvent:
-        return await IceConnection.get_event(self._ice) or ConnectionClosed()
+        """When the session that is in use was closed."""
+        while True:
+            session = self._ice
+            await IceConnection.get_event(session.connection)
+            if session is self._ice:
+                return ConnectionClosed()
+
+    def _note_keys_in_use(self) -> None:
+        """What came was protected with the keys that we have."""
+        if self._next_ice is None:
+            self._may_be_replaced = False
+
+    def _shake_hands_anew(self, hello: bytes) -> None:
+        """The other end is a new connection in place of the one we know: it gets an association of its own."""
+        self._hello, self._may_be_replaced = b"", False
+        old, ice = self._dtls, self._dtls.transport
+        old.remove_all_listeners()
+        if old._task is not None:
+            # Not `stop`: it would say goodbye to the new connection.
+            old._task.cancel()
+        fresh = RTCDtlsTransport(ice, [self._certificate])
+        fresh._srtp_profiles = SRTP_PROFILES
+        fresh._set_role("server")
+        HandshakeWatch(fresh)
+        fresh.add_listener("statechange", self._pc._RTCPeerConnection__updateConnectionState)  # type: ignore[attr-defined]
+        substitute(self._pc, "_RTCPeerConnection__dtlsTransports", {fresh})
+        self._transceiver.receiver.setTransport(fresh)
+        self._transceiver.sender.setTransport(fresh)
+        self._dtls = fresh
+        self._early = deque(maxlen=MAX_EARLY_DATAGRAMS)
+        self._dtls_path.clear()
+        self._dtls_path.put(hello)
+        self._spawn(self._shake_hands(fresh), "dtls-handshake")
+
+    async def _shake_hands(self, dtls: RTCDtlsTransport) -> None:
+        prints = [RTCDtlsFingerprint(algorithm, value) for algorithm, value in self._fingerprints()]
+        await dtls.start(RTCDtlsParameters(fingerprints=prints, role="client"))
+        if dtls.state == "connected":
+            await self._on_keys()
+
+    def _fingerprints(self) -> frozenset[tuple[str, str]]:
+        """The newest that the peer described itself with."""
+        raise NotImplementedError
 
     def _on_connection_state(self) -> None:
         if self._pc.connectionState == "failed":
@@ -240,54 +361,6 @@ class Peer:
             on_gone, self.on_gone = self.on_gone, _no_op
             on_gone(reason)
 
-    async def _gather(self) -> None:
-        """Replaces aioice's, which opens a socket for each address and peer."""
-        if not self._ice._local_candidates_start:
-            self._ice._local_candidates_start = True
-            for shared in self._endpoint.sockets.open():
-                port = PeerPort(self._ice, shared, self._on_media)
-                self._ice._protocols.append(port)
-            self._ice._local_candidates += self._advertised_candidates()
-            if self._ice.stun_server is not None:
-                self._ice._local_candidates += await self._ask_stun(self._ice.stun_server)
-            self._ice._local_candidates_end = True
-
-    def _advertised_candidates(self) -> list[Candidate]:
-        """Where clients are told to send to: our sockets, or what is forwarded to them."""
-        own = [cast(PeerPort, port).local_candidate for port in self._ice._protocols]
-        told = self._endpoint.settings.advertised_addresses
-        if not told:
-            return own
-        # A forwarded port keeps its number, and IPv6 is not forwarded to IPv4.
-        advertised = {(address, c.port) for c in own for address in told if (":" in address) == (":" in c.host)}
-        return [host_candidate(address, port) for address, port in sorted(advertised)]
-
-    async def _ask_stun(self, server: Address) -> list[Candidate]:
-        """The addresses that a configured STUN server sees us at; those that it does not tell in time are left out."""
-        ports = [port for port in self._ice._protocols if ":" not in port.local_candidate.host]
-        queries = [asyncio.wait_for(server_reflexive_candidate(port, server), STUN_TIMEOUT_S) for port in ports]
-        answers = await asyncio.gather(*queries, return_exceptions=True)
-        return [answer[0] for answer in answers if not isinstance(answer, BaseException)]
-
-    async def _describe(self) -> str:
-        """Our description, complete with candidates."""
-        await self._pc.setLocalDescription()
-        if self._closed:
-            # It may have gathered after it was closed.
-            await self._ice.close()
-        return str(self._pc.localDescription.sdp)
-
-    async def _take(self, text: str, kind: str) -> None:
-        try:
-            await self._pc.setRemoteDescription(RTCSessionDescription(sdp=text, type=kind))
-        except Exception as error:
-            # A description can be wrong in more ways than aiortc's own errors tell: it may end within a line.
-            raise Refused("bad_sdp", f"The {kind} does not fit: {error}") from error
-
 
 def _no_op(*_: object) -> None:
     """What is called of a peer that nobody listens to."""
-
-
-async def _no_consent_task() -> None:
-    """Replaces aioice's endless task: `Peer.on_timer` does it for all peers."""

@@ -6,33 +6,26 @@ import asyncio
 
 from ..media.opus import CLOCK_RATE_HZ
 from ..streams.track import OpusTrack
-from . import rtp, sdp
+from . import rtp
 from .endpoint import Endpoint
 from .fanout import Destination, Fanout
-from .peer import Peer
+from .negotiated_peer import NegotiatedPeer
 
 
-class ReceiverPeer(Peer):
+class ReceiverPeer(NegotiatedPeer):
     """A client that receives what is published on `track`, as soon as it is connected."""
 
     def __init__(self, endpoint: Endpoint, track: OpusTrack, fanout: Fanout) -> None:
-        super().__init__(endpoint, "sendonly")
+        super().__init__(endpoint, sends=False)
         self.track = track
         self.destination: Destination | None = None
         self.last_report: rtp.ReportBlock | None = None
         """What the receiver last said of loss and jitter."""
         self._fanout = fanout
         self._payload_type = -1
+        self._source: int | None = None
+        """The SSRC that the receiver reports with."""
         self._transceiver.sender._ssrc = fanout.ssrc
-
-    async def offer(self) -> str:
-        """Our offer to the client."""
-        return sdp.finish_offer(await self._describe(), self._endpoint.settings)
-
-    async def accept(self, answer: str) -> None:
-        """The client's answer. Raises Refused."""
-        text, self._payload_type = sdp.take_answer(answer, self._endpoint.sockets.hosts())
-        await self._take(text, "answer")
 
     def statistics(self) -> dict[str, float]:
         """What has been sent to this receiver, and what it last said of it; seconds where it is time."""
@@ -55,13 +48,22 @@ class ReceiverPeer(Peer):
         if report:
             self._send_rtcp(rtp.pack_sender_report(report, self._cname))
 
-    def _start_media(self) -> None:
-        route = self._route()
-        if route is not None:
-            self.destination = Destination(*route, self._dtls._tx_srtp, self._payload_type)
-            self._fanout.add(self.destination)
+    def _set_payload_type(self, payload_type: int) -> None:
+        self._payload_type = payload_type
+        if self.destination is not None:
+            self._fanout.renumber(self.destination, payload_type)
 
-    def _on_nominated(self) -> None:
+    def _start_media(self) -> bool:
+        route = self._route()
+        if route is None:
+            return False
+        if self.destination is not None:
+            self._fanout.remove(self.destination)
+        self.destination = Destination(*route, self._dtls._tx_srtp, self._payload_type)
+        self._fanout.add(self.destination)
+        return True
+
+    def _redirect(self) -> None:
         route = self._route()
         if self.destination is not None and route is not None:
             self._fanout.redirect(self.destination, *route)
@@ -69,9 +71,15 @@ class ReceiverPeer(Peer):
     def _leave(self) -> None:
         if self.destination is not None:
             self._fanout.remove(self.destination)
-            self._send_rtcp(rtp.pack_bye(self._fanout.ssrc))
+            self._send_rtcp(rtp.pack_bye(self._fanout.ssrc, self._cname))
+
+    def _is_goodbye(self, rtcp: rtp.Rtcp) -> bool:
+        return self._source in rtcp.byes
 
     def _read_reports(self, rtcp: rtp.Rtcp) -> None:
+        self._note_keys_in_use()
+        if rtcp.reporters:
+            self._source = rtcp.reporters[0]
         for block in rtcp.blocks:
             if block.ssrc == self._fanout.ssrc:
                 self.last_report = block

@@ -109,11 +109,13 @@ class Rtcp(NamedTuple):
     sender_reports: list[SenderReport]
     blocks: list[ReportBlock]
     byes: list[int]
+    reporters: list[int]
+    """The SSRCs of those who report, in SR or RR."""
 
 
 def parse_rtcp(datagram: bytes) -> Rtcp | None:
     """Reads a compound packet (RFC 3550 section 6.1), skipping packet types that a relay has no use for."""
-    rtcp = Rtcp([], [], [])
+    rtcp = Rtcp([], [], [], [])
     offset, size = 0, len(datagram)
     while offset < size:
         if size - offset < 4 or datagram[offset] >> 6 != RTP_VERSION:
@@ -143,6 +145,7 @@ def _read_rtcp(kind: int, count: int, body: bytes, rtcp: Rtcp) -> bool:
         return True
     if len(body) < blocks_at + count * _REPORT_BLOCK.size:
         return False
+    rtcp.reporters.append(int.from_bytes(body[:4], "big"))
     for index in range(count):
         ssrc, lost, highest, jitter, lsr, dlsr = _REPORT_BLOCK.unpack_from(body, blocks_at + index * _REPORT_BLOCK.size)
         cumulative = lost & 0xFFFFFF
@@ -155,22 +158,29 @@ def _read_rtcp(kind: int, count: int, body: bytes, rtcp: Rtcp) -> bool:
 def pack_sender_report(report: SenderReport, cname: str) -> bytes:
     """A compound of SR without blocks and SDES with the CNAME (RFC 3550 sections 6.4.1 and 6.5)."""
     sender = struct.pack("!BBHIQIII", 0x80, _RTCP_SR, 6, *report)
-    name = cname.encode()[:255]
-    item = struct.pack("!IBB", report.ssrc, 1, len(name)) + name
-    item += bytes(4 - len(item) % 4)
-    return sender + struct.pack("!BBH", 0x81, _RTCP_SDES, len(item) // 4) + item
+    return sender + _pack_source_description(report.ssrc, cname)
 
 
-def pack_receiver_report(ssrc: int, block: ReportBlock) -> bytes:
-    """An RR with one block (RFC 3550 section 6.4.2)."""
+def pack_receiver_report(ssrc: int, block: ReportBlock, cname: str) -> bytes:
+    """A compound of an RR with one block (RFC 3550 section 6.4.2) and SDES with the CNAME, as section 6.1 demands."""
     lost = block.fraction_lost << 24 | (block.packets_lost & 0xFFFFFF)
     body = _REPORT_BLOCK.pack(block.ssrc, lost, block.highest_sequence, block.jitter, block.lsr, block.dlsr)
-    return struct.pack("!BBHI", 0x81, _RTCP_RR, 1 + len(body) // 4, ssrc) + body
+    report = struct.pack("!BBHI", 0x81, _RTCP_RR, 1 + len(body) // 4, ssrc) + body
+    return report + _pack_source_description(ssrc, cname)
 
 
-def pack_bye(ssrc: int) -> bytes:
-    """An empty RR and a BYE, as a compound must start with a report (RFC 3550 section 6.1)."""
-    return struct.pack("!BBHIBBHI", 0x80, _RTCP_RR, 1, ssrc, 0x81, _RTCP_BYE, 1, ssrc)
+def pack_bye(ssrc: int, cname: str) -> bytes:
+    """A compound of an empty RR, SDES with the CNAME and a BYE (RFC 3550 sections 6.1 and 6.6)."""
+    report = struct.pack("!BBHI", 0x80, _RTCP_RR, 1, ssrc)
+    return report + _pack_source_description(ssrc, cname) + struct.pack("!BBHI", 0x81, _RTCP_BYE, 1, ssrc)
+
+
+def _pack_source_description(ssrc: int, cname: str) -> bytes:
+    """SDES with one chunk of one item, ended by one to four zero bytes (RFC 3550 section 6.5)."""
+    name = cname.encode()[:255]
+    chunk = struct.pack("!IBB", ssrc, 1, len(name)) + name
+    chunk += bytes(4 - len(chunk) % 4)
+    return struct.pack("!BBH", 0x81, _RTCP_SDES, len(chunk) // 4) + chunk
 
 
 @dataclass

@@ -8,35 +8,33 @@ from collections.abc import Callable
 from ..process.refusal import Refused
 from ..streams.source import Source
 from ..streams.track import OpusTrack
-from . import rtp, sdp
+from . import rtp
 from .endpoint import Endpoint
-from .peer import Peer
+from .negotiated_peer import NegotiatedPeer
 
 
-class SenderPeer(Peer):
+class SenderPeer(NegotiatedPeer):
     """A client that sends: from when it is connected, what it sends is published on `track`, and nobody else's is.
 
-    `on_replaced` is called when another takes the track's source: once, and not after `close`.
+    `on_replaced` is called when another takes the track's source: once, and not after `close`. `on_silent` is called
+    when no packet has come for `webrtc.media_timeout_s` from a peer that is still connected, `on_heard` at the next
+    packet after that; without an `on_silent` of its own, a silent peer is gone.
     """
 
     def __init__(self, endpoint: Endpoint, track: OpusTrack) -> None:
-        super().__init__(endpoint, "recvonly")
+        super().__init__(endpoint, sends=True)
         self.on_replaced: Callable[[], None] = _no_op
+        self.on_silent: Callable[[], None] = self._lose_silent
+        self.on_heard: Callable[[], None] = _no_op
         self.track = track
         self._source: Source | None = None
         """From when it is connected: a peer that never is takes nothing from the one before it."""
         self._payload_type = -1
         self._reception: rtp.Reception | None = None
         self._heard_s = 0.0
+        self._is_silent = False
+        self._silence_timer: asyncio.TimerHandle | None = None
         self._ssrc = self._transceiver.sender._ssrc
-
-    async def answer(self, offer: str) -> str:
-        """Our answer to the client's offer. Raises Refused, also where the track is somebody's for good."""
-        self.track.check_takeable()
-        taken = sdp.take_offer(offer, self._endpoint.sockets.hosts())
-        await self._take(taken.sdp, "offer")
-        self._payload_type = sdp.opus_payload_type(self._transceiver._codecs)
-        return sdp.finish_answer(await self._describe(), taken, self._endpoint.settings)
 
     @property
     def reception(self) -> rtp.Reception | None:
@@ -45,21 +43,26 @@ class SenderPeer(Peer):
 
     def _report(self, now_s: float) -> None:
         if self._reception is not None:
-            self._send_rtcp(rtp.pack_receiver_report(self._ssrc, self._reception.block(now_s)))
+            self._send_rtcp(rtp.pack_receiver_report(self._ssrc, self._reception.block(now_s), self._cname))
 
-    def on_timer(self, now_s: float) -> None:
-        super().on_timer(now_s)
-        if now_s - self._heard_s > self._endpoint.settings.media_timeout_s:
-            self._lose("no packets come")
+    def _set_payload_type(self, payload_type: int) -> None:
+        self._payload_type = payload_type
 
-    def _start_media(self) -> None:
+    def _start_media(self) -> bool:
         loop = asyncio.get_running_loop()
         self._heard_s = loop.time()
+        if self._source is not None:
+            # The same peer, with a connection anew: an epoch of its own.
+            self._source.release()
         try:
             self._source = self.track.take_source(self._lose_source)
         except Refused as refusal:
             # It has become somebody's for good since the answer. Later, when `_on_keys` is done.
             loop.call_soon(self._lose, str(refusal))
+            return False
+        if not self._is_silent and self._silence_timer is None:
+            self._await_silence()
+        return True
 
     def _lose_source(self) -> None:
         self.on_replaced()
@@ -68,6 +71,27 @@ class SenderPeer(Peer):
         self.on_replaced = _no_op
         if self._source is not None:
             self._source.release()
+
+    def _await_silence(self) -> None:
+        due_s = self._heard_s + self._endpoint.settings.media_timeout_s
+        self._silence_timer = asyncio.get_running_loop().call_at(due_s, self._note_silence)
+
+    def _note_silence(self) -> None:
+        self._silence_timer = None
+        if asyncio.get_running_loop().time() - self._heard_s < self._endpoint.settings.media_timeout_s:
+            self._await_silence()
+        else:
+            self._is_silent = True
+            self.on_silent()
+
+    def _lose_silent(self) -> None:
+        self._lose("no packets come")
+
+    def _cancel_timers(self) -> None:
+        super()._cancel_timers()
+        self.on_silent = self.on_heard = _no_op
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
 
     def _on_rtp(self, datagram: memoryview, arrived_s: float) -> None:
         packet = rtp.parse_rtp(datagram)
@@ -82,11 +106,19 @@ class SenderPeer(Peer):
         if self._reception is None or self._reception.ssrc != packet.ssrc:
             self._reception = rtp.Reception(packet.ssrc)
         self._reception.count(packet.sequence, packet.timestamp, arrived_s)
+        self._note_keys_in_use()
+        if self._is_silent:
+            self._is_silent = False
+            self._await_silence()
+            self.on_heard()
 
     def _read_reports(self, rtcp: rtp.Rtcp) -> None:
         for report in rtcp.sender_reports:
             if self._reception is not None and self._reception.ssrc == report.ssrc:
                 self._reception.note_sender_report(report, asyncio.get_running_loop().time())
+
+    def _is_goodbye(self, rtcp: rtp.Rtcp) -> bool:
+        return self._reception is not None and self._reception.ssrc in rtcp.byes
 
 
 def _no_op() -> None:

@@ -75,8 +75,15 @@ class Port(Protocol):
     def on_media(self) -> Callable[[Incoming], None]:
         """Takes what came from an address that was added for the port; it is overwritten after the call."""
 
+    @property
+    def owner(self) -> object:
+        """The peer; the ports of one do not compete."""
+
     def on_datagram(self, datagram: bytes, address: Address) -> None:
         """Takes STUN and DTLS."""
+
+    def defend(self, address: Address) -> None:
+        """Another peer's port claims the address: finds out whether this one's still answers, then calls `settle`."""
 
 
 class SharedSocket:
@@ -102,6 +109,8 @@ class SharedSocket:
         self._users: dict[str, Port] = {}
         self._transactions: dict[bytes, Port] = {}
         self._addresses: dict[Address, Port] = {}
+        self._claimants: dict[Address, Port] = {}
+        """Who claims an address that is another's, while that is asked."""
         self._incoming = Incoming(MAX_DATAGRAM_BYTES)
         self._reads = 1
         """To be tried at the next wake-up: ever more while all of them find a datagram, and as many as found one when
@@ -128,15 +137,35 @@ class SharedSocket:
         self._transactions.pop(transaction, None)
 
     def add_address(self, address: Address, port: Port) -> None:
-        """DTLS and media from this address go to the port. Only for an address that proved itself by ICE."""
-        self._addresses[address] = port
+        """DTLS and media from this address go to the port. Only for an address that proved itself by ICE.
+
+        What is another peer's stays so unless its port finds that the other does not answer any more.
+        """
+        holder = self._addresses.get(address)
+        if holder is None or holder.owner is port.owner:
+            self._addresses[address] = port
+            return
+        is_asked = address in self._claimants
+        self._claimants[address] = port
+        if not is_asked:
+            holder.defend(address)
+
+    def settle(self, address: Address, holder: Port, answers: bool) -> None:
+        """The end of `Port.defend`: without an answer the address is the newest claimant's."""
+        claimant = self._claimants.pop(address, None)
+        if not answers and claimant is not None and self._addresses.get(address) is holder:
+            self._addresses[address] = claimant
 
     def remove(self, username: str, port: Port) -> None:
         """Forgets all that was added for the port."""
         if self._users.get(username) is port:
             del self._users[username]
         self._transactions = {key: owner for key, owner in self._transactions.items() if owner is not port}
-        self._addresses = {key: owner for key, owner in self._addresses.items() if owner is not port}
+        self._claimants = {key: owner for key, owner in self._claimants.items() if owner is not port}
+        for address in [key for key, owner in self._addresses.items() if owner is port]:
+            del self._addresses[address]
+            if address in self._claimants:
+                self._addresses[address] = self._claimants.pop(address)
 
     def send(self, datagram: bytes | memoryview, address: Address) -> bool:
         """Sends now or not at all; False when the socket is full or the address cannot be reached."""

@@ -1,0 +1,407 @@
+"""Who offers first, further offers of the same connection, and ICE restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import pytest
+from aiortc import RTCSessionDescription
+from aiortc.rtcdtlstransport import RTCCertificate
+
+from tests.support.rtc_client import gather_on_loopback, record_packets, wait_until_connected
+from tests.support.stage import PAYLOADS, Client, Stage, on_stage, until
+from voice_streaming.media.opus import OpusPacket
+from voice_streaming.process.refusal import Refused
+from voice_streaming.rtc import ReceiverPeer, SenderPeer, sdp
+from voice_streaming.rtc.negotiated_peer import NegotiatedPeer
+from voice_streaming.settings.model import WebrtcSettings
+from voice_streaming.streams.track import PacketSink
+
+PACKET_S = 0.005
+"""Faster than real, so that a loss is soon seen."""
+
+
+async def reoffer(client: Client) -> str:
+    """The client's next offer; aiortc writes a new o= line each time."""
+    await client.peer.setLocalDescription(await client.peer.createOffer())
+    return client.peer.localDescription.sdp
+
+
+def credentials(sdp: str) -> list[str]:
+    return re.findall(r"a=ice-(?:ufrag|pwd):(\S+)", sdp)
+
+
+# Either side may offer
+
+
+async def test_a_client_that_offers_to_receive_is_sent_to() -> None:
+    async with on_stage() as stage:
+        peer, client = stage.peers.receiver(stage.track), Client()
+        stage._open += [peer, client.peer]
+        client.peer.addTransceiver("audio", direction="recvonly")
+        client.peer.addTransceiver("video", direction="recvonly")
+        gather_on_loopback(client.peer)
+        record_packets(client.peer.getTransceivers()[0].receiver, client.packets)
+        answer = await peer.answer(await reoffer(client))
+        assert [line for line in answer.splitlines() if line in ("a=sendonly", "a=inactive")] == [
+            "a=sendonly",
+            "a=inactive",
+        ]
+        await client.take_answer(answer)
+        await until(lambda: peer.destination is not None, "the receiver has a destination")
+        for payload in PAYLOADS:
+            stage.publish(payload)
+        await client.packets.wait_for(len(PAYLOADS))
+        assert client.packets.payloads() == PAYLOADS
+
+
+async def test_we_may_offer_to_receive() -> None:
+    async with on_stage() as stage:
+        peer, client = stage.peers.sender(stage.track), Client()
+        stage._open += [peer, client.peer]
+        offer = await peer.offer()
+        assert "a=recvonly" in offer
+        await client.peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        client.peer.addTrack(client.voice)
+        gather_on_loopback(client.peer)
+        await client.peer.setLocalDescription(await client.peer.createAnswer())
+        await peer.accept(client.peer.localDescription.sdp)
+        await wait_until_connected(client.peer)
+        client.say(b"voice")
+        await until(lambda: stage.track.packets == 1, "the voice")
+
+
+async def test_an_offer_for_the_other_direction_is_refused() -> None:
+    async with on_stage() as stage:
+        sender, receiver, client = stage.peers.sender(stage.track), stage.peers.receiver(stage.track), Client()
+        stage._open += [sender, receiver, client.peer]
+        offer = await client.offer()
+        for peer, text in ((receiver, offer), (sender, offer.replace("a=sendonly", "a=recvonly"))):
+            with pytest.raises(Refused) as refused:
+                await peer.answer(text)
+            assert refused.value.code == "no_opus"
+
+
+# Renegotiation
+
+
+async def test_a_renegotiation_loses_no_packet() -> None:
+    async with on_stage() as stage:
+        sender, talker = await stage.sender()
+        before = talker.peer.localDescription.sdp
+        answers = []
+        for number, payload in enumerate(PAYLOADS):
+            talker.say(payload)
+            if number % 10 == 5:
+                offer = await reoffer(talker)
+                assert credentials(offer) == credentials(before)
+                assert sender.continues(offer)
+                answers.append(await sender.answer(offer))
+                await talker.take_answer(answers[-1])
+            await asyncio.sleep(PACKET_S)
+        await until(lambda: stage.track.packets == len(PAYLOADS), "every packet")
+        assert stage.gone == []
+        assert len({tuple(credentials(answer)) for answer in answers}) == 1
+        origins = [re.findall(r"o=- (\d+) (\d+) ", answer)[0] for answer in answers]
+        assert len({session for session, _ in origins}) == 1
+        assert len({version for _, version in origins}) == 5
+
+
+async def test_a_receiver_that_offers_again_keeps_its_media() -> None:
+    async with on_stage() as stage:
+        peer, client = stage.peers.receiver(stage.track), Client()
+        stage._open += [peer, client.peer]
+        client.peer.addTransceiver("audio", direction="recvonly")
+        gather_on_loopback(client.peer)
+        record_packets(client.peer.getTransceivers()[0].receiver, client.packets)
+        await client.take_answer(await peer.answer(await reoffer(client)))
+        await until(lambda: peer.destination is not None, "the receiver has a destination")
+        destination = peer.destination
+        for number, payload in enumerate(PAYLOADS):
+            stage.publish(payload)
+            if number == 20:
+                await client.take_answer(await peer.answer(await reoffer(client)))
+            await asyncio.sleep(PACKET_S)
+        await client.packets.wait_for(len(PAYLOADS))
+        assert client.packets.payloads() == PAYLOADS
+        assert peer.destination is destination
+        assert len(stage.peers.fanout(stage.track)) == 1
+
+
+async def test_another_payload_type_is_used_from_the_answer_on() -> None:
+    async with on_stage() as stage:
+        sender, talker = await stage.sender()
+        offer = (await reoffer(talker)).replace("SAVPF 96 ", "SAVPF 112 ").replace(":96 opus", ":112 opus")
+        answer = await sender.answer(offer)
+        assert "a=rtpmap:112 opus/48000/2" in answer
+        assert sender._payload_type == 112
+
+
+async def test_a_client_may_pause_and_go_on() -> None:
+    async with on_stage() as stage:
+        sender, talker = await stage.sender()
+        offer = await reoffer(talker)
+        paused = await sender.answer(offer.replace("a=sendonly", "a=inactive"))
+        assert "a=inactive" in paused
+        assert "a=recvonly" not in paused
+        answer = await sender.answer(offer)
+        assert "a=recvonly" in answer
+        await talker.take_answer(answer)
+        talker.say(b"voice")
+        await until(lambda: stage.track.packets == 1, "the voice")
+
+
+@pytest.mark.parametrize("spoil", ["nothing", "ice-pwd", "rtpmap"])
+async def test_a_bad_further_offer_changes_nothing(spoil: str) -> None:
+    async with on_stage() as stage:
+        sender, talker = await stage.sender()
+        offer = talker.peer.localDescription.sdp
+        with pytest.raises(Refused):
+            await sender.answer("" if spoil == "nothing" else re.sub(f"a={spoil}.*", "", offer))
+        assert sender._next_ice is None
+        talker.say(b"voice")
+        await until(lambda: stage.track.packets == 1, "the voice")
+
+
+# ICE restart
+
+
+@dataclass
+class Two:
+    """Two servers of ours: what is published at the first is sent to the second."""
+
+    first: Stage
+    second: Stage
+    sending: ReceiverPeer
+    receiving: SenderPeer
+    received: list[bytes]
+
+
+class Recorder(PacketSink):
+    def __init__(self, received: list[bytes]) -> None:
+        self._received = received
+
+    def on_packet(self, packet: OpusPacket) -> None:
+        self._received.append(packet.payload)
+
+    def on_end(self) -> None: ...
+
+
+@asynccontextmanager
+async def two_servers(*, first_offers: bool = True) -> AsyncIterator[Two]:
+    async with on_stage() as first, on_stage() as second:
+        sending, receiving = first.peers.receiver(first.track), second.peers.sender(second.track)
+        first._open.append(sending)
+        second._open.append(receiving)
+        connected = asyncio.Event()
+        receiving.on_connected, receiving.on_gone, sending.on_gone = (
+            connected.set,
+            second.gone.append,
+            first.gone.append,
+        )
+        one, other = (sending, receiving) if first_offers else (receiving, sending)
+        await one.accept(await other.answer(await one.offer()))
+        await asyncio.wait_for(connected.wait(), 10)
+        await until(lambda: sending.destination is not None, "the destination")
+        received: list[bytes] = []
+        second.relay.attach(second.track, Recorder(received))
+        yield Two(first, second, sending, receiving, received)
+
+
+@asynccontextmanager
+async def publishing(two: Two) -> AsyncIterator[list[bytes]]:
+    """The first server's stream speaks while the block runs; what was said."""
+    said: list[bytes] = []
+
+    async def speak() -> None:
+        while True:
+            said.append(len(said).to_bytes(4, "big"))
+            two.first.publish(said[-1])
+            await asyncio.sleep(PACKET_S)
+
+    speaking = asyncio.create_task(speak())
+    try:
+        await until(lambda: len(two.received) > 5, "the first packets")
+        yield said
+        count = len(two.received)
+        await until(lambda: len(two.received) > count + 20, "packets after that")
+    finally:
+        speaking.cancel()
+        with suppress(asyncio.CancelledError):
+            await speaking
+
+
+async def restart(one: NegotiatedPeer, other: NegotiatedPeer) -> None:
+    before = one._ice, other._ice
+    offer = await one.offer()
+    assert other.continues(offer)
+    await one.accept(await other.answer(offer))
+    await until(lambda: one._ice is not before[0] and other._ice is not before[1], "both restarted")
+
+
+@pytest.mark.parametrize("first_offers", [True, False])
+@pytest.mark.parametrize("first_restarts", [True, False])
+async def test_a_restart_loses_no_packet(first_offers: bool, first_restarts: bool) -> None:
+    async with two_servers(first_offers=first_offers) as two:
+        associations = two.sending._dtls, two.receiving._dtls
+        async with publishing(two) as said:
+            for _ in range(3):
+                ours = two.sending._ice.ours, two.receiving._ice.ours
+                pair = (two.sending, two.receiving) if first_restarts else (two.receiving, two.sending)
+                await restart(*pair)
+                assert two.sending._ice.ours != ours[0]
+                assert two.receiving._ice.ours != ours[1]
+        await until(lambda: len(two.received) == len(said), "every packet")
+        assert two.received == said
+        assert (two.sending._dtls, two.receiving._dtls) == associations
+        assert (two.first.gone, two.second.gone) == ([], [])
+        for stage in (two.first, two.second):
+            assert len(stage.shared._users) == 1, "the former session's share is given up"
+
+
+async def test_a_restart_on_another_address_brings_media_back_within_a_second() -> None:
+    async with two_servers() as two:
+        async with publishing(two):
+            loop = asyncio.get_running_loop()
+            sockets = two.first.peers.endpoint.sockets
+            old = two.first.shared
+            sockets.settings = WebrtcSettings(host_addresses=("127.0.0.2",))
+            # The old address is gone: nothing comes or goes there any more.
+            loop.remove_reader(old.socket.fileno())
+            old.send = lambda datagram, address: False  # type: ignore[method-assign]
+            begun_s, count = loop.time(), len(two.received)
+            await restart(two.sending, two.receiving)
+            await until(lambda: len(two.received) > count + 10, "packets from the new address")
+            assert loop.time() - begun_s < 1
+            route = two.receiving._route()
+            assert route is not None
+            assert route[1][0] == "127.0.0.2"
+        loop.add_reader(old.socket.fileno(), old._read)
+
+
+async def test_a_restart_without_an_offer() -> None:
+    async with two_servers() as two, publishing(two):
+        before = two.sending._ice, two.receiving._ice
+        session = await two.sending._begin_restart()
+        ours = session.ours
+        candidate = session.connection.local_candidates[0].to_sdp()
+        ufrag, password, candidates = await two.receiving.restart_ice(ours.ufrag, ours.password, [candidate, "rubbish"])
+        assert len(candidates) == 1
+        await two.sending._finish_restart(
+            session, sdp.Credentials(ufrag, password), sdp.read_candidates(candidates, ["127.0.0.1"])
+        )
+        await until(lambda: two.sending._ice is session and two.receiving._ice is not before[1], "both restarted")
+        assert two.receiving._ice.ours == sdp.Credentials(ufrag, password)
+
+
+async def test_a_restart_that_is_overtaken_by_another_leaves_nothing_behind() -> None:
+    async with two_servers() as two, publishing(two):
+        lost = await two.sending.offer()
+        await two.receiving.answer(lost)
+        await restart(two.sending, two.receiving)
+        assert len(two.first.shared._users) == len(two.second.shared._users) == 1
+
+
+async def test_a_peer_that_closes_within_a_restart_leaves_nothing_behind() -> None:
+    async with two_servers() as two:
+        await two.receiving.answer(await two.sending.offer())
+        await asyncio.gather(two.sending.close(), two.receiving.close())
+        assert (two.first.shared._users, two.second.shared._users) == ({}, {})
+        assert (two.first.shared._addresses, two.second.shared._addresses) == ({}, {})
+
+
+async def test_a_restart_before_the_first_connection() -> None:
+    async with on_stage() as first, on_stage() as second:
+        sending, receiving = first.peers.receiver(first.track), second.peers.sender(second.track)
+        first._open.append(sending)
+        second._open.append(receiving)
+        offer = await sending.offer()
+        unreachable = re.sub(r"a=candidate.*\r\n", "", offer)
+        answer = await receiving.answer(unreachable)
+        await sending.accept(re.sub(r"a=candidate.*\r\n", "", answer))
+        await sending.accept(await receiving.answer(await sending.offer()))
+        await until(lambda: sending.destination is not None, "the destination")
+
+
+# A new connection that looks like the old one
+
+
+class Reloaded(Client):
+    """A client with a certificate of its own, which several connections share."""
+
+    def __init__(self, certificate: RTCCertificate) -> None:
+        super().__init__()
+        self.peer._RTCPeerConnection__certificates = [certificate]  # type: ignore[attr-defined]
+
+
+async def test_a_new_connection_with_the_old_certificate_is_told_apart() -> None:
+    async with on_stage() as stage:
+        certificate = RTCCertificate.generateCertificate()
+        peer, old, new = stage.peers.sender(stage.track), Reloaded(certificate), Reloaded(certificate)
+        stage._open += [peer, old.peer, new.peer]
+        await old.take_answer(await peer.answer(await old.offer()))
+        await wait_until_connected(old.peer)
+        offer = await new.offer()
+        other_session = re.sub(r"o=- \d+", "o=- 4711", offer)
+        assert not peer.continues(other_session)
+        same_session = re.sub(r"o=- \d+", re.findall(r"o=- \d+", old.peer.localDescription.sdp)[0], offer)
+        assert peer.continues(same_session)
+        assert not peer.continues("rubbish")
+
+
+async def test_the_tls_id_tells_connections_apart() -> None:
+    async with on_stage() as stage:
+        certificate = RTCCertificate.generateCertificate()
+        peer, old = stage.peers.sender(stage.track), Reloaded(certificate)
+        stage._open += [peer, old.peer]
+        offer = await old.offer()
+        with_id = offer + "a=tls-id:91bbf309c0990a6bec11e38ba2933cee\r\n"
+        answer = await peer.answer(with_id)
+        assert answer.count("a=tls-id:") == 1
+        restarted = re.sub("a=ice-ufrag:.*", "a=ice-ufrag:restarted", with_id)
+        assert peer.continues(restarted)
+        assert not peer.continues(restarted.replace("91bb", "92bb"))
+
+
+async def test_a_new_connection_that_cannot_be_told_apart_gets_an_association_of_its_own() -> None:
+    """Its ClientHello comes with the new ICE credentials: media goes on."""
+    async with on_stage() as stage:
+        certificate = RTCCertificate.generateCertificate()
+        peer, old, new = stage.peers.sender(stage.track), Reloaded(certificate), Reloaded(certificate)
+        stage._open += [peer, old.peer, new.peer]
+        peer.on_gone = stage.gone.append
+        offer = (await old.offer()).replace("a=setup:actpass", "a=setup:active")
+        await old.take_answer(await peer.answer(offer))
+        await wait_until_connected(old.peer)
+        old.say(b"old")
+        await until(lambda: stage.track.packets == 1, "the old connection's voice")
+        association = peer._dtls
+        further = (await new.offer()).replace("a=setup:actpass", "a=setup:active")
+        further = re.sub(r"o=- \d+", re.findall(r"o=- \d+", offer)[0], further)
+        assert peer.continues(further)
+        await new.take_answer(await peer.answer(further))
+        await wait_until_connected(new.peer)
+        new.say(b"new")
+        await until(lambda: stage.track.packets == 2, "the new connection's voice")
+        assert peer._dtls is not association
+        assert stage.gone == []
+        await new.peer.close()
+        await until(lambda: stage.gone == ["left"], "the new connection's end")
+
+
+async def test_a_stray_client_hello_does_not_end_an_association() -> None:
+    """Anyone in the network can write the client's address on one."""
+    async with on_stage() as stage:
+        sender, talker = await stage.sender()
+        talker.say(b"before")
+        await until(lambda: stage.track.packets == 1, "a voice")
+        hello = b"\x16\xfe\xfd\0\0" + bytes(6) + (60).to_bytes(2, "big") + b"\x01" + bytes(59)
+        for _ in range(3):
+            talker.send_raw(hello)
+        talker.say(b"after")
+        await until(lambda: stage.track.packets == 2, "the voice goes on")
+        assert sender._dtls.state == "connected"
