@@ -342,7 +342,7 @@ async def test_a_second_sender_of_the_same_name_takes_over(server: RunningServer
         await go_live(server, first)
         async with voice_receiver(server.ws_url, "kitchen") as receiver:
             await first.send(payloads(5))
-            async with voice_sender(server.ws_url, name="kitchen") as second:
+            async with voice_sender(server.ws_url, name="kitchen", take_over=True) as second:
                 await first.signalling.expect("stream_ended", stream_id="kitchen", reason="replaced")
                 await second.send(payloads(5))
                 await receiver.packets.wait_for(10)
@@ -360,7 +360,7 @@ async def test_a_sender_whose_stream_ends_while_it_connects_is_told(server: Runn
         await go_live(server, hall)
         await go_live(server, first)
         second = VoiceSender(client)
-        answer = await second.offer(name="kitchen")
+        answer = await second.offer(name="kitchen", take_over=True)
         await first.stop()
         await client.expect("stream_ended", stream_id="kitchen")
         listener = VoiceReceiver(first.signalling)
@@ -376,12 +376,27 @@ async def test_a_sender_whose_stream_ends_while_it_connects_is_told(server: Runn
         await listener.peer.close()
 
 
-async def test_a_sender_without_packets_is_given_up() -> None:
+async def test_a_sender_without_packets_and_without_a_name_is_given_up() -> None:
+    settings = {"webrtc": {"media_timeout_s": 1, "resume_grace_s": 0.2}}
+    async with running_server(settings) as server, voice_sender(server.ws_url) as sender:
+        stream_id = await go_live(server, sender)
+        assert (await sender.signalling.expect("error", timeout_s=6))["code"] == "connection_lost"
+        await sender.signalling.expect("stream_ended", stream_id=stream_id, reason="sender lost")
+
+
+async def test_a_sender_that_is_silent_but_there_pauses_its_named_stream_until_its_next_packet() -> None:
     settings = {"webrtc": {"media_timeout_s": 1, "resume_grace_s": 0.2}}
     async with running_server(settings) as server, voice_sender(server.ws_url, name="kitchen") as sender:
         await go_live(server, sender)
-        assert (await sender.signalling.expect("error", timeout_s=6))["code"] == "connection_lost"
-        await sender.signalling.expect("stream_ended", stream_id="kitchen", reason="sender lost")
+        async with voice_receiver(server.ws_url, "kitchen") as receiver:
+            for _ in range(2):
+                await sender.signalling.expect("stream_paused", stream_id="kitchen", timeout_s=6)
+                # Longer than the grace that a lost sender has.
+                await sender.signalling.expect_none("stream_ended", within_s=1.5)
+                await sender.send(payloads(1))
+                await sender.signalling.expect("stream_resumed", stream_id="kitchen")
+            await receiver.packets.wait_for(2)
+            assert receiver.packets.payloads() == sender.sent[-2:]
 
 
 async def test_a_stream_that_nobody_takes_ends_as_idle() -> None:

@@ -36,6 +36,16 @@ class SenderPeer(NegotiatedPeer):
         self._silence_timer: asyncio.TimerHandle | None = None
         self._ssrc = self._transceiver.sender._ssrc
 
+    async def answer(self, offer: str) -> str:
+        """As for `NegotiatedPeer`; refused also where the track is somebody's for good."""
+        self.track.check_takeable()
+        return await super().answer(offer)
+
+    async def offer(self) -> str:
+        """As for `NegotiatedPeer`; refused also where the track is somebody's for good."""
+        self.track.check_takeable()
+        return await super().offer()
+
     @property
     def reception(self) -> rtp.Reception | None:
         """What arrived of the client's present SSRC; None before the first packet."""
@@ -54,12 +64,12 @@ class SenderPeer(NegotiatedPeer):
         if self._source is not None:
             # The same peer, with a connection anew: an epoch of its own.
             self._source.release()
+            self._source = None
         try:
             self._source = self.track.take_source(self._lose_source)
         except Refused as refusal:
             # It has become somebody's for good since the answer. Later, when `_on_keys` is done.
             loop.call_soon(self._lose, str(refusal))
-            return False
         if not self._is_silent and self._silence_timer is None:
             self._await_silence()
         return True
