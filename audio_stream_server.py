@@ -50,7 +50,7 @@ class AudioStreamServer:
         """To be made with a running loop. `admission` is the main server's; without one it has its own."""
         self._settings = settings
         self._relay = relay
-        self._admission = admission or Admission(settings, streams)
+        self._admission = admission or Admission(settings, streams, failures)
         self._streams = streams
         self._channels = Channels(settings.audio, relay, streams, failures)
         self._runner: web.AppRunner | None = None

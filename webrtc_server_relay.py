@@ -62,7 +62,7 @@ class VoiceStreamingServer:
         self.streams = Streams(self.relay, settings.webrtc.resume_grace_s, self)
         self.active_streams = self.streams.active
         self.peers = Peers(settings.webrtc, self.relay, self.failures)
-        self.admission = Admission(settings, self.active_streams)
+        self.admission = Admission(settings, self.active_streams, self.failures)
         self.audio_server = AudioStreamServer(settings, self.relay, self.active_streams, self.admission, self.failures)
         self.too_slow = 0
         """WebSockets that were closed because they did not read."""
