@@ -51,7 +51,7 @@ class AudioStreamServer:
         """To be made with a running loop. `admission` is the main server's; without one it has its own."""
         self._settings = settings
         self._relay = relay
-        self._admission = admission or Admission(settings, streams.active)
+        self._admission = admission or Admission(settings, streams.active, failures)
         self._streams = streams.active
         self._channels = Channels(settings.audio, relay, streams.active, failures)
         streams.observe(self._channels)

@@ -21,7 +21,7 @@ from tests.support.ports import free_port
 from tests.support.process import child_process
 from tests.support.rtc_client import VoiceReceiver, VoiceSender, voice_receiver, voice_sender
 from tests.support.server import DAEMON, RunningServer, running_server
-from tests.support.signalling import Signalling, signalling
+from tests.support.signalling import Signalling, SignallingError, signalling
 
 MISSING_STREAM = {"code": "no_stream", "message": "No audio stream available"}
 
@@ -456,6 +456,19 @@ async def test_the_demo_is_a_stream_like_any_other() -> None:
         await receiver.packets.wait_for(25)
         steps = {b.sequence - a.sequence for a, b in itertools.pairwise(receiver.packets)}
         assert steps <= {1, -65535}
+
+
+async def test_the_demo_is_the_servers_own_and_cannot_be_taken_over() -> None:
+    async with running_server(arguments=["--demo"]) as server, voice_receiver(server.ws_url, "demo") as receiver:
+        with pytest.raises(SignallingError, match="name_taken"):
+            async with voice_sender(server.ws_url, name="demo") as sender:
+                await sender.signalling.expect("stream_ended", timeout_s=1)
+        heard = len(receiver.packets)
+        await receiver.packets.wait_for(heard + 25)
+        steps = {b.sequence - a.sequence for a, b in itertools.pairwise(receiver.packets)}
+        assert steps <= {1, -65535}
+        async with signalling(server.ws_url) as late:
+            assert (await late.expect("available_streams"))["streams"] == ["demo"]
 
 
 def cut(client: Signalling) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
+from ..process.failures import Failures
 from ..process.figures import Figures
 from ..settings.model import Settings
 from ..streams.grants import Grant
@@ -20,11 +21,11 @@ from .tcp_ports import TcpPorts
 class Admission:
     """`access` says who, `limits` how much, `ports` are the TCP ports."""
 
-    def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
+    def __init__(self, settings: Settings, streams: Mapping[str, Stream], failures: Failures | None = None) -> None:
         self.access = Access(settings.access, settings.server.ingress_port)
         self._ingress_guard = ingress_guard(settings.server.ingress_port, settings.access.ingress_address)
         self.limits = Limits(settings, streams)
-        self.ports = TcpPorts(settings)
+        self.ports = TcpPorts(settings, failures)
 
     @contextmanager
     def enter(self, request: web.Request) -> Iterator[Grant]:

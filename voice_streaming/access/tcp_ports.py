@@ -14,6 +14,7 @@ import ssl
 from collections import Counter, deque
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
+from ..process.failures import Failures
 from ..process.tasks import Tasks
 from ..process.turns import Turns
 from ..settings.model import Settings
@@ -51,7 +52,7 @@ def address_key(address: str) -> str:
 class TcpPorts:
     """Every TCP port of the server. One count of connections for all of them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, failures: Failures | None = None) -> None:
         self.connections = 0
         self.refused_in_all = 0
         self.refused_of_address = 0
@@ -61,8 +62,8 @@ class TcpPorts:
         self._of_address: Counter[str] = Counter()
         self._listening: list[socket.socket] = []
         self._refusals: deque[socket.socket] = deque()
-        self._turns = Turns()
-        self._tasks = Tasks()
+        self._turns = Turns("tcp-turns", failures)
+        self._tasks = Tasks(failures)
 
     async def open(self, host: str, port: int, protocols: Protocols, context: ssl.SSLContext | None = None) -> None:
         """Listens on every address of `host`. Raises OSError."""
