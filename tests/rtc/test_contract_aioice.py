@@ -267,3 +267,41 @@ def test_whatever_a_hostile_message_holds_is_a_value_error_or_worse() -> None:
     username = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, attributes={"USERNAME": "ab"})
     with pytest.raises(UnicodeDecodeError):
         stun.parse_message(bytes(username).replace(b"ab", b"\xff\xff"))
+
+
+async def test_a_connection_of_our_own_for_a_restart() -> None:
+    where = changed("Connection(ice_controlling, stun_server=...) with remote_username, -password, -is_lite", "peer.py")
+    connection = IceConnection(ice_controlling=True, stun_server=None)
+    for name in ("remote_username", "remote_password", "remote_is_lite", "ice_controlling"):
+        assert hasattr(connection, name), where
+    waiting = asyncio.create_task(IceConnection.get_event(connection))
+    await asyncio.sleep(0)
+    await connection.close()
+    assert isinstance(await asyncio.wait_for(waiting, 5), aioice.ice.ConnectionClosed), changed(
+        "Connection.get_event ends with close", "peer.py"
+    )
+
+
+async def test_checks_that_never_hear_of_the_end_of_candidates_end_with_the_connection() -> None:
+    where = changed("Connection.connect waits on while candidates may come, and raises ConnectionError at close", "ice")
+    connection = IceConnection(ice_controlling=True)
+    connection._local_candidates_end = True
+    connection.remote_username, connection.remote_password = "them", "their password"
+    connecting = asyncio.create_task(connection.connect())
+    await asyncio.sleep(0.05)
+    assert not connecting.done(), where
+    await connection.close()
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(connecting, 5)
+
+
+async def test_a_transaction_is_given_up_after_its_retransmissions() -> None:
+    where = changed(
+        "StunProtocol.request(retransmissions=1) raises TransactionError after 0.5 s and 1 s", "ice_port.py"
+    )
+    assert (aioice.stun.RETRY_RTO, issubclass(stun.TransactionTimeout, stun.TransactionError)) == (0.5, True), where
+    port = Port(IceConnection(ice_controlling=True))
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    with pytest.raises(stun.TransactionError):
+        await asyncio.wait_for(port.request(request, ("127.0.0.1", 5), b"key", retransmissions=1), 2)
+    assert len(port.sent) == 2, where

@@ -145,3 +145,96 @@ async def test_keys_are_made_only_after_the_fingerprint_was_checked() -> None:
 def test_the_digests_that_sdp_checks_against_are_aiortcs() -> None:
     algorithms = getattr(rtcdtlstransport, "X509_DIGEST_ALGORITHMS", {})
     assert "sha-256" in algorithms, "voice_streaming/rtc/sdp.py reads rtcdtlstransport.X509_DIGEST_ALGORITHMS"
+
+
+async def test_dtls_goes_through_what_is_set_on_its_ice_transport() -> None:
+    where = changed("RTCDtlsTransport awaits transport._recv() and transport._send(data) for each datagram", "dtls.py")
+    calls = []
+    async with pair() as both:
+        ice: Any = both.dtls.transport
+        receive, send = ice._recv, ice._send
+
+        async def counted_receive() -> bytes:
+            calls.append("receive")
+            return bytes(await receive())
+
+        async def counted_send(datagram: bytes) -> None:
+            calls.append("send")
+            await send(datagram)
+
+        ice._recv, ice._send = counted_receive, counted_send
+        await both.connect()
+        assert calls.count("send") >= 2, where
+        assert calls.count("receive") >= 2, where
+
+
+async def test_ice_is_connected_by_what_is_set_on_the_connection() -> None:
+    where = changed("RTCIceTransport.start awaits self._connection.connect()", "peer.py")
+    calls = []
+    async with pair() as both:
+        connect = both.ice.connect
+
+        async def counted() -> None:
+            calls.append(1)
+            await connect()
+
+        both.ice.connect = counted  # type: ignore[method-assign]
+        await both.connect()
+        assert calls == [1], where
+        assert both.dtls.transport._connection is both.ice, where
+
+
+async def test_what_a_second_association_on_the_same_ice_transport_needs() -> None:
+    where = "peer.py"
+    async with pair() as both:
+        await both.connect()
+        offering: Any = both.offering
+        assert both.dtls in offering._RTCPeerConnection__dtlsTransports, changed(
+            "RTCPeerConnection.__dtlsTransports, whose states make connectionState", where
+        )
+        assert callable(offering._RTCPeerConnection__updateConnectionState), changed(
+            "RTCPeerConnection.__updateConnectionState, which listens to statechange", where
+        )
+        assert both.dtls._role in ("client", "server"), changed("RTCDtlsTransport._role", where)
+        assert isinstance(both.dtls._task, asyncio.Future), changed("RTCDtlsTransport._task reads on", where)
+        certificate = offering._RTCPeerConnection__certificates[0]
+        fresh = rtcdtlstransport.RTCDtlsTransport(both.dtls.transport, [certificate])
+        fresh._set_role("server")
+        assert (fresh._role, fresh.state, fresh.encrypted, fresh._ssl) == ("server", "new", False, None), changed(
+            "RTCDtlsTransport(transport, [certificate]), then _set_role", where
+        )
+        both.sending.receiver.setTransport(fresh)
+        both.sending.sender.setTransport(fresh)
+        assert both.sending.receiver.transport is both.sending.sender.transport is fresh, changed(
+            "RTCRtpReceiver.setTransport and RTCRtpSender.setTransport", where
+        )
+
+
+async def test_the_state_is_told_before_the_handshake_begins() -> None:
+    where = changed(
+        "RTCDtlsTransport._ssl is there at statechange 'connecting'", "dtls.py"
+    )
+    seen = []
+    async with pair() as both:
+
+        def on_state() -> None:
+            seen.append((both.dtls.state, both.dtls._ssl is not None))
+
+        both.dtls.add_listener("statechange", on_state)
+        await both.connect()
+    assert seen[:2] == [("connecting", True), ("connected", True)], where
+
+
+async def test_a_refused_sections_transport_is_looked_at_all_the_same() -> None:
+    """Why `sdp` writes ICE credentials, fingerprint, setup and codecs into sections that it refuses."""
+    peer, other = new_peer(), new_peer()
+    peer.addTransceiver("audio", direction="recvonly")
+    gather_on_loopback(peer)
+    await peer.setLocalDescription(await peer.createOffer())
+    await other.setRemoteDescription(peer.localDescription)
+    gather_on_loopback(other)
+    await other.setLocalDescription(await other.createAnswer())
+    bare = "\r\n".join(line for line in other.localDescription.sdp.splitlines() if not line.startswith("a=setup"))
+    with pytest.raises(AttributeError):
+        await peer.setRemoteDescription(RTCSessionDescription(bare + "\r\n", "answer"))
+    await asyncio.gather(peer.close(), other.close())

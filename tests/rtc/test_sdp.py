@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
+from pathlib import Path
+
 import pytest
 from aiortc.sdp import SessionDescription
 from hypothesis import given, settings
@@ -270,3 +275,103 @@ def test_our_descriptions_ask_for_opus_as_configured() -> None:
 def test_a_candidate_that_none_of_our_addresses_reaches_is_none(address: str, hosts: list[str], used: bool) -> None:
     candidate = sdp.take_candidate(f"candidate:1 1 udp 2113937151 {address} 5000 typ host", hosts)
     assert (candidate is not None) == used
+
+
+# What is of no concern, and what is
+
+
+OFFER_CASES = json.loads((Path(__file__).parent / "offers.json").read_text())
+
+
+@pytest.mark.parametrize("case", OFFER_CASES, ids=[case["name"] for case in OFFER_CASES])
+def test_what_is_of_no_concern_never_refuses_an_offer(case: dict[str, str]) -> None:
+    if case["expect"] == "refused":
+        with pytest.raises(Refused):
+            sdp.take_offer(case["sdp"])
+        return
+    offer = sdp.take_offer(case["sdp"])
+    assert offer.remote.credentials == sdp.Credentials("uf9q", "kq2m7f0x4d8s1a6h3j5l9z0c")
+    answer = sdp.write_answer(sdp.Local(offer.sdp.replace("actpass", "active")), offer, WebrtcSettings())
+    assert answer.count("m=") == case["sdp"].count("m=")
+    assert ("a=group:BUNDLE mic" in answer) == ("a=group" in case["sdp"])
+    assert re.search(r"a=group:BUNDLE\s*\r\n", answer) is None
+    assert [line for line in answer.splitlines() if line.startswith("m=audio")] == [
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a=candidate:nonsense",
+        "a=rtcp-fb:* nonsense",
+        "a=ssrc:x",
+        "a=rtpmap:nonsense",
+        "a=rtcp:x",
+        "a=fmtp:111",
+        "a=sctp-port:x",
+        "a=max-message-size:x",
+        "a=fingerprint:md5 00",
+        "a=fingerprint:nonsense",
+        "c=IN IP4",
+        "b=AS:x",
+        "x=y",
+        "no line at all",
+    ],
+)
+def test_a_line_that_cannot_be_read_is_passed_over(line: str) -> None:
+    assert sdp.take_offer(with_lines(browser_sdp("chromium_audio"), line)).remote.payload_type == 111
+
+
+@pytest.mark.parametrize("other", ["m=text 9 RTP/AVP 98", "m=video 9 UDP/TLS/RTP/SAVPF 1000", "m=audio 9 RTP/AVP 0"])
+def test_other_sections_are_refused_as_they_are(other: str) -> None:
+    offer = sdp.take_offer(with_lines(browser_sdp("chromium_audio"), other, "a=mid:x", "a=extmap:nonsense"))
+    answer = sdp.write_answer(sdp.Local(offer.sdp.replace("actpass", "active")), offer, WebrtcSettings())
+    assert other.replace(" 9 ", " 0 ") in answer
+
+
+def test_a_section_that_the_client_took_back_is_not_taken() -> None:
+    offer = browser_sdp("chromium_audio").replace("m=audio 9 ", "m=audio 0 ")
+    with pytest.raises(Refused) as refused:
+        sdp.take_offer(offer)
+    assert refused.value.code == "no_opus"
+    assert sdp.take_offer(with_lines(offer, "a=bundle-only")).remote.payload_type == 111
+
+
+def test_refused_sections_have_what_clients_look_for_in_any_section() -> None:
+    offer = sdp.take_offer(browser_sdp("chromium_video_audio_data"))
+    ours = offer.sdp.replace("a=setup:actpass", "a=setup:active")
+    answer = sdp.write_answer(sdp.Local(ours), offer, WebrtcSettings())
+    sections = SessionDescription.parse(answer).media
+    assert [media.port for media in sections] == [0, 9, 0]
+    assert len({(media.ice.usernameFragment, media.ice.password) for media in sections if media.ice}) == 1
+    assert {media.dtls.role for media in sections if media.dtls} == {"client"}
+    assert all(media.dtls for media in sections)
+
+
+def test_a_pause_is_taken_only_from_a_client_that_is_known() -> None:
+    paused = browser_sdp("chromium_audio").replace("a=sendrecv", "a=inactive")
+    with pytest.raises(Refused):
+        sdp.take_offer(paused)
+    assert not sdp.take_offer(paused, may_pause=True).is_active
+
+
+def remote(**changes: str) -> sdp.Remote:
+    text = browser_sdp("chromium_audio")
+    for name, value in changes.items():
+        text = re.sub(f"a={name.replace('_', '-')}:.*", f"a={name.replace('_', '-')}:{value}", text)
+    return sdp.take_offer(text).remote
+
+
+def test_a_further_offer_is_told_by_tls_id_fingerprint_credentials_and_session() -> None:
+    print_ = "sha-256 " + ":".join(["11"] * 32)
+    known, restarted = remote(), remote(ice_ufrag="new1", ice_pwd="x" * 24)
+    other_session = dataclasses.replace(restarted, session=("-", "4711"))
+    assert known.is_continued_by(known)
+    assert known.is_continued_by(restarted)
+    assert known.is_continued_by(dataclasses.replace(known, session=("-", "4711"))), "nothing but the o= line is new"
+    assert not known.is_continued_by(other_session)
+    assert not known.is_continued_by(remote(fingerprint=print_))
+    with_id = dataclasses.replace(known, tls_id="one")
+    assert with_id.is_continued_by(dataclasses.replace(other_session, tls_id="one"))
+    assert not with_id.is_continued_by(dataclasses.replace(known, tls_id="two"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from aiortc import RTCIceTransport
 from aiortc.rtcdtlstransport import RTCDtlsTransport
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 MAX_QUEUED_DATAGRAMS = 64
 """DTLS datagrams that may wait for the handshake to read them."""
+_HANDSHAKE_CALLS = ("do_handshake", "recv")
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _RECORD_HEADER_BYTES = 13
 
@@ -87,21 +90,20 @@ class HandshakeWatch:
 
     def _on_state(self) -> None:
         if self._dtls.state == "connecting" and self._dtls._ssl is not None:
-            # aiortc has just made it, and calls it next.
-            handshake = self._dtls._ssl.do_handshake
-            substitute(self._dtls._ssl, "do_handshake", lambda: self._try(handshake))
+            # aiortc has just made it. It calls either; what `recv` says of a handshake, it passes over.
+            for name in _HANDSHAKE_CALLS:
+                substitute(self._dtls._ssl, name, functools.partial(self._call, getattr(self._dtls._ssl, name)))
         elif self._dtls._ssl is not None:
-            self._dtls._ssl.__dict__.pop("do_handshake", None)
+            for name in _HANDSHAKE_CALLS:
+                self._dtls._ssl.__dict__.pop(name, None)
         if self._dtls.state == "failed":
             logger.info("A DTLS handshake as %s failed: %s", self._dtls._role, self._reason or self._guess())
 
-    def _try(self, handshake: Callable[[], None]) -> None:
+    def _call(self, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            handshake()
-        except SSL.WantReadError:
-            raise
+            return call(*arguments)
         except SSL.Error as error:
-            self._reason = _words(error) or type(error).__name__
+            self._reason = _words(error) or self._reason
             raise
 
     def _guess(self) -> str:

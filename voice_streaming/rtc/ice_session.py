@@ -65,11 +65,11 @@ class IceSession:
     async def gather(self) -> None:
         """Replaces aioice's, which opens a socket for each address and peer."""
         ice = self.connection
-        if not ice._local_candidates_start:
+        owner = self._owner
+        if owner is not None and not ice._local_candidates_start:
             ice._local_candidates_start = True
-            owner = self._owner
-            if owner is not None:
-                ice._protocols += [PeerPort(ice, shared, owner) for shared in self._endpoint.sockets.open()]
+            for shared in self._endpoint.sockets.open():
+                ice._protocols.append(PeerPort(ice, shared, owner))
             ice._local_candidates += self._advertised_candidates()
             if ice.stun_server is not None:
                 ice._local_candidates += await self._ask_stun(ice.stun_server)
