@@ -12,8 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, WebSocketRoute
+from playwright.async_api import Error as PlaywrightError
 
-from tests.support.pages import ScriptedPage
+from tests.support.audio import level_dbfs
+from tests.support.pages import ScriptedPage, record_element
 from tests.support.server import RunningServer
 
 INSECURE_NAME = "voice.example"
@@ -96,6 +98,24 @@ async def hears_sound(page: ScriptedPage) -> None:
 async def hears_silence(page: ScriptedPage) -> None:
     """Wait until what the watched page's player plays is silence."""
     await page.evaluate(_UNTIL_LEVEL, {"loud": False, "threshold": LOUD_DBFS})
+
+
+async def plays_sound(page: ScriptedPage, selector: str) -> None:
+    """Wait until an `<audio>` element plays sound; players of the MP3 have the silence before it in their buffers."""
+    async with asyncio.timeout(20):
+        while level_dbfs(await record_element(page, selector, seconds=0.5)) < LOUD_DBFS:
+            pass
+
+
+async def stop_time(page: Page) -> None:
+    """Stop the page's clock: from now on its timers run by `page.clock.run_for` and `fast_forward` alone."""
+    await page.clock.install()
+    try:
+        await page.clock.pause_at(await page.evaluate("Date.now() + 1000"))
+    except PlaywrightError as error:
+        # The machine took longer than that second, and the clock was stopped after it.
+        if "Cannot fast-forward to the past" not in error.message:
+            raise
 
 
 async def press(page: ScriptedPage, selector: str) -> None:
