@@ -134,7 +134,7 @@ async def test_a_token_for_one_stream_neither_hears_nor_sees_another(guarded: Ru
                     async with http.get(guarded.audio_url(f"/stream/status?token={EVERYTHING}")) as answer:
                         details = {one["stream_id"]: one["listeners"] for one in (await answer.json())["details"]}
                     assert details == {"kitchen": 1, "bedroom": 0}
-        await asyncio.sleep(0.2)
+        await watching.settle()
         assert {message.get("stream_id") for message in watching.history} <= {None, "kitchen"}
 
 
