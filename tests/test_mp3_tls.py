@@ -64,7 +64,7 @@ async def test_streaming_and_a_listener_that_does_not_read_over_https(tmp_path: 
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
         async with answer.being_read() as audio, asyncio.timeout(30):
-            while not (counted := await figures(server))["mp3_slow_listeners_disconnected_total"]:
+            while not (counted := await figures(server))["mp3_slow_listeners_disconnected_total"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             passed_s = loop.time() - begun_s
         assert counted["mp3_slow_listeners_disconnected_total"] == 1
