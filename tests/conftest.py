@@ -30,8 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -weights[item.path])
 
 
-# A busy machine makes no difference to what is tested.
-settings.register_profile("relay", deadline=None)
+# A busy machine makes no difference to what is tested, and the same examples are tried in every run: new ones by
+# `--hypothesis-profile explore`, and by tests/fuzz.
+settings.register_profile("relay", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("relay")
 
 
