@@ -260,7 +260,12 @@ async def test_a_second_sigterm_ends_it_at_once() -> None:
     ):
         writer.write(QUESTION_FRAME * 9_000)
         await writer.drain()
-        await poll(server, "/health", lambda health: health["connected_clients"] == 1)
+        async with signalling(server.ws_url) as watcher:
+            # Both are answered by turns: when this one has its answers, more wait for the other than the kernel takes.
+            for _ in range(2_000):
+                await watcher.send("get_available_streams")
+            for _ in range(2_000):
+                await watcher.expect("available_streams")
         server.process.send_signal(signal.SIGTERM)
         await server.process.wait_for_log("Stopping")
         assert server.process.exit_code is None
