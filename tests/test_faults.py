@@ -355,6 +355,26 @@ async def test_a_background_task_that_dies_is_told_in_health_and_starts_again(
     ]
 
 
+async def test_health_answers_once_every_other_port_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(
+        server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off"), audio=AudioSettings(port=free_port())
+    )
+    server = VoiceStreamingServer(settings)
+    open_audio_port = server.audio_server.start
+
+    async def look_at_the_signalling_port_first() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", settings.server.port)
+        await open_audio_port()
+
+    monkeypatch.setattr(server.audio_server, "start", look_at_the_signalling_port_first)
+    await server.start()
+    try:
+        assert (await health_when(settings, "ok"))["audio_server_running"] is True
+    finally:
+        await server.stop()
+
+
 async def health_when(settings: Settings, status: str) -> dict[str, Any]:
     """Asks until /health has that status."""
     async with asyncio.timeout(10), aiohttp.ClientSession() as http:

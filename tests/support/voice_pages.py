@@ -61,7 +61,7 @@ async ({selector, pattern}) => {
     }
 }
 """
-# From the browser's own account of what it plays; 300 ms hold a syllable.
+# From the browser's own account of what it plays; 300 ms hold a syllable, and no pause of the speech is twice as long.
 _UNTIL_LEVEL = """
 async ({loud, threshold}) => {
     const played = async () => {
@@ -70,6 +70,7 @@ async ({loud, threshold}) => {
                 if (report.type === "inbound-rtp") return [report.totalAudioEnergy, report.totalSamplesDuration];
         return [0, 0];
     };
+    let windows = 0;
     for (const begun = performance.now(); ; ) {
         const [energy, duration] = await played();
         await new Promise(resolve => setTimeout(resolve, 300));
@@ -77,7 +78,8 @@ async ({loud, threshold}) => {
         const level = 10 * Math.log10((energyNow - energy) / (durationNow - duration));
         const {paused, muted, volume} = player;
         const sounds = durationNow > duration && level > threshold;
-        if (!paused && !muted && volume && sounds === loud) return level;
+        windows = !paused && !muted && volume && sounds === loud ? windows + 1 : 0;
+        if (windows === (loud ? 1 : 2)) return level;
         const facts = JSON.stringify({loud, level, paused, muted, volume});
         if (performance.now() - begun > 20000) throw new Error(`what is heard: ${facts}`);
     }
