@@ -91,6 +91,6 @@ run_tests() {
 
 # Tests mostly wait, for voices to be heard and pages to load: so several files side by side, and then, by themselves,
 # those whose result other work would spoil.
-run_tests "$@" -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+run_tests "$@" -m "not alone" --numprocesses 4 --dist loadfile --no-loadscope-reorder
 run_tests "$@" -m alone
 exit "$verdict"

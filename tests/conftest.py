@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,8 +18,22 @@ from tests.support.server import RunningServer, running_server
 from tests.support.speech import synthesise
 from tests.support.voice_pages import INSECURE_NAME, Visitors, everyone_left, visitors
 
-# A busy machine makes no difference to what is tested.
-settings.register_profile("relay", deadline=None)
+E2E_WEIGHT = 30
+"""A test that drives real programs takes about so many times as long as another."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long begin first: processes that run files side by side then end at about the same time."""
+    weights: Counter[Path] = Counter()
+    for item in items:
+        weights[item.path] += E2E_WEIGHT if item.get_closest_marker("e2e") else 1
+    items.sort(key=lambda item: -weights[item.path])
+
+
+# A busy machine makes no difference to what is tested, and the same examples are tried in every run: new ones by
+# `--hypothesis-profile explore`, and by tests/fuzz.
+settings.register_profile("relay", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("relay")
 
 

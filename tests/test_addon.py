@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import subprocess
@@ -270,10 +269,12 @@ async def test_the_sensor_of_the_documentation_knows_who_talks() -> None:
     path = urlsplit(sensor["resource"]).path
     template = jinja2.Environment().from_string(sensor["binary_sensor"][0]["value_template"])
     for arguments, somebody in ([], "False"), (["--demo"], "True"):
-        async with running_server(arguments=arguments) as server, aiohttp.ClientSession() as http:
-            await asyncio.sleep(0.5)
-            async with http.get(server.audio_url(path)) as response:
-                assert template.render(value_json=await response.json()) == somebody
+        async with (
+            running_server(arguments=arguments) as server,
+            aiohttp.ClientSession() as http,
+            http.get(server.audio_url(path)) as response,
+        ):
+            assert template.render(value_json=await response.json()) == somebody
 
 
 def test_the_examples_hang_together() -> None:

@@ -262,9 +262,9 @@ async def test_follow_0_waits_for_a_stream_and_ends_with_it(radio: Radio) -> Non
     async with raw_request(radio.port, "/stream/latest.mp3?follow=0") as answer:
         await answer.some(8000)
         stream = radio.speak()
-        await asyncio.sleep(0.5)
+        await answer.some(8000)
         radio.end(stream)
-        rest = await answer.body(timeout_s=3)
+        rest = await answer.body()
     mp3_frames(rest[rest.index(b"\xff\xfb") :])
     await radio.listeners_become(0)
 
@@ -289,10 +289,13 @@ async def test_listeners_that_do_not_read_are_disconnected_and_nobody_else_notic
                 connection.sendall(b"GET /stream/kitchen.mp3 HTTP/1.1\r\nHost: x\r\n\r\n")
                 stalled.append(connection)
             await radio.listeners_become(51)
-            audio = await answer.during(8)
-            await radio.listeners_become(1)
+            loop = asyncio.get_running_loop()
+            begun_s = loop.time()
+            async with answer.being_read() as audio:
+                await radio.listeners_become(1, timeout_s=20)
+                passed_s = loop.time() - begun_s
             assert radio.server.counters.disconnected_slow == 50
-        assert len(mp3_frames(audio)) * 1152 / 44_100 > 7
+        assert len(mp3_frames(bytes(audio))) * 1152 / 44_100 > passed_s - 1
         for connection in stalled:
             connection.close()
 
@@ -309,8 +312,9 @@ async def test_a_thousand_that_connect_and_vanish_leave_nothing_behind(radio: Ra
         for _, writer in connections:
             writer.transport.abort()
     await radio.listeners_become(0)
-    await asyncio.sleep(0.1)
-    assert len(asyncio.all_tasks()) <= tasks_before
+    async with asyncio.timeout(5):
+        while len(asyncio.all_tasks()) > tasks_before:  # noqa: ASYNC110 - nothing tells when a task is gone
+            await asyncio.sleep(0.01)
     assert radio.server.counters.listeners_total >= 5 * 133
 
 
@@ -326,18 +330,22 @@ async def test_stop_lets_listeners_go_at_once(radio: Radio) -> None:
 
 
 async def test_figures(radio: Radio) -> None:
+    begun_s = asyncio.get_running_loop().time()
     stream = radio.speak()
     async with raw_request(radio.port, "/stream/kitchen.mp3") as answer:
-        received = await answer.during(1.0)
+        received = await answer.some(16_000)
         figures = radio.server.figures()
+        passed_s = asyncio.get_running_loop().time() - begun_s
     assert figures["mp3_listeners"] == 1
     assert figures["mp3_encoders"] == 1
     assert figures["mp3_sent_bytes_total"] >= len(received)
-    assert 0.7 < figures["mp3_encoded_seconds_total"] < 1.5
+    # Of the second that was received, half is the silence before the speech, which needs no encoder.
+    assert 0.3 < figures["mp3_encoded_seconds_total"] < passed_s + 0.5
     assert 0 < figures["mp3_encoder_cpu_seconds_total"] < figures["mp3_encoded_seconds_total"]
     radio.end(stream)
-    await asyncio.sleep(0.5)
-    assert radio.server.figures()["mp3_concealed_packets_total"] == 1
+    async with asyncio.timeout(5):
+        while radio.server.figures()["mp3_concealed_packets_total"] != 1:  # noqa: ASYNC110 - it is a counter
+            await asyncio.sleep(0.01)
 
 
 async def test_a_port_in_use(radio: Radio, payloads: list[bytes]) -> None:

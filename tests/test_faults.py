@@ -260,7 +260,12 @@ async def test_a_second_sigterm_ends_it_at_once() -> None:
     ):
         writer.write(QUESTION_FRAME * 9_000)
         await writer.drain()
-        await poll(server, "/health", lambda health: health["connected_clients"] == 1)
+        async with signalling(server.ws_url) as watcher:
+            # Both are answered by turns: when this one has its answers, more wait for the other than the kernel takes.
+            for _ in range(2_000):
+                await watcher.send("get_available_streams")
+            for _ in range(2_000):
+                await watcher.expect("available_streams")
         server.process.send_signal(signal.SIGTERM)
         await server.process.wait_for_log("Stopping")
         assert server.process.exit_code is None
@@ -349,6 +354,26 @@ async def test_a_background_task_that_dies_is_told_in_health_and_starts_again(
     assert [record.levelname for record in caplog.records if "cleanup-stale-streams" in record.getMessage()] == [
         "ERROR"
     ]
+
+
+async def test_health_answers_once_every_other_port_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(
+        server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off"), audio=AudioSettings(port=free_port())
+    )
+    server = VoiceStreamingServer(settings)
+    open_audio_port = server.audio_server.start
+
+    async def look_at_the_signalling_port_first() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", settings.server.port)
+        await open_audio_port()
+
+    monkeypatch.setattr(server.audio_server, "start", look_at_the_signalling_port_first)
+    await server.start()
+    try:
+        assert (await health_when(settings, "ok"))["audio_server_running"] is True
+    finally:
+        await server.stop()
 
 
 async def health_when(settings: Settings, status: str) -> dict[str, Any]:

@@ -109,7 +109,7 @@ async def offers_nonsense(url: str) -> None:
         for length in (10, len(whole) // 2, len(whole) - 40):
             await client.send("start_sending")
             await client.send("webrtc_offer", offer={"type": "offer", "sdp": whole[:length]})
-        await asyncio.sleep(0.3)
+        await client.settle()
 
 
 async def says_too_much(url: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
+import aiohttp
 import pytest
 
-from tests.support.audio import Samples, encode_opus
+from tests.support.audio import SAMPLE_RATE_HZ, Samples, encode_opus
 from tests.support.browsers import BROWSERS, BrowserPage, browser_page
 from tests.support.matching import SAME_SPEECH, match
 from tests.support.pages import record_element
@@ -17,12 +21,17 @@ from tests.support.players import PLAYERS, playing, record
 from tests.support.rtc_client import voice_sender
 from tests.support.server import RunningServer
 from tests.support.speech import OTHER_TEXT, synthesise
-from tests.support.voice_pages import says
+from tests.support.voice_pages import press, says
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
-SPEAKING_S = 6
-"""Each speaks so long, in real time: twice what must be heard, as players skip or stretch where they buffer."""
+HEARD_WINDOWS = 5
+"""Three seconds: windows are a second long and come every half second."""
+COMPARED_S = 6
+OPUS_SILENCE = [b"\xf8\xff\xfe"] * 10
+
+Take: TypeAlias = Callable[[], Awaitable[Samples]]
+"""Makes a recording."""
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +45,11 @@ def heard_at_s(reference: Samples, recording: Samples) -> list[float]:
 
 
 def assert_both_were_heard(first: Samples, second: Samples, recording: Samples, who: str) -> None:
-    """At least three seconds of each, the one before the other. Windows come every half second."""
+    """Three seconds of each, the one before the other."""
     first_s, second_s = heard_at_s(first, recording), heard_at_s(second, recording)
     length_s = recording.size / 48_000
-    assert len(first_s) >= 5, f"{who} heard the first speaker only at {first_s} of {length_s:.1f} s"
-    assert len(second_s) >= 5, f"{who} heard the second speaker only at {second_s} of {length_s:.1f} s"
+    assert len(first_s) >= HEARD_WINDOWS, f"{who} heard the first speaker only at {first_s} of {length_s:.1f} s"
+    assert len(second_s) >= HEARD_WINDOWS, f"{who} heard the second speaker only at {second_s} of {length_s:.1f} s"
     assert max(first_s) < min(second_s), f"{who}: {first_s}, then {second_s}"
 
 
@@ -52,17 +61,36 @@ async def chromium_sender(server: RunningServer, microphone: Path) -> AsyncItera
         yield page
 
 
-async def both_speak(server: RunningServer, chromium: BrowserPage, other: Samples) -> None:
-    """A browser, silence, and then another sender."""
-    await chromium.click("#talk")
+async def until_heard(reference: Samples, take: Take) -> None:
+    """Wait until one of the recordings that `take` makes ends with three seconds of that speech, or nearly so."""
+    async with asyncio.timeout(60):
+        while True:
+            newest = (await take())[-COMPARED_S * SAMPLE_RATE_HZ :]
+            if len(await asyncio.to_thread(heard_at_s, reference, newest)) >= HEARD_WINDOWS:
+                return
+            await asyncio.sleep(1)
+
+
+async def both_speak(
+    server: RunningServer, chromium: BrowserPage, first: Samples, second: Samples, takes: Sequence[Take]
+) -> None:
+    """A browser, a second of silence, and then another sender: each until all have heard it."""
+    await press(chromium, "#talk")
     await says(chromium, "^Live")
-    await asyncio.sleep(SPEAKING_S)
-    await chromium.click("#talk")
+    await asyncio.gather(*(until_heard(first, take) for take in takes))
+    await press(chromium, "#talk")
     await asyncio.sleep(1)
     async with voice_sender(server.ws_url, name="second") as sender:
-        await sender.send(encode_opus(other)[: SPEAKING_S * 50])
+        speaking = asyncio.create_task(sender.send(itertools.cycle(encode_opus(second))))
+        await asyncio.gather(*(until_heard(second, take) for take in takes))
+        speaking.cancel()
         await sender.stop()
-    await asyncio.sleep(2.5)
+
+
+async def figure(server: RunningServer, name: str) -> int:
+    """One of the figures of /metrics."""
+    async with aiohttp.ClientSession() as http, http.get(server.url("/metrics")) as response:
+        return int((await response.json())[name])
 
 
 async def test_players_keep_the_radio_through_two_senders(
@@ -74,7 +102,7 @@ async def test_players_keep_the_radio_through_two_senders(
             for player in PLAYERS
         }
         chromium = await stack.enter_async_context(chromium_sender(server, speech_wav))
-        await both_speak(server, chromium, other_speech)
+        await both_speak(server, chromium, speech, other_speech, [one.played for one in playbacks.values()])
         for player, playback in playbacks.items():
             recording = await playback.stop()
             assert_both_were_heard(speech, other_speech, recording, player)
@@ -96,22 +124,30 @@ async def test_audio_elements_keep_the_radio_through_two_senders(
                 }"""
             )
         chromium = await stack.enter_async_context(chromium_sender(server, speech_wav))
-        speaking = asyncio.create_task(both_speak(server, chromium, other_speech))
-        recordings = await asyncio.gather(*(record_element(page, "audio", seconds=20, timeout_s=20) for page in pages))
-        await speaking
-    for browser, recording in zip(BROWSERS, recordings, strict=True):
-        assert_both_were_heard(speech, other_speech, recording, browser)
+        takes = [partial(record_element, page, "audio", seconds=5, timeout_s=20) for page in pages]
+        for page in pages:
+            await page.evaluate("""
+                async () => {
+                    const audio = document.querySelector("audio");
+                    while (!audio.currentTime) await new Promise(resolve => setTimeout(resolve, 20));
+                }
+            """)
+        connections = await figure(server, "mp3_listeners_total")
+        await both_speak(server, chromium, speech, other_speech, takes)
+        assert await figure(server, "mp3_listeners_total") == connections, "one has opened the radio anew"
 
 
 async def test_players_of_one_stream_end_with_it(server: RunningServer, other_speech: Samples) -> None:
     """An announcement: it is heard, and the players fall idle by themselves."""
-    payloads = encode_opus(other_speech)
     url = server.audio_url("/stream/announcement.mp3")
     async with voice_sender(server.ws_url, name="announcement") as sender:
-        speaking = asyncio.create_task(sender.send(payloads))
-        await asyncio.sleep(0.5)
+        await sender.send(OPUS_SILENCE)
+        await sender.signalling.expect("stream_available")
         playing_it = asyncio.gather(*(record(player, url, seconds=60) for player in PLAYERS))
-        await speaking
+        async with asyncio.timeout(20):
+            while await figure(server, "mp3_listeners") < len(PLAYERS):
+                await sender.send(OPUS_SILENCE)
+        await sender.send(encode_opus(other_speech))
         await sender.stop()
         async with asyncio.timeout(15):
             recordings = await playing_it

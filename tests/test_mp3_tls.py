@@ -55,18 +55,20 @@ async def test_streaming_and_a_listener_that_does_not_read_over_https(tmp_path: 
         "audio": {"bitrate_bps": 320_000, "max_backlog_s": 0.5},
     }
     async with running_server(settings, arguments=["--demo"]) as server:
-        await asyncio.sleep(0.5)
         reader, writer = await open_stream(tls_port)
         answer = await read_head(reader)
         assert answer.status == 200
         assert answer.headers["connection"] == "close"
         assert "transfer-encoding" not in answer.headers
         _, stalled = await open_stream(tls_port, receive_buffer=4096)
-        audio = await answer.during(12)
-        frames = mp3_frames(audio)
-        assert len(frames) * 1152 / 44_100 > 11
-        counted = await figures(server)
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        async with answer.being_read() as audio, asyncio.timeout(30):
+            while not (counted := await figures(server))["mp3_slow_listeners_disconnected_total"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            passed_s = loop.time() - begun_s
         assert counted["mp3_slow_listeners_disconnected_total"] == 1
         assert counted["mp3_listeners"] == 1
+        assert len(mp3_frames(bytes(audio))) * 1152 / 44_100 > passed_s - 1
         stalled.transport.abort()
         writer.transport.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -9,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, WebSocketRoute
 
 from tests.support.chromium import chromium
 from tests.support.server import running_server
-from tests.support.voice_pages import hears_silence, hears_sound, listen, says, talk, visitors
+from tests.support.voice_pages import hears_silence, hears_sound, listen, says, stop_time, talk, visitors
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -74,25 +75,35 @@ async def test_a_sender_that_slept_goes_on_and_its_receivers_keep_their_connecti
         await hears_sound(receiver)
         await says(sender, "^Live as “kitchen”$")
         assert await receiver.evaluate("peers.map(peer => peer.connectionState)") == ["connected"]
-        assert await sender.evaluate("peers.map(peer => peer.connectionState)") == ["closed", "connected"]
+        # A microphone that a busy machine holds up for `media_timeout_s` makes the page come back once more.
+        states = await sender.evaluate("peers.map(peer => peer.connectionState)")
+        assert len(states) >= 2
+        assert states == ["closed"] * (len(states) - 1) + ["connected"]
         assert await sender.evaluate("microphones.length") == 1
         assert not any("ended" in line for line in server.log)
 
 
 async def test_stopping_while_the_page_comes_back_ends_the_stream(speech_wav: Path) -> None:
+    """The page's clock stands still, so that it is coming back until it is told to stop."""
+    to_page: list[WebSocketRoute] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        there = socket.connect_to_server()
+        there.on_message(socket.send)
+        to_page.append(socket)
+
     async with (
-        running_server(SETTINGS) as server,
+        running_server() as server,
         chromium(microphone=speech_wav) as browser,
         visitors(browser, server) as guests,
     ):
-        sender = await guests.page("/sender")
+        sender = await guests.page("/sender", sockets=between)
         await talk(sender, "kitchen")
         receiver = await guests.page("/receiver")
         await listen(receiver, "kitchen")
-        await sender.clock.install()
-        await sender.clock.pause_at(await sender.evaluate("Date.now() + 1000"))
-        # The browser goes on sending checks, but no voice: the server notices after `media_timeout_s`.
-        await sender.evaluate("peers[0].getSenders()[0].replaceTrack(null)")
+        await stop_time(sender)
+        # What the server says when it misses the voice; by itself, it would do so at a time of its own choice.
+        to_page[-1].send(json.dumps({"type": "error", "code": "connection_lost", "message": "no packets come"}))
         await sender.locator("#state", has_text="Coming back").wait_for()
         await says(receiver, "^“kitchen” is gone for a moment…$")
         await sender.keyboard.press("Space")

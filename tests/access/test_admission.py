@@ -11,12 +11,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.rtc_client import voice_receiver, voice_sender
 from tests.support.server import DAEMON, REPOSITORY, RunningServer, running_server
 from tests.support.signalling import Signalling, signalling
+from tests.support.voice_pages import everyone_left
 from voice_streaming.access.tokens import new_token
 from voice_streaming.listening.icy import metadata_block, printable
 from voice_streaming.process.refusal import Refused
@@ -35,8 +37,12 @@ ACCESS = {
 PAYLOAD = bytes([120]) * 60
 
 
-@pytest.fixture
-async def guarded() -> AsyncIterator[RunningServer]:
+shared_loop = pytest.mark.asyncio(loop_scope="module")
+"""Of the tests that share a daemon."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded_daemon() -> AsyncIterator[RunningServer]:
     """A daemon with tokens, whose log must not tell any of them."""
     async with running_server({"access": ACCESS, "server": {"log_level": "DEBUG"}}) as running:
         yield running
@@ -45,11 +51,19 @@ async def guarded() -> AsyncIterator[RunningServer]:
         assert secret not in log
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def guarded(guarded_daemon: RunningServer) -> AsyncIterator[RunningServer]:
+    """The daemon with tokens, with nobody there, neither before nor afterwards."""
+    yield guarded_daemon
+    await everyone_left(guarded_daemon)
+
+
 async def status(url: str, **options: Any) -> int:
     async with aiohttp.ClientSession() as http, http.get(url, **options) as response:
         return response.status
 
 
+@shared_loop
 async def test_pages_and_health_are_open_and_all_else_wants_its_scope(guarded: RunningServer) -> None:
     for path in ("/", "/sender", "/receiver", "/static/style.css", "/health"):
         assert await status(guarded.url(path)) == 200
@@ -66,6 +80,7 @@ async def test_pages_and_health_are_open_and_all_else_wants_its_scope(guarded: R
         assert await status(base(f"/stream/kitchen.mp3?token={GUEST}")) == 404
 
 
+@shared_loop
 async def test_a_web_page_can_read_why_it_was_refused(guarded: RunningServer) -> None:
     async with aiohttp.ClientSession() as http:
         async with http.get(guarded.audio_url("/stream/latest.mp3"), headers={"Origin": "http://card"}) as refused:
@@ -75,6 +90,7 @@ async def test_a_web_page_can_read_why_it_was_refused(guarded: RunningServer) ->
             assert "Authorization" in allowed.headers["Access-Control-Allow-Headers"]
 
 
+@shared_loop
 @pytest.mark.parametrize(
     ("query", "headers", "expected"),
     [
@@ -99,6 +115,7 @@ async def refusal_of(client: Signalling, message_type: str, **fields: Any) -> st
     return str((await client.expect("error"))["code"])
 
 
+@shared_loop
 async def test_each_message_is_measured_by_the_token(guarded: RunningServer) -> None:
     async with signalling(f"{guarded.ws_url}?token={TALKER}") as talker:
         assert await refusal_of(talker, "start_receiving") == "unauthorized"
@@ -111,6 +128,7 @@ async def test_each_message_is_measured_by_the_token(guarded: RunningServer) -> 
         assert await refusal_of(guest, "start_receiving", stream_id="kitchen") == "no_stream"
 
 
+@shared_loop
 async def test_a_token_for_one_stream_neither_hears_nor_sees_another(guarded: RunningServer) -> None:
     everything, guest = (f"{guarded.ws_url}?token={token}" for token in (EVERYTHING, GUEST))
     async with signalling(guest) as watching:
@@ -134,7 +152,7 @@ async def test_a_token_for_one_stream_neither_hears_nor_sees_another(guarded: Ru
                     async with http.get(guarded.audio_url(f"/stream/status?token={EVERYTHING}")) as answer:
                         details = {one["stream_id"]: one["listeners"] for one in (await answer.json())["details"]}
                     assert details == {"kitchen": 1, "bedroom": 0}
-        await asyncio.sleep(0.2)
+        await watching.settle()
         assert {message.get("stream_id") for message in watching.history} <= {None, "kitchen"}
 
 
@@ -149,6 +167,7 @@ def run_token(*arguments: str, config: str = "{}") -> subprocess.CompletedProces
     )
 
 
+@shared_loop
 async def test_the_token_command_prints_a_token_that_works(guarded: RunningServer) -> None:
     config = f'{{"access": {{"token_secret": "{SECRET}"}}}}'
     printed = await asyncio.to_thread(
@@ -196,8 +215,10 @@ def test_a_text_in_a_header_is_one_line(text: str) -> None:
     assert printable(text) == "" or printable(text).isprintable()
     block = metadata_block(text)
     assert len(block) == 1 + 16 * block[0]
-    shown = block[1:].rstrip(b"\0").removeprefix(b"StreamTitle='")
-    assert shown.find(b"';") == len(shown) - 2, "the title ends where the text does, also for one that begins with ';'"
+    field = block[1:].rstrip(b"\0")
+    assert field.startswith(b"StreamTitle='")
+    assert field.endswith(b"';")
+    assert b"'" not in field.removeprefix(b"StreamTitle='")[:-2]
 
 
 def test_scripts_put_no_text_into_markup() -> None:

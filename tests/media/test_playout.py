@@ -1,4 +1,4 @@
-"""The clock: a simulated day, jitter, and the interpolation."""
+"""The clock: simulated hours, jitter, and the interpolation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voice_streaming.media.playout import Playout, PlayoutCounters, stretched
 MARGIN = 1920
 BLOCK = 5760
 """120 ms, the longest packet of Opus: a sixth of the work of 20 ms."""
-DAY = 24 * 3600 * 48_000
+HOUR = 3600 * 48_000
 
 
 class Sender:
@@ -45,10 +45,11 @@ class Sender:
             self._timestamp += BLOCK
 
 
-@pytest.mark.parametrize(("ppm", "duration"), [(200, DAY), (-200, DAY // 12)])
+@pytest.mark.parametrize(("ppm", "duration"), [(200, 3 * HOUR), (-200, HOUR)])
 def test_a_senders_clock_that_is_wrong(ppm: float, duration: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a day: without a correction, 17 s. The samples' values, which take most of the time, are left out."""
-    monkeypatch.setattr(playout, "stretched", lambda before, samples, length: np.resize(samples, (length, CHANNELS)))
+    """For hours: without a correction, 0.7 s in each. The samples' values, which take the most time, are left out."""
+    values = np.zeros((2 * BLOCK, CHANNELS), np.int16)
+    monkeypatch.setattr(playout, "stretched", lambda before, samples, length: values[:length])
     sender = Sender(ppm, jitter=960)
     sender.run(duration)
     # The delay stays within 12 ms, for which the jitter's median, 10 ms, has to be added to the margin.

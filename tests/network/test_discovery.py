@@ -116,12 +116,18 @@ async def test_two_servers_on_one_machine_have_names_of_their_own() -> None:
 
 async def test_a_new_address_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses: list[str] = []
-    monkeypatch.setattr(discovery, "addresses_listened_on", lambda host: list(addresses))
+    asked = asyncio.Event()
+
+    def present_addresses(host: str) -> list[str]:
+        asked.set()
+        return list(addresses)
+
+    monkeypatch.setattr(discovery, "addresses_listened_on", present_addresses)
     monkeypatch.setattr(discovery, "CHECK_INTERVAL_S", 0.05)
     settings = Settings(server=ServerSettings(port=free_port()))
     async with browsing() as browser:
         announcing = asyncio.create_task(announce_on_lan(settings, with_tls=False))
-        await asyncio.sleep(0.2)
+        await asked.wait()
         addresses.append(LOOPBACK)
         assert (await browser.find(settings.server.port)).parsed_addresses() == [LOOPBACK]
         announcing.cancel()

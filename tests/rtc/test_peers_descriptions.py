@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 import pytest
 
 from tests.support.descriptions import browser_sdp
-from tests.support.rtc_client import (
-    wait_until_connected,
-)
+from tests.support.rtc_client import wait_until_connected
 from tests.support.stage import PAYLOADS, Client, on_stage, until
 from voice_streaming.process.refusal import Refused
+
+LAST_PAYLOAD = b"the last"
 
 
 async def test_an_answer_that_would_send_too_gets_every_packet_once() -> None:
@@ -23,13 +22,12 @@ async def test_an_answer_that_would_send_too_gets_every_packet_once() -> None:
         await peer.accept(answer.replace("a=recvonly", "a=sendrecv"))
         await wait_until_connected(client.peer)
         await until(lambda: peer.destination is not None, "the receiver has a destination")
-        await asyncio.sleep(0.05)
-        assert len(stage.peers.fanout(stage.track)) == 1
-        for payload in PAYLOADS:
+        # What was sent twice would come before the last one.
+        for payload in [*PAYLOADS, LAST_PAYLOAD]:
             stage.publish(payload)
-        await client.packets.wait_for(len(PAYLOADS))
-        await asyncio.sleep(0.05)
-        assert client.packets.payloads() == PAYLOADS
+        await until(lambda: client.packets.payloads()[-1:] == [LAST_PAYLOAD], "the last packet")
+        assert client.packets.payloads() == [*PAYLOADS, LAST_PAYLOAD]
+        assert len(stage.peers.fanout(stage.track)) == 1
 
 
 async def test_candidates_may_be_trickled() -> None:

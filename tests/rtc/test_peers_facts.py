@@ -18,6 +18,7 @@ from aiortc.rtp import RtpPacket
 from aiortc.sdp import SessionDescription
 
 from tests.support.rtc_client import PayloadTrack, gather_on_loopback, new_peer, wait_until_connected
+from tests.support.stage import until
 
 
 async def test_a_description_is_complete_as_soon_as_it_is_set() -> None:
@@ -80,8 +81,7 @@ async def test_aiortcs_own_receive_starts_a_decoder_thread_for_each_peer() -> No
     await both[1].setLocalDescription(await both[1].createAnswer())
     await both[0].setRemoteDescription(both[1].localDescription)
     await asyncio.gather(*map(wait_until_connected, both))
-    await asyncio.sleep(0.05)
-    assert threading.active_count() > before
+    await until(lambda: threading.active_count() > before, "a thread more")
     await asyncio.gather(*(peer.close() for peer in both))
 
 
@@ -95,8 +95,7 @@ async def test_aiortcs_relay_reads_on_when_nobody_listens_and_leaves_late_comers
     late = relay.subscribe(source)
     proxy.stop()
     source.put(b"for nobody", 960)
-    await asyncio.sleep(0.01)
-    assert source._packets.qsize() == 0
+    await until(source._packets.empty, "the source is read")
     source.end()
     await asyncio.sleep(0.01)
     with pytest.raises(TimeoutError):

@@ -50,8 +50,8 @@ def decode_audio(source: Path | bytes) -> Samples:
             for frame in container.decode(audio=0):
                 parts += [_samples_of(part) for part in resampler.resample(frame)]
             parts += [_samples_of(part) for part in resampler.resample(None)]
-    except (av.error.InvalidDataError, av.error.EOFError):
-        # Players that are stopped leave half a frame, or nothing at all.
+    except (av.error.InvalidDataError, av.error.EOFError, av.error.ArgumentError):
+        # Players that are stopped, or still play, leave half a frame, half a sample, or nothing at all.
         pass
     return _joined(parts)
 

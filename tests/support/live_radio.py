@@ -45,8 +45,8 @@ class Radio:
         self._speaking.pop(stream.id).cancel()
         self.registry.end(stream, "sender left")
 
-    async def listeners_become(self, count: int) -> None:
-        async with asyncio.timeout(5):
+    async def listeners_become(self, count: int, *, timeout_s: float = 5) -> None:
+        async with asyncio.timeout(timeout_s):
             while self.server.listeners != count:  # noqa: ASYNC110 - the server has no event for it
                 await asyncio.sleep(0.01)
 

@@ -48,6 +48,22 @@ class RawAnswer:
             received += piece
         return received
 
+    @asynccontextmanager
+    async def being_read(self) -> AsyncIterator[bytearray]:
+        """What comes while the block runs, and grows meanwhile."""
+        received = bytearray()
+
+        async def read() -> None:
+            while piece := await self.reader.read(65_536):
+                received.extend(piece)
+
+        reading = asyncio.create_task(read())
+        try:
+            yield received
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
 
 @asynccontextmanager
 async def raw_request(

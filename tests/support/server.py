@@ -49,6 +49,7 @@ class RunningServer:
     audio_port: int
     directory: Path
     startup_s: float
+    """Until the first answer, without the time in which other programs had the processors."""
     host: str = "127.0.0.1"
 
     @property
@@ -129,13 +130,23 @@ async def running_server(
             if program == DAEMON and "--demo" in arguments:
                 # The server answers a moment before the demo's first packet.
                 await process.wait_for_log("Stream 'demo' is live")
-            server = RunningServer(process, port, audio_port, directory, time.monotonic() - begun_s, host)
+            startup_s = time.monotonic() - begun_s - _kept_waiting_s(process.pid)
+            server = RunningServer(process, port, audio_port, directory, startup_s, host)
             try:
                 yield server
             except BaseException as error:
                 error.add_note(process.log_text())
                 raise
             await server.stop(expected_exit_code=expected_exit_code)
+
+
+def _kept_waiting_s(pid: int) -> float:
+    """How long the process, ready to run, has waited for a processor; 0 where the kernel does not tell."""
+    try:
+        _, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except FileNotFoundError:
+        return 0.0
+    return int(waited_ns) / 1e9
 
 
 async def _wait_until_healthy(process: ChildProcess, url: str, timeout_s: float) -> None:

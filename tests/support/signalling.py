@@ -56,9 +56,17 @@ class Signalling:
         except TimeoutError:
             raise SignallingError(f"no {wanted} within {timeout_s} s, only {self.inbox}") from None
 
-    async def expect_none(self, message_type: str, *, within_s: float) -> None:
-        """Watch for some time that no message of that type comes; SignallingError if one does."""
-        await asyncio.sleep(within_s)
+    async def settle(self) -> None:
+        """Wait until the server has handled all that was sent, and what it had to say before is in the inbox.
+
+        It handles what a client sends one after the other, and sends in that order; no `unknown_type` may be open.
+        """
+        await self.send("fence")
+        await self.expect("error", code="unknown_type")
+
+    async def expect_none(self, message_type: str) -> None:
+        """Wait until the server has handled all that was sent; SignallingError if a message of that type has come."""
+        await self.settle()
         if unwanted := [message for message in self.inbox if message["type"] == message_type]:
             raise SignallingError(f"not expected: {unwanted}")
 

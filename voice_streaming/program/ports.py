@@ -56,9 +56,6 @@ class OpenPorts:
         await self._runner.setup()
         protocols = self._runner.server
         assert protocols is not None
-        await _open(
-            "server.port (--port)", server.port, partial(self._tcp_ports.open, server.host, server.port, protocols)
-        )
         await _open("audio.port (--audio-port)", self._settings.audio.port, self._audio_server.start)
         if self._certificates is not None:
             context = self._certificates.context()
@@ -66,6 +63,10 @@ class OpenPorts:
             await _open("server.tls_port", server.tls_port, start)
         if server.ingress_port:
             await self._open_ingress(server.host, server.ingress_port, protocols)
+        # The last one: whoever gets an answer of /health finds everything else open, too.
+        await _open(
+            "server.port (--port)", server.port, partial(self._tcp_ports.open, server.host, server.port, protocols)
+        )
 
     async def _open_ingress(self, host: str, port: int, protocols: Protocols) -> None:
         """Without it, the pages are still found at their own address: it is no reason not to start."""
