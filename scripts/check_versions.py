@@ -108,13 +108,8 @@ def environment(interpreter: Path, folder: Path) -> Iterator[Path]:
         if not stamp.exists() or stamp.read_text() != wanted:
             stamp.unlink(missing_ok=True)
             call([interpreter, "-m", "venv", "--clear", "--without-pip", folder])
-            install = [
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                f"--requirement={REPOSITORY / REQUIREMENTS[-1]}",
-            ]
-            call([sys.executable, "-m", "pip", "--python", python, *install])
+            pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", str(python)]
+            call([*pip, "install", "--requirement", str(REPOSITORY / REQUIREMENTS[-1])])
             stamp.write_text(wanted)
         alone.release()
         yield python
