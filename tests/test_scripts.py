@@ -159,6 +159,7 @@ def test_without_a_python_that_is_new_enough_one_line_says_so(copy: Path, tmp_pa
     assert "command not found" not in ended.stderr
 
 
+@pytest.mark.any_python
 def test_scripts_are_clean() -> None:
     shellcheck = require_program("shellcheck")
     scripts = [*(REPOSITORY / "scripts").glob("*.sh"), REPOSITORY / ".ci" / "run"]

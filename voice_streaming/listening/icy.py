@@ -17,10 +17,10 @@ def printable(text: str) -> str:
 def metadata_block(title: str) -> bytes:
     """A block with this `StreamTitle`: a length byte and the text, padded with zeros.
 
-    Players end the title at the first `';`, so an apostrophe becomes the typographic one. A title that is too long is
-    cut between two characters.
+    Players end the title at the first `';`, so an apostrophe becomes the typographic one, and a title does not begin
+    with a semicolon, which would follow the opening apostrophe. A title that is too long is cut between two characters.
     """
-    shown = printable(title).replace("'", "\u2019").encode()
+    shown = printable(title).replace("'", "\u2019").lstrip(";").encode()
     room = _MOST_TEXT_BYTES - len(b"StreamTitle='';")
     text = b"StreamTitle='" + shown[:room].decode(errors="ignore").encode() + b"';"
     sixteens = -(-len(text) // 16)
