@@ -1,4 +1,4 @@
-"""Background tasks that are held, named, and whose failure is logged once with its cause."""
+"""Background tasks: referenced until they finish, named, and each failure logged once with its cause."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 RESTART_DELAY_S = 5.0
-"""How long a supervised task that failed waits before it starts again, and how long it must run to count as well."""
+"""Delay before a failed supervised task starts again, and how long it must then run to count as recovered."""
 
 
 class Tasks:
-    """The tasks of one owner, who cancels them when it goes."""
+    """The tasks of one owner, which cancels them when it closes."""
 
     def __init__(self) -> None:
         self.failures: dict[str, str] = {}
-        """By name: what the supervised tasks that are not well failed with."""
+        """Supervised tasks that failed and have not recovered, by name: the exception's repr."""
         self._running: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
@@ -50,7 +50,7 @@ class Tasks:
             logger.info("Task %s runs again", name)
 
     async def cancel(self) -> None:
-        """Cancels all and waits until they are gone."""
+        """Cancels all tasks and waits until they have finished."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
