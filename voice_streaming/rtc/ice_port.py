@@ -16,27 +16,27 @@ from .srtp import Incoming
 logger = logging.getLogger(__name__)
 
 MAX_QUEUED_DATAGRAMS = 64
-"""DTLS datagrams that may wait for the handshake to read them; aioice's own queue has no bound."""
+"""DTLS datagrams that the handshake has not read yet; aioice's own queue has no bound."""
 
 MAX_ADDRESSES = 64
-"""More than a client has: for each new one that it checks from, aioice keeps a candidate and a pair."""
+"""More than a client has: for each address that it sends a check from, aioice keeps a candidate and a pair."""
 
 
 class StunTransaction(Protocol):
-    """Whoever expects the answer to a STUN request."""
+    """Receives the response to a STUN request."""
 
     def response_received(self, message: stun.Message, addr: Address) -> None: ...
 
 
 class PeerPort(StunProtocol):
-    """What aioice sends and receives through, instead of a socket of the peer's own."""
+    """Replaces the socket that aioice would open for the peer."""
 
     def __init__(self, connection: Connection, shared: SharedSocket, on_media: Callable[[Incoming], None]) -> None:
         super().__init__(connection)
         self.shared = shared
         self.on_media = on_media
         self._known: set[Address] = set()
-        """Addresses that proved to know our password."""
+        """Addresses whose checks proved that the peer knows our password."""
         host, number = shared.address
         self.local_candidate = host_candidate(host, number)
         shared.add_user(connection.local_username, self)
@@ -56,7 +56,7 @@ class PeerPort(StunProtocol):
                 self.receiver.request_received(message, address, self)
             elif message.transaction_id in self.transactions:
                 self.transactions[message.transaction_id].response_received(message, address)
-        except Exception as error:  # noqa: BLE001 - a hostile message leads the parser wherever it likes
+        except Exception as error:  # noqa: BLE001 - a hostile message can make aioice raise anything
             self.shared.strays += 1
             logger.debug("A STUN message from %s:%d cannot be read: %r", *address, error)
 
@@ -87,7 +87,7 @@ class PeerPort(StunProtocol):
         self.shared.remove_transaction(transaction)
 
     def send_stun(self, message: stun.Message, addr: Address) -> None:
-        # aioice answers with success only whoever knew our password.
+        # aioice sends a success response only to a peer that knew our password.
         if message.message_class == stun.Class.RESPONSE:
             self._known.add(addr)
             self.shared.add_address(addr, self)
@@ -101,7 +101,7 @@ class PeerPort(StunProtocol):
 
 
 def host_candidate(host: str, port: int) -> Candidate:
-    """A candidate as of a socket that is bound there (RFC 8445 section 5.1.1.1)."""
+    """The host candidate of a socket that is bound to the address (RFC 8445 section 5.1.1.1)."""
     return Candidate(
         foundation=candidate_foundation("host", "udp", host),
         component=1,

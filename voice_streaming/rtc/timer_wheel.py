@@ -1,4 +1,4 @@
-"""One timer for many members, each called at the same interval."""
+"""A timer wheel: one timer of the event loop calls many members at the same interval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 logger = logging.getLogger(__name__)
 
 SLOTS = 25
-"""Members are spread over this many points of an interval, so that a thousand are not called in one burst."""
+"""Slots of an interval, over which the members are spread so that a thousand are not called in one burst."""
 
 
 class Member(Protocol):
@@ -19,14 +19,17 @@ class Member(Protocol):
 
 
 class TimerWheel:
-    """Calls each member every `interval_s`, for the first time within that. Without members nothing wakes up."""
+    """Calls each member every `interval_s`, the first time at most that after `add`.
+
+    An interval has SLOTS slots; when one is due, its members are called. Empty slots set no timer.
+    """
 
     def __init__(self, interval_s: float) -> None:
         self._slot_s = interval_s / SLOTS
         self._slots: list[set[Member]] = [set() for _ in range(SLOTS)]
         self._timer: asyncio.TimerHandle | None = None
         self._newest_slot = 0
-        """The newest that was called; slots are counted on the loop's clock, modulo SLOTS."""
+        """Number of the slot called last: the loop's time in slots. Its members are `_slots[number % SLOTS]`."""
 
     def __iter__(self) -> Iterator[Member]:
         return (member for slot in self._slots for member in slot)
@@ -42,13 +45,13 @@ class TimerWheel:
             slot.discard(member)
 
     def close(self) -> None:
-        """Calls nobody any more."""
+        """Cancels the timer: no member is called any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _wait(self) -> None:
-        """Sets the timer for the next slot that has members: others are not worth a wake-up."""
+        """Sets the timer for the next slot that has members."""
         self.close()
         loop = asyncio.get_running_loop()
         first = max(self._newest_slot, int(loop.time() / self._slot_s)) + 1
