@@ -25,23 +25,23 @@ from voice_streaming.web.site import STATIC_FOLDER
 logger = logging.getLogger(__name__)
 
 RADIO_NAME = "Live voice"
-"""What players show for `latest.mp3`, whichever stream it plays."""
+"""The name that players show for `latest.mp3`."""
 
 ENCODING_OPTIONS = {"bitrate", "bitrate_bps", "br", "quality", "format", "codec", "channels", "rate", "sample_rate"}
-"""Queries that ask for another encoding. They are refused, so that nobody believes to have got it; other unknown ones
-are left alone, as players and proxies add their own."""
+"""Query parameters that ask for another encoding. They are refused, as the encoding is the same for all; other unknown
+parameters are ignored, as players and proxies add their own."""
 
 
 class AudioStreamServer:
-    """Serves the streams of the registry as MP3, on a port of its own and wherever its `routes` are added.
+    """Serves the streams of the registry as MP3, on a port of its own and in each application that adds its `routes`.
 
-    The main server tells it when a stream starts and ends; it maintains `listeners` and `last_activity` of streams.
+    The main server calls `stream_started` and `stream_ended`. Streams' `listeners` and `last_activity` are kept here.
     """
 
     def __init__(
         self, settings: Settings, relay: VoiceRelay, streams: dict[str, Stream], admission: Admission | None = None
     ) -> None:
-        """To be made with a running loop. `admission` is the main server's; without one it has its own."""
+        """To be made with a running loop. `admission` is the main server's; without it, a new one is made."""
         self._settings = settings
         self._relay = relay
         self._admission = admission or Admission(settings, streams)
@@ -89,7 +89,7 @@ class AudioStreamServer:
         self._runner = runner
 
     async def stop(self) -> None:
-        """Lets all listeners go, those on other ports too, and closes the port."""
+        """Disconnects all listeners, those on other ports too, and closes the port."""
         self._channels.close()
         self._admission.ports.stop_listening()
         runner, self._runner = self._runner, None
@@ -97,7 +97,7 @@ class AudioStreamServer:
             await runner.cleanup()
 
     def routes(self) -> list[web.RouteDef]:
-        """For every application that is to serve the MP3."""
+        """To be added to every application that serves the MP3."""
         return [
             web.get("/stream/status", self.status),
             web.get("/stream/latest.mp3", self.latest),
@@ -110,7 +110,7 @@ class AudioStreamServer:
         self._channels.stream_started(stream)
 
     def stream_ended(self, stream: Stream) -> None:
-        """To be called when a stream ends. Its listeners hear what was said last; then they move on, or are let go."""
+        """To be called when a stream ends. Its listeners get the rest of it, then another stream or the end."""
         self._channels.stream_ended(stream)
 
     def figures(self) -> dict[str, float]:
@@ -143,7 +143,7 @@ class AudioStreamServer:
         )
 
     async def latest(self, request: web.Request) -> web.StreamResponse:
-        """The newest stream; silence while there is none, and whichever comes next."""
+        """The newest stream; silence while there is none."""
         grant = self._grant(request)
         follows = _switch(request, "follow", default=True)
         stream = self._channels.newest_stream(grant)
@@ -162,7 +162,7 @@ class AudioStreamServer:
         return await self._play(request, stream, False, stream.name, grant)
 
     async def preflight(self, request: web.Request) -> web.Response:
-        """Says which requests a web page may make (the Fetch standard's CORS protocol)."""
+        """Answers a CORS preflight: the requests that a web page may make (the Fetch standard)."""
         allowed = {
             "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
             "Access-Control-Allow-Headers": "Authorization, Range, Icy-MetaData",
@@ -212,7 +212,7 @@ class AudioStreamServer:
         return response
 
     def _probed(self, headers: dict[str, str]) -> web.Response:
-        """Two bytes for Safari, which wants to see that ranges work before it plays; their whole is of unknown size."""
+        """Two bytes for Safari, which tests range requests before it plays; the total size is unknown."""
         headers = headers | {hdrs.CONTENT_RANGE: "bytes 0-1/*"}
         return web.Response(status=206, body=self._channels.silent_bytes(2), headers=headers)
 
@@ -226,7 +226,7 @@ class AudioStreamServer:
         }
 
     def _headers(self, request: web.Request) -> dict[str, str]:
-        """Those of every answer: never cached, and readable by the pages that the settings allow."""
+        """The headers of every response: never cached, and readable by the pages that the settings allow."""
         headers: dict[str, str] = {hdrs.CACHE_CONTROL: "no-store"}
         allowed = self._settings.audio.cors_origins
         if "*" in allowed:
@@ -240,9 +240,9 @@ class AudioStreamServer:
 
 
 class LiveResponse(web.StreamResponse):
-    """An answer without an end, whose header and audio are written straight to the transport.
+    """A response without an end, whose header and audio are written to the transport directly.
 
-    aiohttp would send a body of unknown length chunked, which many players do not read.
+    aiohttp would send a body of unknown length chunked, which many players cannot read.
     """
 
     def __init__(self, request: web.Request, headers: dict[str, str]) -> None:
@@ -268,7 +268,7 @@ class LiveResponse(web.StreamResponse):
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """There is nothing to end: the connection is closed."""
+        """A no-op: the connection is closed."""
 
 
 def _switch(request: web.Request, name: str, *, default: bool) -> bool:

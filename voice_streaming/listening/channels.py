@@ -1,4 +1,4 @@
-"""Who hears what: listeners on channels, each a stream's MP3 or silence, all in step with one clock."""
+"""Channels of the live MP3, each a stream or silence, and the listeners on each. All channels follow one clock."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from .mp3 import EncodingContext, Mp3Counters, Programme
 logger = logging.getLogger(__name__)
 
 MOST_BEHIND_S = 1.0
-"""When the process was held up for longer, its listeners' players have run dry, and what they missed stays missed."""
+"""The most audio that is sent late. When the process stood still for longer, players have run out of audio, and what
+they missed is skipped."""
 
 
 class Channel:
-    """Frames, and those who listen to them: here silence."""
+    """A source of MP3 frames and its listeners. This base class is silence."""
 
     def __init__(self, context: EncodingContext) -> None:
         self.listeners: dict[Listener, None] = {}
@@ -40,11 +41,11 @@ class Channel:
         return self._context.silent.take(count)
 
     def past(self, count: int) -> list[bytes]:
-        """The frames taken last, for a newcomer."""
+        """The last `count` frames that were taken, for a new listener."""
         return self._context.silent.take(count)
 
     def note_audience(self, now_s: float) -> None:
-        """Who listens has changed."""
+        """To be called when `listeners` has changed."""
 
 
 class StreamChannel(Channel):
@@ -55,7 +56,7 @@ class StreamChannel(Channel):
         self.programme = programme
         self.stream = stream
         self.idle_since_s: float | None = None
-        # Silence stands for the past that nobody encoded: a player needs as many bytes to start.
+        # Silence for the time before the encoder started: a player needs that many bytes to start.
         self._past = deque(context.silent.take(past_frames), maxlen=past_frames)
 
     @property
@@ -79,10 +80,10 @@ class StreamChannel(Channel):
 
 
 class Channels:
-    """Moves listeners between channels and gives them their frames, every `chunk_ms` the same bytes to all of one.
+    """Moves listeners between channels, and every `chunk_ms` sends a channel's frames to all of its listeners.
 
-    All channels are at the same frame of the same clock at any time, so that a listener can be moved between any two
-    writes, and neither misses a frame nor gets one too many.
+    All channels are at the same frame of the same clock, so that a listener can be moved between any two writes without
+    missing a frame or getting one twice.
     """
 
     def __init__(self, settings: AudioSettings, relay: VoiceRelay, streams: dict[str, Stream]) -> None:
@@ -124,7 +125,7 @@ class Channels:
         return self._context.silent.take(1)[0][:count]
 
     def join(self, listener: Listener, stream: Stream | None) -> None:
-        """Adds a listener to a stream, or with None to silence, and sends it the latest past at once."""
+        """Adds a listener to a stream, or with None to silence, and sends it the last `burst_ms` at once."""
         self._run()
         channel = self._channel(stream)
         self._assign(listener, channel)
@@ -137,7 +138,7 @@ class Channels:
         self.counters.bytes_sent += len(burst)
 
     def leave(self, listener: Listener) -> None:
-        """Forgets a listener; safe when it is not there any more."""
+        """Removes a listener; safe when it is not there any more."""
         channel = self._channel_of.pop(listener, None)
         self._silent_since_s.pop(listener, None)
         if channel is not None:
@@ -145,7 +146,7 @@ class Channels:
             channel.note_audience(self._loop.time())
 
     def stream_started(self, stream: Stream) -> None:
-        """A stream has started: whoever waits or follows hears it from the next frame on."""
+        """Moves the listeners of silence, and those that follow the newest stream, to the stream that has started."""
         followers = [
             listener
             for listener, channel in self._channel_of.items()
@@ -155,13 +156,13 @@ class Channels:
             self._move(followers, self._channel(stream))
 
     def stream_ended(self, stream: Stream) -> None:
-        """A stream has ended, even if its track should go on."""
+        """Ends the stream's programme, even if its track is still live."""
         channel = self._channels.get(stream)
         if channel is not None and stream.track.readyState == "live":
             channel.programme.on_end()
 
     def close(self) -> None:
-        """Lets every listener go and stops every encoder."""
+        """Disconnects every listener and stops every encoder."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -172,7 +173,7 @@ class Channels:
             listener.finish()
 
     def newest_stream(self, grant: Grant) -> Stream | None:
-        """What `latest.mp3` plays to whoever has the grant."""
+        """The stream that `latest.mp3` plays with this grant."""
         unended = {key: stream for key, stream in self._streams.items() if stream.track.readyState == "live"}
         return newest(unended, grant)
 
@@ -207,7 +208,7 @@ class Channels:
             before.note_audience(self._loop.time())
 
     def _run(self) -> None:
-        """Starts the clock if it stands."""
+        """Starts the timer if it is not running."""
         if self._timer is None:
             self._next_frame = int(self._context.clock.now())
             self._wait()
@@ -217,12 +218,12 @@ class Channels:
         self._timer = self._loop.call_at(self._context.clock.time_of(frame), self._tick, frame)
 
     def _tick(self, frame: int) -> None:
-        """A chunk is due, or several at once if the process was held up."""
+        """Handles the chunk that is due, or several at once if the process stood still."""
         count = max(frame, int(self._context.clock.now())) - self._next_frame
         self._prepare(count, [channel.programme for channel in self._channels.values()])
 
     def _prepare(self, count: int, programmes: list[Programme]) -> None:
-        """A piece of the work in each turn of the event loop; then the chunk is handed out."""
+        """Does the encoding for a chunk, one piece per turn of the event loop; then sends the chunk."""
         if self._timer is None:
             return
         while programmes and not programmes[-1].prepare(count):
@@ -230,14 +231,14 @@ class Channels:
         if programmes:
             self._turns.add(functools.partial(self._prepare, count, programmes))
             return
-        self._close_what_is_over()
-        self._hand_out(count)
+        self._close_unused()
+        self._send(count)
         if self._channel_of or self._channels:
             self._wait()
         else:
             self._timer = None
 
-    def _hand_out(self, count: int) -> None:
+    def _send(self, count: int) -> None:
         self._next_frame += count
         for channel in (*self._channels.values(), self._silence):
             frames = channel.take(count)[-self._most_behind_frames :]
@@ -245,8 +246,8 @@ class Channels:
                 self._delivery.deliver(tuple(channel.listeners), b"".join(frames), channel.title)
         self._end_long_silence()
 
-    def _close_what_is_over(self) -> None:
-        """Channels whose stream has ended, or that nobody has listened to for a while."""
+    def _close_unused(self) -> None:
+        """Closes channels whose stream has ended, or that have had no listener for `encoder_linger_s`."""
         idle_before_s = self._loop.time() - self._settings.encoder_linger_s
         for stream, channel in list(self._channels.items()):
             is_idle = channel.idle_since_s is not None and channel.idle_since_s <= idle_before_s
@@ -260,7 +261,7 @@ class Channels:
             for listener in followers:
                 self._move([listener], self._channel(self.newest_stream(listener.grant)))
             for listener in others:
-                # After what was handed out to it before.
+                # In a later turn than the last frames.
                 self._turns.add(listener.finish)
 
     def _end_long_silence(self) -> None:

@@ -1,4 +1,4 @@
-"""Players of the live MP3, and how its bytes get to them."""
+"""Listeners: players of the live MP3, and the writing of audio to them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..streams.grants import EVERYTHING, Grant
 from .icy import IcyInterleaver
 
 KERNEL_BUFFER_BYTES = 32_768
-"""Asked of the kernel for a listener's unsent bytes: it would by itself take megabytes, minutes of audio, for one that
-does not read. Linux gives twice as much, for its own overhead."""
+"""Send buffer (SO_SNDBUF) of a listener's socket. By default the kernel buffers megabytes, minutes of audio, for a
+player that does not read. Linux doubles the value, for its own overhead."""
 
 LISTENERS_PER_TURN = 64
 """Written to at once; some 0.4 ms, after which the event loop reads its sockets again."""
 
 
 class Listener:
-    """One player's connection. `gone` is done when it has left or was disconnected."""
+    """One player's connection. `gone` is done when the player has left or was disconnected."""
 
     def __init__(
         self,
@@ -34,10 +34,10 @@ class Listener:
     ) -> None:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.follows = follows
-        """Whether it goes on with another stream, or with silence, when its stream ends."""
+        """Whether it gets another stream, or silence, when its stream ends."""
         self.transport = transport
         self.is_plain = not chunked and icy is None
-        """Takes the audio as it is."""
+        """The audio is written unchanged."""
         self.grant = grant
         self._chunked = chunked
         self._icy = icy
@@ -46,7 +46,7 @@ class Listener:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
 
     def write(self, audio: bytes, title: str) -> None:
-        """Sends the audio as this listener wants it; the object itself, if it wants nothing else."""
+        """Sends the audio with the framing that this listener asked for, without a copy if with none."""
         if self._icy is not None:
             audio = self._icy.interleave(audio, title)
         if self._chunked:
@@ -54,7 +54,7 @@ class Listener:
         self.transport.write(audio)
 
     def finish(self) -> None:
-        """Ends it after what was written."""
+        """Ends the response after what was written."""
         if self._chunked and not self.transport.is_closing():
             self.transport.write(b"0\r\n\r\n")
         self.release()
@@ -65,7 +65,7 @@ class Listener:
             self.gone.set_result(None)
 
     def disconnect(self) -> None:
-        """Drops it at once, with what is unsent."""
+        """Closes the connection at once; unsent audio is lost."""
         self.transport.abort()
         self.release()
 
@@ -88,7 +88,7 @@ class Delivery:
         self._backlog_bytes = backlog_bytes
 
     def deliver(self, listeners: Sequence[Listener], audio: bytes, title: str) -> None:
-        """To those that are still there when their turn comes; one that has too much unsent is disconnected."""
+        """Writes to all that are still connected at their turn; one that has too much unsent audio is disconnected."""
         for first in range(0, len(listeners), LISTENERS_PER_TURN):
             batch = listeners[first : first + LISTENERS_PER_TURN]
             self._turns.add(functools.partial(self._write, batch, audio, title))
