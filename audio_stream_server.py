@@ -28,8 +28,8 @@ RADIO_NAME = "Live voice"
 """The name that players show for `latest.mp3`."""
 
 ENCODING_OPTIONS = {"bitrate", "bitrate_bps", "br", "quality", "format", "codec", "channels", "rate", "sample_rate"}
-"""Query parameters that ask for another encoding. They are refused, as the encoding is the same for all; other unknown
-parameters are ignored, as players and proxies add their own."""
+"""Queries that ask for another encoding. They are refused, so that nobody believes to have got it; other unknown ones
+are left alone, as players and proxies add their own."""
 
 
 class AudioStreamServer:
@@ -97,7 +97,7 @@ class AudioStreamServer:
             await runner.cleanup()
 
     def routes(self) -> list[web.RouteDef]:
-        """To be added to every application that serves the MP3."""
+        """For every application that is to serve the MP3."""
         return [
             web.get("/stream/status", self.status),
             web.get("/stream/latest.mp3", self.latest),
@@ -110,7 +110,7 @@ class AudioStreamServer:
         self._channels.stream_started(stream)
 
     def stream_ended(self, stream: Stream) -> None:
-        """To be called when a stream ends. Its listeners get the rest of it, then another stream or the end."""
+        """To be called when a stream ends. Its listeners hear what was said last; then they move on, or are let go."""
         self._channels.stream_ended(stream)
 
     def figures(self) -> dict[str, float]:
@@ -212,7 +212,7 @@ class AudioStreamServer:
         return response
 
     def _probed(self, headers: dict[str, str]) -> web.Response:
-        """Two bytes for Safari, which tests range requests before it plays; the total size is unknown."""
+        """Two bytes for Safari, which wants to see that ranges work before it plays; their whole is of unknown size."""
         headers = headers | {hdrs.CONTENT_RANGE: "bytes 0-1/*"}
         return web.Response(status=206, body=self._channels.silent_bytes(2), headers=headers)
 
@@ -226,7 +226,7 @@ class AudioStreamServer:
         }
 
     def _headers(self, request: web.Request) -> dict[str, str]:
-        """The headers of every response: never cached, and readable by the pages that the settings allow."""
+        """Those of every answer: never cached, and readable by the pages that the settings allow."""
         headers: dict[str, str] = {hdrs.CACHE_CONTROL: "no-store"}
         allowed = self._settings.audio.cors_origins
         if "*" in allowed:
@@ -240,9 +240,9 @@ class AudioStreamServer:
 
 
 class LiveResponse(web.StreamResponse):
-    """A response without an end, whose header and audio are written to the transport directly.
+    """An answer without an end, whose header and audio are written straight to the transport.
 
-    aiohttp would send a body of unknown length chunked, which many players cannot read.
+    aiohttp would send a body of unknown length chunked, which many players do not read.
     """
 
     def __init__(self, request: web.Request, headers: dict[str, str]) -> None:
@@ -268,7 +268,7 @@ class LiveResponse(web.StreamResponse):
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """A no-op: the connection is closed."""
+        """There is nothing to end: the connection is closed."""
 
 
 def _switch(request: web.Request, name: str, *, default: bool) -> bool:

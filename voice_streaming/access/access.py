@@ -54,13 +54,13 @@ class Access:
         return request.remote or ""
 
     def check_origin(self, request: web.Request) -> None:
-        """Raises 403 for a page of another origin. Native clients send no Origin and are let through."""
+        """Raises 403 for a page from elsewhere. Native clients send no Origin and are not stopped."""
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
             return
-        forwarded = request.headers.get("X-Forwarded-Host") if self._is_ingress(request) else None
-        host = _host_name(f"//{forwarded or request.headers.get(hdrs.HOST, '')}")
-        if host is None or _host_name(origin) != host:
+        host = request.headers.get("X-Forwarded-Host") if self._is_ingress(request) else None
+        here = _host_name(f"//{host or request.headers.get(hdrs.HOST, '')}")
+        if here is None or _host_name(origin) != here:
             self.foreign_origins += 1
             text = "Pages of another site are not served: open this server's own page, or see access.allowed_origins.\n"
             raise web.HTTPForbidden(text=text)

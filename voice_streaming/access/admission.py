@@ -35,7 +35,7 @@ class Admission:
             yield grant
 
     def application(self) -> web.Application:
-        """A new application with the middlewares that admit and pace requests."""
+        """An application whose middlewares admit and pace requests."""
         return web.Application(middlewares=(self._ingress_guard, self.limits.pace, self.access.guard))
 
     def close(self) -> None:

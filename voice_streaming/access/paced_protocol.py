@@ -64,7 +64,7 @@ class PacedProtocol(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        # With TLS, the transport of the socket is another one.
+        # Below TLS there is a transport of its own.
         self._lower_transport = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
         self._protocol = self._protocols()
         self._protocol.connection_made(transport)

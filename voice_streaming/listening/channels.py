@@ -80,10 +80,10 @@ class StreamChannel(Channel):
 
 
 class Channels:
-    """Moves listeners between channels, and every `chunk_ms` sends a channel's frames to all of its listeners.
+    """Moves listeners between channels and gives them their frames, every `chunk_ms` the same bytes to all of one.
 
-    All channels are at the same frame of the same clock, so that a listener can be moved between any two writes without
-    missing a frame or getting one twice.
+    All channels are at the same frame of the same clock at any time, so that a listener can be moved between any two
+    writes, and neither misses a frame nor gets one too many.
     """
 
     def __init__(self, settings: AudioSettings, relay: VoiceRelay, streams: dict[str, Stream]) -> None:
@@ -125,7 +125,7 @@ class Channels:
         return self._context.silent.take(1)[0][:count]
 
     def join(self, listener: Listener, stream: Stream | None) -> None:
-        """Adds a listener to a stream, or with None to silence, and sends it the last `burst_ms` at once."""
+        """Adds a listener to a stream, or with None to silence, and sends it the latest past at once."""
         self._run()
         channel = self._channel(stream)
         self._assign(listener, channel)
@@ -146,7 +146,7 @@ class Channels:
             channel.note_audience(self._loop.time())
 
     def stream_started(self, stream: Stream) -> None:
-        """Moves the listeners of silence, and those that follow the newest stream, to the stream that has started."""
+        """A stream has started: whoever waits or follows hears it from the next frame on."""
         followers = [
             listener
             for listener, channel in self._channel_of.items()
@@ -156,13 +156,13 @@ class Channels:
             self._move(followers, self._channel(stream))
 
     def stream_ended(self, stream: Stream) -> None:
-        """Ends the stream's programme, even if its track is still live."""
+        """A stream has ended, even if its track should go on."""
         channel = self._channels.get(stream)
         if channel is not None and stream.track.readyState == "live":
             channel.programme.on_end()
 
     def close(self) -> None:
-        """Disconnects every listener and stops every encoder."""
+        """Lets every listener go and stops every encoder."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -208,7 +208,7 @@ class Channels:
             before.note_audience(self._loop.time())
 
     def _run(self) -> None:
-        """Starts the timer if it is not running."""
+        """Starts the clock if it stands."""
         if self._timer is None:
             self._next_frame = int(self._context.clock.now())
             self._wait()
@@ -218,12 +218,12 @@ class Channels:
         self._timer = self._loop.call_at(self._context.clock.time_of(frame), self._tick, frame)
 
     def _tick(self, frame: int) -> None:
-        """Handles the chunk that is due, or several at once if the process stood still."""
+        """A chunk is due, or several at once if the process was held up."""
         count = max(frame, int(self._context.clock.now())) - self._next_frame
         self._prepare(count, [channel.programme for channel in self._channels.values()])
 
     def _prepare(self, count: int, programmes: list[Programme]) -> None:
-        """Does the encoding for a chunk, one piece per turn of the event loop; then sends the chunk."""
+        """A piece of the work in each turn of the event loop; then the chunk is handed out."""
         if self._timer is None:
             return
         while programmes and not programmes[-1].prepare(count):
@@ -231,14 +231,14 @@ class Channels:
         if programmes:
             self._turns.add(functools.partial(self._prepare, count, programmes))
             return
-        self._close_unused()
-        self._send(count)
+        self._close_what_is_over()
+        self._hand_out(count)
         if self._channel_of or self._channels:
             self._wait()
         else:
             self._timer = None
 
-    def _send(self, count: int) -> None:
+    def _hand_out(self, count: int) -> None:
         self._next_frame += count
         for channel in (*self._channels.values(), self._silence):
             frames = channel.take(count)[-self._most_behind_frames :]
@@ -246,7 +246,7 @@ class Channels:
                 self._delivery.deliver(tuple(channel.listeners), b"".join(frames), channel.title)
         self._end_long_silence()
 
-    def _close_unused(self) -> None:
+    def _close_what_is_over(self) -> None:
         """Closes channels whose stream has ended, or that have had no listener for `encoder_linger_s`."""
         idle_before_s = self._loop.time() - self._settings.encoder_linger_s
         for stream, channel in list(self._channels.items()):
@@ -261,7 +261,7 @@ class Channels:
             for listener in followers:
                 self._move([listener], self._channel(self.newest_stream(listener.grant)))
             for listener in others:
-                # In a later turn than the last frames.
+                # After what was handed out to it before.
                 self._turns.add(listener.finish)
 
     def _end_long_silence(self) -> None:

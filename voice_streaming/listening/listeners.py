@@ -13,8 +13,8 @@ from ..streams.grants import EVERYTHING, Grant
 from .icy import IcyInterleaver
 
 KERNEL_BUFFER_BYTES = 32_768
-"""Send buffer (SO_SNDBUF) of a listener's socket. By default the kernel buffers megabytes, minutes of audio, for a
-player that does not read. Linux doubles the value, for its own overhead."""
+"""Asked of the kernel for a listener's unsent bytes: it would by itself take megabytes, minutes of audio, for one that
+does not read. Linux gives twice as much, for its own overhead."""
 
 LISTENERS_PER_TURN = 64
 """Written to at once; some 0.4 ms, after which the event loop reads its sockets again."""
@@ -37,7 +37,7 @@ class Listener:
         """Whether it gets another stream, or silence, when its stream ends."""
         self.transport = transport
         self.is_plain = not chunked and icy is None
-        """The audio is written unchanged."""
+        """Takes the audio as it is."""
         self.grant = grant
         self._chunked = chunked
         self._icy = icy
@@ -46,7 +46,7 @@ class Listener:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
 
     def write(self, audio: bytes, title: str) -> None:
-        """Sends the audio with the framing that this listener asked for, without a copy if with none."""
+        """Sends the audio as this listener wants it; the object itself, if it wants nothing else."""
         if self._icy is not None:
             audio = self._icy.interleave(audio, title)
         if self._chunked:
@@ -88,7 +88,7 @@ class Delivery:
         self._backlog_bytes = backlog_bytes
 
     def deliver(self, listeners: Sequence[Listener], audio: bytes, title: str) -> None:
-        """Writes to all that are still connected at their turn; one that has too much unsent audio is disconnected."""
+        """To those that are still there when their turn comes; one that has too much unsent is disconnected."""
         for first in range(0, len(listeners), LISTENERS_PER_TURN):
             batch = listeners[first : first + LISTENERS_PER_TURN]
             self._turns.add(functools.partial(self._write, batch, audio, title))

@@ -1,4 +1,4 @@
-"""Background tasks: referenced until they finish, named, and each failure logged once with its cause."""
+"""Background tasks that are held, named, and whose failure is logged once with its cause."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 RESTART_DELAY_S = 5.0
-"""Delay before a failed supervised task starts again, and how long it must then run to count as recovered."""
+"""How long a supervised task that failed waits before it starts again, and how long it must run to count as well."""
 
 
 class Tasks:
@@ -18,7 +18,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self.failures: dict[str, str] = {}
-        """Supervised tasks that failed and have not recovered, by name: the exception's repr."""
+        """By name: what the supervised tasks that are not well failed with."""
         self._running: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:

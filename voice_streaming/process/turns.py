@@ -10,8 +10,8 @@ from collections.abc import Callable
 class Turns:
     """Runs deferred calls in order, one per turn; a turn is an iteration of the event loop.
 
-    Between two calls the loop reads its sockets, so that forwarding waits for at most one of them (one decode or
-    encode), however many are queued.
+    Between two of them the loop reads its sockets, so that forwarding waits for one decode or encode at most, however
+    many streams have one to do.
     """
 
     def __init__(self) -> None:

@@ -137,9 +137,9 @@ class Fanout:
 
     def add(self, destination: Destination) -> None:
         """Sends the destination every packet from the next one on."""
-        # A session that starts just before the sequence number wraps, and loses all packets from before the wrap, would
-        # use another rollover counter than ours for good (RFC 3711 section 3.3.1). So every session starts in the lower
-        # half of sequence numbers, and far enough from 0 that a late packet is not from before the wrap.
+        # A session that starts near the wrap of sequence numbers and loses the first packets on one side of it would
+        # never again agree on the rollover counter (RFC 3711 section 3.3.1). So it starts in the lower half, always,
+        # and not so low that a late packet is from behind the wrap.
         offset = (self._track.timeline.sequence - _LATE_PACKETS) & _HALF
         destination.packets_before, destination.octets_before = self.packets, self.octets
         self._join(destination, offset)

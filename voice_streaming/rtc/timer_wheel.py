@@ -19,10 +19,7 @@ class Member(Protocol):
 
 
 class TimerWheel:
-    """Calls each member every `interval_s`, the first time at most that after `add`.
-
-    An interval has SLOTS slots; when one is due, its members are called. Empty slots set no timer.
-    """
+    """Calls each member every `interval_s`, for the first time within that. Without members nothing wakes up."""
 
     def __init__(self, interval_s: float) -> None:
         self._slot_s = interval_s / SLOTS
@@ -45,13 +42,13 @@ class TimerWheel:
             slot.discard(member)
 
     def close(self) -> None:
-        """Cancels the timer: no member is called any more."""
+        """Calls nobody any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _wait(self) -> None:
-        """Sets the timer for the next slot that has members."""
+        """Sets the timer for the next slot that has members: others are not worth a wake-up."""
         self.close()
         loop = asyncio.get_running_loop()
         first = max(self._newest_slot, int(loop.time() / self._slot_s)) + 1

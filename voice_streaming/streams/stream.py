@@ -70,7 +70,7 @@ class Stream:
     paused: bool = False
     """Its sender is lost and may come back."""
     permanent: bool = False
-    """Made by the server itself: kept when nobody listens."""
+    """The server's own: kept when nobody listens."""
 
     def advance(self, state: StreamState) -> None:
         """The only method that changes the state. Raises InvalidTransition."""
