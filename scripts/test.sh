@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks everything: style, types and tests; the arguments go to pytest (for example: scripts/test.sh -k mp3).
+# Checks everything: style, types and tests; the arguments go to pytest (for example: scripts/test.sh -k mp3). Without
+# arguments branch coverage of voice_streaming/ is printed too, and must be 95 % at least.
 #
 # The tests drive real browsers and players. What is missing of them is installed first where that is possible without
 # a question (as root or with passwordless sudo on Debian and its relatives; with Homebrew on macOS). Tests whose
@@ -89,7 +90,12 @@ run_tests() {
 }
 
 # Tests mostly wait, for voices to be heard and pages to load: so several files side by side, and then, by themselves,
-# those whose result other work would spoil.
-run_tests "$@" -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-run_tests "$@" -m alone
+# those whose result other work would spoil, so that their coverage is not measured either.
+coverage=--no-cov
+if [ $# = 0 ]; then coverage=--cov; fi
+run_tests "$@" "$coverage" --cov-report= -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+run_tests "$@" --no-cov -m alone
+if [ $# = 0 ] && ! "$environment/bin/coverage" report --fail-under=95 && [ "$verdict" = 0 ]; then
+    verdict=2
+fi
 exit "$verdict"
