@@ -27,7 +27,7 @@ from voice_streaming.web.site import STATIC_FOLDER
 logger = logging.getLogger(__name__)
 
 RADIO_NAME = "Live voice"
-"""What players show for `latest.mp3`, whichever stream it plays."""
+"""The name that players show for `latest.mp3`."""
 
 ENCODING_OPTIONS = {"bitrate", "bitrate_bps", "br", "quality", "format", "codec", "channels", "rate", "sample_rate"}
 """Queries that ask for another encoding. They are refused, so that nobody believes to have got it; other unknown ones
@@ -35,9 +35,9 @@ are left alone, as players and proxies add their own."""
 
 
 class AudioStreamServer:
-    """Serves the streams of the registry as MP3, on a port of its own and wherever its `routes` are added.
+    """Serves the streams of the registry as MP3, on a port of its own and in each application that adds its `routes`.
 
-    The main server tells it when a stream starts and ends; it maintains `listeners` and `last_activity` of streams.
+    The main server calls `stream_started` and `stream_ended`. Streams' `listeners` and `last_activity` are kept here.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class AudioStreamServer:
         admission: Admission | None = None,
         failures: Failures | None = None,
     ) -> None:
-        """To be made with a running loop. `admission` is the main server's; without one it has its own."""
+        """To be made with a running loop. `admission` is the main server's; without it, a new one is made."""
         self._settings = settings
         self._relay = relay
         self._admission = admission or Admission(settings, streams.active, failures)
@@ -97,7 +97,7 @@ class AudioStreamServer:
         self._runner = runner
 
     async def stop(self) -> None:
-        """Lets all listeners go, those on other ports too, and closes the port."""
+        """Disconnects all listeners, those on other ports too, and closes the port."""
         self._channels.close()
         self._admission.ports.stop_listening()
         runner, self._runner = self._runner, None
@@ -143,7 +143,7 @@ class AudioStreamServer:
         )
 
     async def latest(self, request: web.Request) -> web.StreamResponse:
-        """The newest stream; silence while there is none, and whichever comes next."""
+        """The newest stream; silence while there is none."""
         grant = self._grant(request)
         follows = _switch(request, "follow", default=True)
         stream = self._channels.newest_stream(grant)
@@ -162,7 +162,7 @@ class AudioStreamServer:
         return await self._play(request, stream, False, stream.name, grant)
 
     async def preflight(self, request: web.Request) -> web.Response:
-        """Says which requests a web page may make (the Fetch standard's CORS protocol)."""
+        """Answers a CORS preflight: the requests that a web page may make (the Fetch standard)."""
         allowed = {
             "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
             "Access-Control-Allow-Headers": "Authorization, Range, Icy-MetaData",

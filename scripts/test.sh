@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks everything: style, types and tests, these on every supported Python that is at hand and on the image's.
+# Checks everything: style, types and tests, these on every supported Python that is at hand and on the image's. Without
+# arguments branch coverage of voice_streaming/ is printed too, and must be 95 % at least.
 # Arguments go to pytest, and then the tests run on one Python only (for example: scripts/test.sh -k mp3).
 #
 # The tests drive real browsers and players. What is missing of them is installed first where that is possible without
@@ -106,10 +107,15 @@ done
 set -- ${others[@]+"${others[@]}"}
 
 # Tests mostly wait, for voices to be heard and pages to load: so several files side by side, and then, by themselves,
-# those whose result other work would spoil.
-run_tests "$@" -m "${marks}not alone" --numprocesses 4 --dist loadfile --no-loadscope-reorder
-run_tests "$@" -m "${marks}alone"
+# those whose result other work would spoil, so that their coverage is not measured either.
+coverage=--no-cov
+if [ "$versions" = all ]; then coverage=--cov; fi
+run_tests "$@" "$coverage" --cov-report= -m "${marks}not alone" --numprocesses 4 --dist loadfile --no-loadscope-reorder
+run_tests "$@" --no-cov -m "${marks}alone"
 if [ "$versions" = all ]; then
+    if ! "$environment/bin/coverage" report --fail-under=95 && [ "$verdict" = 0 ]; then
+        verdict=2
+    fi
     "$environment_python" -m scripts.check_versions || verdict=1
 fi
 exit "$verdict"

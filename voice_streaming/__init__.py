@@ -1,4 +1,4 @@
 """A live-voice relay: WebRTC in, WebRTC and one live MP3 out."""
 
 __version__ = "0.1.0"
-"""The version stands here alone."""
+"""The only copy of the version; the add-on's is checked against it."""

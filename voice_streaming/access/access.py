@@ -26,14 +26,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Access:
-    """Decides by the settings. Without tokens everybody may do everything: the network is trusted then."""
+    """Authenticates requests by the settings. Without tokens everybody may do everything: the network is trusted."""
 
     def __init__(self, settings: AccessSettings, ingress_port: int = 0) -> None:
-        """`ingress_port` is the one where ingress headers are believed, from `access.ingress_address`; 0 is none."""
+        """At `ingress_port` headers of ingress are trusted, if `access.ingress_address` sends them; 0 is no port."""
         self.unauthorized = 0
-        """Requests without a token that is good enough."""
+        """Requests refused for lack of a token with the scope and the stream."""
         self.foreign_origins = 0
-        """Requests of pages from elsewhere."""
+        """Requests refused because of their Origin."""
         self._settings = settings
         self._ingress_port = ingress_port
         self._origins = {origin.lower() for origin in settings.allowed_origins}
@@ -46,7 +46,7 @@ class Access:
         return bool(self._opaque or self._settings.token_secret)
 
     def client_address(self, request: web.Request) -> str:
-        """Where the request came from: behind ingress, the address that Home Assistant saw."""
+        """The client's address: through ingress, the address that Home Assistant saw."""
         if self._is_ingress(request):
             # Each proxy appends whom it saw; the last entry is the Supervisor's, which saw Home Assistant.
             hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
@@ -66,7 +66,7 @@ class Access:
             raise web.HTTPForbidden(text=text)
 
     def grant(self, request: web.Request) -> Grant:
-        """What the request's token allows. Raises 401 without one that is valid."""
+        """What the request's token allows. Raises 401 without a valid one."""
         if not self.wants_tokens:
             return EVERYTHING
         token = _token(request)
@@ -90,7 +90,7 @@ class Access:
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Lets no foreign page change anything."""
+        """A middleware that checks the origin of requests that change something."""
         if request.method not in _SAFE_METHODS:
             self.check_origin(request)
         return await handler(request)
@@ -108,7 +108,7 @@ class Access:
         digest = _digest(token)
         found = None
         for known, grant in self._opaque:
-            # All are compared, in constant time, so that time tells nothing.
+            # All are compared, each in constant time, so that the time taken reveals nothing.
             if hmac.compare_digest(digest, known):
                 found = grant
         if found is None and self._settings.token_secret:
@@ -124,7 +124,7 @@ def _token(request: web.Request) -> str | None:
 
 
 def _digest(token: str) -> bytes:
-    """Of a length that does not tell the token's."""
+    """A hash, whose length does not depend on the token's."""
     return hashlib.sha256(token.encode()).digest()
 
 

@@ -1,4 +1,4 @@
-"""Who gets in, and how much they may use: what both servers and all of their ports share."""
+"""Access, limits and TCP ports, which both servers and all of their ports share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .tcp_ports import TcpPorts
 
 
 class Admission:
-    """`access` says who, `limits` how much, `ports` are the TCP ports."""
+    """`access`: who may do what. `limits`: how much clients may use. `ports`: the listening TCP sockets."""
 
     def __init__(self, settings: Settings, streams: Mapping[str, Stream], failures: Failures | None = None) -> None:
         self.access = Access(settings.access, settings.server.ingress_port)
@@ -29,7 +29,7 @@ class Admission:
 
     @contextmanager
     def enter(self, request: web.Request) -> Iterator[Grant]:
-        """Counts a WebSocket while the block runs; gives what its client may do. Raises 401, 403, 429 or 503."""
+        """Counts a WebSocket while the block runs, which gets its client's grant. Raises 401, 403, 429 or 503."""
         self.access.check_origin(request)
         grant = self.access.grant(request)
         with self.limits.connection(self.access.client_address(request)):
@@ -40,7 +40,7 @@ class Admission:
         return web.Application(middlewares=(self._ingress_guard, self.limits.pace, self.access.guard))
 
     def close(self) -> None:
-        """Nobody gets in any more."""
+        """Refuses new WebSockets and accepts no more TCP connections."""
         self.limits.close()
         self.ports.stop_listening()
 

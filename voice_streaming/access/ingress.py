@@ -1,6 +1,7 @@
 """The port that only Home Assistant's ingress may use.
 
-Ingress lets in only users of Home Assistant, and what comes through its port is theirs: hence nobody else may.
+Ingress authenticates users of Home Assistant, and requests at its port are trusted to be theirs: so all others must be
+kept out.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 _THIS_MACHINE = "127.0.0.1"
-"""The health check asks through this port too."""
+"""For the container's health check, which uses this port."""
 
 
 def ingress_guard(ingress_port: int, ingress_address: str) -> Middleware:
-    """A middleware that answers 403 to whoever comes through that port and is not Home Assistant.
+    """A middleware that answers 403 to requests at that port that are not Home Assistant's.
 
     `ingress_address` is `access.ingress_address`, where Home Assistant's Supervisor is.
     """
@@ -29,6 +30,6 @@ def ingress_guard(ingress_port: int, ingress_address: str) -> Middleware:
 
 
 def _port(request: web.Request) -> int | None:
-    """The port of ours that the request came through."""
-    here = request.transport.get_extra_info("sockname") if request.transport is not None else None
-    return here[1] if here else None
+    """The local port at which the request arrived."""
+    local = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return local[1] if local else None

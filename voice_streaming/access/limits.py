@@ -1,4 +1,4 @@
-"""How much clients may use. Who asks for more is told so, and costs next to nothing from then on."""
+"""How much clients may use. A request that exceeds a limit gets an error, and costs next to nothing more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .tcp_ports import address_key
 
 RETRY_AFTER_S = 5
 UNPACED_PATHS = {"/health"}
-"""Answered at once, whatever else waits: whoever watches the server must not take a queue for a failure."""
+"""Answered without waiting for a turn, so that a monitor does not take a queue for a failure."""
 
 _REFUSALS = ("connections", "connections_of_address", "messages", "sdp", "negotiations", "streams", "receivers", "idle")
 
@@ -27,7 +27,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class TokenBucket:
-    """Allows `rate_per_s` in the long run and `burst` at once. Times are seconds of one clock."""
+    """A rate limit: `rate_per_s` in the long run and `burst` at once. All times are seconds of the same clock."""
 
     def __init__(self, rate_per_s: float, burst: float, now_s: float) -> None:
         self._rate_per_s = rate_per_s
@@ -36,7 +36,7 @@ class TokenBucket:
         self._filled_s = now_s
 
     def take(self, now_s: float) -> bool:
-        """Takes one; False where there is none."""
+        """Takes one token; False when there is none."""
         self._level = min(self._burst, self._level + (now_s - self._filled_s) * self._rate_per_s)
         self._filled_s = now_s
         if self._level < 1:
@@ -50,7 +50,7 @@ class Limits:
 
     def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
         self.negotiations = 0
-        """Under way or waiting for their turn."""
+        """In progress or waiting for their turn."""
         self.refused: Counter[str] = Counter(dict.fromkeys(_REFUSALS, 0))
         self._limits = settings.limits
         self._max_connections = settings.server.max_connections
@@ -58,16 +58,16 @@ class Limits:
         self._connections = 0
         self._connections_of_address: Counter[str] = Counter()
         self._closed = False
-        # Of each, one at a time and then the voices again, however many wait.
+        # One request and one negotiation per turn of the event loop: in between, packets are forwarded.
         self._request_turns = Turns()
         self._negotiation_turns = Turns()
 
     def close(self) -> None:
-        """No more WebSockets: the server is stopping."""
+        """Refuses every new WebSocket, as the server is stopping."""
         self._closed = True
 
     def figures(self) -> Figures:
-        """The settings, what was refused by them, and how much is in use; names as in `/metrics`."""
+        """For `/metrics`: the limits, what they refused, and how much is in use."""
         settings = {f"limit_{name}": value for name, value in msgspec.structs.asdict(self._limits).items()}
         refused = {f"refused_{name}": count for name, count in self.refused.items()}
         return {"negotiations": self.negotiations, **refused, **settings, "limit_connections": self._max_connections}
@@ -101,19 +101,19 @@ class Limits:
             raise Refused("sdp_too_long", text)
 
     def check_stream(self, stream_id: str | None) -> None:
-        """Raises Refused `too_many_streams` where the stream would be one more than there may be."""
+        """Raises Refused `too_many_streams` when the stream would be new and the limit is reached."""
         limit = self._limits.max_streams
         if stream_id not in self._streams and len(self._streams) >= limit:
             raise self._refusal("streams", f"There are {limit} streams: no more are taken now")
 
     def check_receivers(self) -> None:
-        """Raises Refused `too_many_receivers` where there may not be one more."""
+        """Raises Refused `too_many_receivers` when the limit is reached."""
         limit = self._limits.max_receivers
         if sum(len(stream.receivers) for stream in self._streams.values()) >= limit:
             raise self._refusal("receivers", f"There are {limit} receivers: no more are taken now")
 
     def check_negotiations(self) -> None:
-        """Raises Refused `too_many_negotiations` where there may not be one more."""
+        """Raises Refused `too_many_negotiations` when the limit is reached."""
         if self.negotiations >= self._limits.max_negotiations:
             raise self._refusal("negotiations", "The server is busy: try again in some seconds")
 
@@ -121,7 +121,7 @@ class Limits:
     async def negotiation(self) -> AsyncIterator[None]:
         """Waits for a turn to work on a session description, which costs milliseconds; counted while the block runs.
 
-        What was checked before must be checked again in the block: others had their turn meanwhile.
+        What was checked before must be checked again in the block, as others had their turn meanwhile.
         """
         self.negotiations += 1
         try:
@@ -143,11 +143,16 @@ class Limits:
 
 
 async def turn(turns: Turns) -> None:
-    """Waits for a turn of its own among those of `turns`."""
-    come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    # Whoever waited may be gone by then.
-    turns.add(lambda: None if come.done() else come.set_result(None))
-    await come
+    """Waits for a turn of `turns`."""
+    due: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake() -> None:
+        # The task that waits may have been cancelled, and its future with it.
+        if not due.done():
+            due.set_result(None)
+
+    turns.add(wake)
+    await due
 
 
 def _retry_later() -> dict[str, str]:

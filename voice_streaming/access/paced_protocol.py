@@ -1,4 +1,4 @@
-"""A protocol that reads each TCP connection in small pieces, so that a flood stays where it comes from."""
+"""A protocol that reads each TCP connection in small pieces, so that TCP's flow control slows a flood down."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from collections.abc import Callable
 from ..process.turns import Turns
 
 READ_BYTES = 2048
-"""Of one connection at once: some 0.2 ms of parsing where it is worst. asyncio by itself reads 256 KiB."""
+"""Read of one connection at once: at worst some 0.2 ms of parsing. asyncio by itself reads 256 KiB."""
 UNPACED_BYTES_PER_S = 4096
 UNPACED_BURST_BYTES = 4096
-"""What a connection may send and have it read at once: some requests or messages a second. With more it has to wait
-for its turn, and only one connection has it in each turn of the event loop."""
-
+"""A rate limit for what is read of a connection at once: some requests or messages a second. Beyond it, the connection
+waits for its turn, of which there is one per iteration of the event loop."""
 
 Protocols = Callable[[], asyncio.Protocol]
 """Makes the protocol of one connection, as asyncio's `create_server` takes it."""
 
 
 def stop_reading(transport: asyncio.Transport) -> None:
-    """Reads no more from a client that sends too much; whoever calls this ends the connection soon."""
+    """Stops reading from a client that sends too much; the caller must close the connection soon."""
     transport.pause_reading()
     protocol = transport.get_protocol()
     if isinstance(protocol, PacedProtocol):
@@ -29,13 +28,13 @@ def stop_reading(transport: asyncio.Transport) -> None:
 
 
 _buffer = memoryview(bytearray(READ_BYTES))
-"""For all connections: what is in it is passed on before anything else is read."""
+"""Shared by all connections: its content is copied before anything else is read."""
 
 
 class PacedProtocol(asyncio.BufferedProtocol):
-    """Stands between a transport and the protocol that it serves, and reads in small pieces.
+    """Wraps the protocol of a connection, and reads in small pieces.
 
-    A connection that sends much is not read while it waits for its turn, so that the flood stays where it comes from.
+    A connection that sends too much is not read while it waits for its turn.
     """
 
     def __init__(self, protocols: Protocols, turns: Turns, on_gone: Callable[[], None]) -> None:
@@ -51,13 +50,13 @@ class PacedProtocol(asyncio.BufferedProtocol):
         self._reading_stopped = False
 
     def stop_reading(self) -> None:
-        """What the client still sends stays in the kernel, for good."""
+        """Reads nothing any more: what the client still sends stays in the kernel's buffer."""
         self._reading_stopped = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def closed(self) -> None:
-        """The connection is gone; safe to call twice."""
+        """Calls `on_gone`, the first time."""
         if self._on_gone is not None:
             self._on_gone()
             self._on_gone = None
@@ -82,7 +81,7 @@ class PacedProtocol(asyncio.BufferedProtocol):
         self._unpaced_bytes = min(UNPACED_BURST_BYTES, self._unpaced_bytes + earned) - nbytes
         self._read_s = now_s
         if self._waiting:
-            # TLS has more at once than one piece.
+            # TLS can decrypt more than one piece at once.
             self._waiting += data
         elif self._unpaced_bytes >= 0:
             self._protocol.data_received(data)
@@ -96,7 +95,7 @@ class PacedProtocol(asyncio.BufferedProtocol):
         data, self._waiting = self._waiting, b""
         if self._protocol is None or self._transport is None or self._reading_stopped:
             return
-        # The protocol may want no more now; only it knows when to go on then.
+        # Resumed first, as the protocol may pause reading when it gets the data.
         self._transport.resume_reading()
         self._protocol.data_received(data)
 
@@ -110,8 +109,8 @@ class PacedProtocol(asyncio.BufferedProtocol):
         self.closed()
         if protocol is not None:
             protocol.connection_lost(error)
-        # Reference cycles of the libraries' own: aiohttp's protocol, WebSocket and request, and asyncio's transport.
-        # Cut, all is freed now; else it would wait for a full garbage collection, which holds up all voices.
+        # Breaks reference cycles of the libraries: aiohttp's protocol, WebSocket and request, and asyncio's transport.
+        # Else they would be freed only by a full garbage collection, which delays all packets.
         for owner, name in ((protocol, "_data_received_cb"), (lower_transport, "_read_ready_cb")):
             if hasattr(owner, name):
                 setattr(owner, name, None)

@@ -1,7 +1,7 @@
-"""The listening TCP sockets: how many connections there may be, of whom, and how fast they are let in.
+"""The listening TCP sockets: how many connections are accepted, in all and per address, and how fast.
 
-The event loop that accepts connections also forwards voices, so a flood must never get more than a little of it at
-once: a few connections are accepted per turn of the loop, and a few kilobytes are read of each.
+The event loop that accepts connections also forwards packets, so a flood must not keep it busy: a few connections are
+accepted per iteration of the loop, and a few kilobytes are read of each.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .paced_protocol import PacedProtocol, Protocols
 logger = logging.getLogger(__name__)
 
 ACCEPTS_PER_TURN = 8
-"""Some 0.1 ms each, and up to 1 ms more for what they ask at once."""
+"""Some 0.1 ms each, and up to 1 ms more for the first request."""
 BACKLOG = 1024
 """Connections that may wait in the kernel, so that a flood of them does not cost others a repeated SYN (1 s)."""
 TLS_TIMEOUT_S = 10.0
 """For the handshake."""
 SPARE_CONNECTIONS = 256
-"""For pages, health checks and newcomers that will be refused, beside WebSockets and players."""
+"""For pages, health checks and connections that will be refused, beside WebSockets and players."""
 REFUSAL_LINGER_S = 1.0
 MAX_REFUSALS = 64
 """Refused connections that are kept for REFUSAL_LINGER_S, so that the client can read why."""
@@ -37,7 +37,7 @@ _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 def address_key(address: str) -> str:
-    """What is counted as one address: for IPv6 the /64 network, of which a host may use any address (RFC 8981)."""
+    """The key by which an address is counted: for IPv6 its /64 network, as a host may use any of it (RFC 8981)."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
@@ -50,7 +50,7 @@ def address_key(address: str) -> str:
 
 
 class TcpPorts:
-    """Every TCP port of the server. One count of connections for all of them."""
+    """Every TCP port of the server, with one count of connections for all of them."""
 
     def __init__(self, settings: Settings, failures: Failures | None = None) -> None:
         self.connections = 0
@@ -75,14 +75,14 @@ class TcpPorts:
             listening.setblocking(False)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                # Else it would take IPv4's port too, and clash with a socket for that.
+                # Else it would bind IPv4's port too, and conflict with the socket for that.
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.bind(address)
             listening.listen(BACKLOG)
             loop.add_reader(listening.fileno(), self._accept, listening, protocols, context)
 
     def stop_listening(self) -> None:
-        """Lets nobody in any more; connections that are open stay."""
+        """Accepts no more connections; those that are open stay."""
         for listening in self._listening:
             asyncio.get_running_loop().remove_reader(listening.fileno())
             listening.close()
@@ -111,16 +111,16 @@ class TcpPorts:
     def _pause(
         self, listening: socket.socket, protocols: Protocols, context: ssl.SSLContext | None, error: OSError
     ) -> None:
-        """Nobody can be let in, and the socket stays readable: looks again in a second."""
+        """Stops accepting for a second: without a free descriptor the socket would stay readable in every iteration."""
         logger.error("No connection can be accepted: %s", error.strerror)
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening.fileno())
 
-        def go_on() -> None:
+        def resume() -> None:
             if listening in self._listening:
                 loop.add_reader(listening.fileno(), self._accept, listening, protocols, context)
 
-        loop.call_later(1.0, go_on)
+        loop.call_later(1.0, resume)
 
     def _admit(
         self, connection: socket.socket, key: str, host: str, protocols: Protocols, context: ssl.SSLContext | None
@@ -153,14 +153,14 @@ class TcpPorts:
                 lambda: protocol, connection, ssl=context, ssl_handshake_timeout=timeout_s
             )
         except OSError as error:
-            # Scanners, and browsers that do not like the certificate: ssl.SSLError and TimeoutError are OSErrors too.
-            logger.debug("A connection did not come about: %s", error)
+            # Port scanners, and browsers that refuse the certificate: ssl.SSLError and TimeoutError are OSErrors too.
+            logger.debug("A connection failed: %s", error)
             protocol.closed()
             connection.close()
 
     def _refuse(self, connection: socket.socket, status: str, context: ssl.SSLContext | None) -> None:
         if context is not None:
-            # Nothing can be said before a handshake, which costs more than all else.
+            # An answer would need a TLS handshake first, which costs more than anything else.
             connection.close()
             return
         text = "Too many connections: try again later.\n"
@@ -169,7 +169,7 @@ class TcpPorts:
             connection.send(f"{head}\r\nConnection: close\r\n\r\n{text}".encode())
             connection.shutdown(socket.SHUT_WR)
         except OSError:
-            connection.close()  # It has gone by itself.
+            connection.close()  # The client has closed it.
             return
         self._refusals.append(connection)
         if len(self._refusals) > MAX_REFUSALS:

@@ -15,7 +15,7 @@ _ALGORITHM = "HS256"
 
 
 def new_token(secret: str, scopes: Iterable[str], streams: Iterable[str], days: float) -> str:
-    """A signed token for these scopes, and for these streams only if there are any, valid from now for so long."""
+    """A signed token for these scopes, valid for `days` from now; for every stream if `streams` is empty."""
     claims: dict[str, Any] = {"scope": " ".join(scopes), "exp": round(time.time() + days * 86_400)}
     if names := list(streams):
         claims["streams"] = names
@@ -23,9 +23,9 @@ def new_token(secret: str, scopes: Iterable[str], streams: Iterable[str], days: 
 
 
 def signed_grant(token: str, secret: str) -> Grant | None:
-    """What a JWT of ours says (RFC 7519; `scope` as in RFC 8693 section 4.2), or None if it is not valid now."""
+    """The grant of a JWT (RFC 7519; `scope` as in RFC 8693 section 4.2) of ours; None if it is not valid now."""
     try:
-        # When it was made does not matter, so that a clock that was set back does not lock everybody out.
+        # `iat` is not checked, so that a clock that was set back does not lock everybody out.
         claims = jwt.decode(token, secret, algorithms=[_ALGORITHM], options={"verify_iat": False})
         return grant_of(claims["scope"].split(), claims.get("streams"))
     except (jwt.PyJWTError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -33,11 +33,11 @@ def signed_grant(token: str, secret: str) -> Grant | None:
 
 
 def grant_of(scopes: Iterable[str], streams: Sequence[str] | None) -> Grant:
-    """Raises ValueError for scopes that do not exist, TypeError for streams that are no list of names."""
+    """Raises ValueError for an unknown scope, TypeError when `streams` is not a list of names."""
     names = None
     if streams is not None:
         if isinstance(streams, str):
             raise TypeError("streams is a list of names")
-        # As messages.stream_name has them, so that they compare.
+        # Normalised like messages.stream_name, so that equal names compare equal.
         names = frozenset(unicodedata.normalize("NFC", name).strip() for name in streams)
     return Grant(frozenset(Scope(scope) for scope in scopes), names)

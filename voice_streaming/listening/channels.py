@@ -1,4 +1,4 @@
-"""Who hears what: listeners on channels, each a stream's MP3 or silence, all in step with one clock."""
+"""Channels of the live MP3, each a stream or silence, and the listeners on each. All channels follow one clock."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from .mp3 import EncodingContext, Mp3Counters, Programme
 logger = logging.getLogger(__name__)
 
 MOST_BEHIND_S = 1.0
-"""When the process was held up for longer, its listeners' players have run dry, and what they missed stays missed."""
+"""The most audio that is sent late. When the process stood still for longer, players have run out of audio, and what
+they missed is skipped."""
 
 
 class Channel:
-    """Frames, and those who listen to them: here silence."""
+    """A source of MP3 frames and its listeners. This base class is silence."""
 
     def __init__(self, context: EncodingContext) -> None:
         self.listeners: dict[Listener, None] = {}
@@ -43,11 +44,11 @@ class Channel:
         return self._context.silent.take(count)
 
     def past(self, count: int) -> list[bytes]:
-        """The frames taken last, for a newcomer."""
+        """The last `count` frames that were taken, for a new listener."""
         return self._context.silent.take(count)
 
     def note_audience(self, now_s: float) -> None:
-        """Who listens has changed."""
+        """To be called when `listeners` has changed."""
 
 
 class StreamChannel(Channel):
@@ -58,7 +59,7 @@ class StreamChannel(Channel):
         self.programme = programme
         self.stream = stream
         self.idle_since_s: float | None = None
-        # Silence stands for the past that nobody encoded: a player needs as many bytes to start.
+        # Silence for the time before the encoder started: a player needs that many bytes to start.
         self._past = deque(context.silent.take(past_frames), maxlen=past_frames)
 
     @property
@@ -145,7 +146,7 @@ class Channels(StreamObserver):
         self.counters.bytes_sent += len(burst)
 
     def leave(self, listener: Listener) -> None:
-        """Forgets a listener; safe when it is not there any more."""
+        """Removes a listener; safe when it is not there any more."""
         channel = self._channel_of.pop(listener, None)
         self._silent_since_s.pop(listener, None)
         if channel is not None:
@@ -178,7 +179,7 @@ class Channels(StreamObserver):
             listener.finish()
 
     def newest_stream(self, grant: Grant) -> Stream | None:
-        """What `latest.mp3` plays to whoever has the grant."""
+        """The stream that `latest.mp3` plays with this grant."""
         unended = {key: stream for key, stream in self._streams.items() if stream.track.readyState == "live"}
         return newest(unended, grant)
 
@@ -268,7 +269,7 @@ class Channels(StreamObserver):
         self._end_long_silence()
 
     def _close_what_is_over(self) -> None:
-        """Channels whose stream has ended, or that nobody has listened to for a while."""
+        """Closes channels whose stream has ended, or that have had no listener for `encoder_linger_s`."""
         idle_before_s = self._loop.time() - self._settings.encoder_linger_s
         for channel in list(self._channels.values()):
             is_idle = channel.idle_since_s is not None and channel.idle_since_s <= idle_before_s

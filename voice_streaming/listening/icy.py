@@ -1,16 +1,18 @@
-"""ICY metadata: how Internet radio tells a player what it plays, between the bytes of the audio."""
+"""ICY metadata: the title of what is played, in blocks within the audio of an Internet radio."""
 
 from __future__ import annotations
 
+import math
+
 METADATA_INTERVAL_BYTES = 16_000
-"""Audio between two metadata blocks: what SHOUTcast servers use, a second at 128 kbit/s."""
+"""Audio between two metadata blocks: as SHOUTcast servers have it, a second at 128 kbit/s."""
 
 _MOST_TEXT_BYTES = 255 * 16
-"""A block's length is one byte that counts sixteens."""
+"""A block's length is one byte, in units of 16 bytes."""
 
 
 def printable(text: str) -> str:
-    """The text on one line, without control characters, so that it can stand in a header."""
+    """The text on one line, without control characters, as a header needs it."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
@@ -21,21 +23,21 @@ def metadata_block(title: str) -> bytes:
     with a semicolon, which would follow the opening apostrophe. A title that is too long is cut between two characters.
     """
     shown = printable(title).replace("'", "\u2019").lstrip(";").encode()
-    room = _MOST_TEXT_BYTES - len(b"StreamTitle='';")
-    text = b"StreamTitle='" + shown[:room].decode(errors="ignore").encode() + b"';"
-    sixteens = -(-len(text) // 16)
-    return bytes([sixteens]) + text.ljust(sixteens * 16, b"\0")
+    most_bytes = _MOST_TEXT_BYTES - len(b"StreamTitle='';")
+    text = b"StreamTitle='" + shown[:most_bytes].decode(errors="ignore").encode() + b"';"
+    units = math.ceil(len(text) / 16)
+    return bytes([units]) + text.ljust(units * 16, b"\0")
 
 
 class IcyInterleaver:
-    """Puts metadata into one listener's audio, at every METADATA_INTERVAL_BYTES of it exactly."""
+    """Inserts metadata into one listener's audio, after exactly every METADATA_INTERVAL_BYTES of it."""
 
     def __init__(self) -> None:
         self._left = METADATA_INTERVAL_BYTES
         self._title: str | None = None
 
     def interleave(self, audio: bytes, title: str) -> bytes:
-        """The audio with the blocks that are due in it; an empty block stands for an unchanged title."""
+        """The audio with the blocks that are due in it; the block of an unchanged title is empty."""
         if len(audio) < self._left:
             self._left -= len(audio)
             return audio

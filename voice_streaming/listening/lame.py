@@ -1,8 +1,8 @@
-"""LAME through PyAV: whole MP3 frames out of PCM, as cheaply as the sound allows.
+"""LAME through PyAV: encodes PCM to whole MP3 frames.
 
-Most microphones are mono, and LAME needs twice the time for two channels that are alike. So a stereo MP3 of such a
-sound is encoded in mono, and each frame is rewritten as joint stereo with an empty side channel, which decodes to the
-very same samples on both sides. The first stereo sound changes over to LAME's own stereo, for good.
+Most microphones are mono, and LAME needs twice the time for two equal channels. So the stereo MP3 of such a sound is
+encoded in mono, and each frame is rewritten as joint stereo with an empty side channel, which decodes to the same
+samples in both channels. At the first stereo sound the encoder changes to LAME's own stereo, for good.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ _HEADER_BYTES = 4
 _MONO_SIDE_BYTES = 17
 _STEREO_SIDE_BYTES = 32
 _GRANULE_BITS = 59
-"""Of side information, for one channel of one granule (section 2.4.1.7)."""
+_GRANULE_MASK = (1 << _GRANULE_BITS) - 1
+"""Side information of one channel of one granule (section 2.4.1.7)."""
 
 _OVERLAP_FRAMES = 3
-"""Frames that an encoder is given again when another takes over: it is a frame and 1,105 samples behind."""
+"""Frames that an encoder encodes again when it replaces another: LAME's delay is a frame and 1,105 samples."""
 
 
 class Mp3Encoder:
-    """A constant bit rate. Every frame that it gives is whole and stands alone: no reservoir, no tag, no Xing."""
+    """Encodes at a constant bit rate. Every frame can be decoded without the others: no bit reservoir, tag or Xing."""
 
     def __init__(self, bitrate_bps: int, sample_rate_hz: int, channels: int) -> None:
         self._bitrate_bps = bitrate_bps
@@ -47,10 +48,10 @@ class Mp3Encoder:
         self._widener = Widener(bitrate_bps, sample_rate_hz) if narrow_bps else None
         self._lame = _Lame(narrow_bps or bitrate_bps, sample_rate_hz, 1 if narrow_bps else channels)
         self._recent: Samples = np.zeros((0, CHANNELS), np.int16)
-        """As much of what was given last as another encoder needs to take over."""
+        """The latest samples, as many as another encoder needs to continue."""
 
     def encode(self, samples: Samples) -> list[bytes]:
-        """The frames that became complete; LAME is behind by a frame and 1,105 samples."""
+        """The frames that are complete now; LAME's delay is a frame and 1,105 samples."""
         if self._widener is None:
             return self._lame.encode(samples)
         if not np.array_equal(samples[:, 0], samples[:, 1]):
@@ -61,8 +62,9 @@ class Mp3Encoder:
         return [self._widener.widened(frame) for frame in self._lame.encode(samples)]
 
     def _change_to_stereo(self) -> None:
-        """Another encoder goes on at the same sample: what both were given is as far within a frame."""
-        mono, self._lame = self._lame, _Lame(self._bitrate_bps, self._sample_rate_hz, CHANNELS)
+        """Replaces the encoder by a stereo one, which continues at the same sample of the same frame."""
+        mono = self._lame
+        self._lame = _Lame(self._bitrate_bps, self._sample_rate_hz, CHANNELS)
         self._widener = None
         if len(self._recent):
             again = mono.pending_samples + _OVERLAP_FRAMES * FRAME_SAMPLES
@@ -70,13 +72,13 @@ class Mp3Encoder:
 
 
 class Widener:
-    """Mono frames as joint stereo frames of another, constant bit rate."""
+    """Rewrites mono frames as joint stereo frames of a higher, constant bit rate."""
 
     def __init__(self, bitrate_bps: int, sample_rate_hz: int) -> None:
         self._bitrate_index = BITRATES_KBPS.index(bitrate_bps // 1000)
         self._frame_bytes = Fraction(FRAME_SAMPLES * bitrate_bps, 8 * sample_rate_hz)
         self._owed = Fraction(0)
-        """The part of a byte that frames have been too short by so far; a whole one is added as padding."""
+        """The fraction of a byte by which the frames so far are too short; a whole byte is added as padding."""
 
     def widened(self, frame: bytes) -> bytes:
         """The frame with an empty side channel. It must fit: see `_mono_bitrate_bps`."""
@@ -84,14 +86,17 @@ class Widener:
         length = int(self._owed)
         self._owed -= length
         padding = length - int(self._frame_bytes)
-        header = bytes([*frame[:2], self._bitrate_index << 4 | frame[2] & 0x0C | padding << 1, 0x60 | frame[3] & 0x0F])
+        rate_and_padding = (self._bitrate_index << 4) | (frame[2] & 0x0C) | (padding << 1)
+        # Joint stereo (01) with mid/side coding alone (10); the other bits stay.
+        mode = 0x60 | (frame[3] & 0x0F)
+        header = bytes([*frame[:2], rate_and_padding, mode])
         side = int.from_bytes(frame[_HEADER_BYTES : _HEADER_BYTES + _MONO_SIDE_BYTES])
-        granules = side >> _GRANULE_BITS & (1 << _GRANULE_BITS) - 1, side & (1 << _GRANULE_BITS) - 1
+        granules = ((side >> _GRANULE_BITS) & _GRANULE_MASK, side & _GRANULE_MASK)
         # 9 bits main_data_begin, which is 0 without a reservoir, and 3 private ones; 4 bits scfsi of each channel.
-        wide = (side >> 2 * _GRANULE_BITS & 0b1111) << 4
+        wide = ((side >> (2 * _GRANULE_BITS)) & 0b1111) << 4
         for granule in granules:
-            wide = wide << _GRANULE_BITS | _as_middle(granule)
-            wide = wide << _GRANULE_BITS | _empty_side(granule)
+            wide = (wide << _GRANULE_BITS) | _as_middle(granule)
+            wide = (wide << _GRANULE_BITS) | _empty_side(granule)
         main_bytes = (sum(granule >> 47 for granule in granules) + 7) // 8
         main = frame[_HEADER_BYTES + _MONO_SIDE_BYTES :][:main_bytes]
         return (header + wide.to_bytes(_STEREO_SIDE_BYTES) + main).ljust(length, b"\0")
@@ -119,7 +124,7 @@ class _Lame:
 
     @property
     def pending_samples(self) -> float:
-        """Samples at the MP3's rate that were given, and for which no frame has come yet."""
+        """Samples, at the MP3's rate, that were encoded but are in no frame yet."""
         return self._given * self._sample_rate_hz / CLOCK_RATE_HZ - self._frames_out * FRAME_SAMPLES
 
     def encode(self, samples: Samples) -> list[bytes]:
@@ -139,11 +144,11 @@ class _Lame:
 
 
 def _mono_bitrate_bps(bitrate_bps: int, sample_rate_hz: int) -> int | None:
-    """The highest at which a mono frame still fits, when its side information grows; None if there is none."""
-    room = FRAME_SAMPLES * bitrate_bps // 8 // sample_rate_hz - _STEREO_SIDE_BYTES
+    """The highest bit rate whose mono frames fit into the stereo ones with their larger side information, or None."""
+    most_bytes = FRAME_SAMPLES * bitrate_bps // 8 // sample_rate_hz - _STEREO_SIDE_BYTES
     for kbps in reversed(BITRATES_KBPS[1:]):
         bitrate = kbps * 1000
-        if FRAME_SAMPLES * bitrate // 8 // sample_rate_hz + 1 - _MONO_SIDE_BYTES <= room:
+        if FRAME_SAMPLES * bitrate // 8 // sample_rate_hz + 1 - _MONO_SIDE_BYTES <= most_bytes:
             return bitrate
     return None
 
@@ -157,5 +162,5 @@ def _as_middle(granule: int) -> int:
 
 def _empty_side(granule: int) -> int:
     """No spectrum, in the same kind of block: decoders add it to the other channel's before they transform it."""
-    is_switched = granule >> 25 & 1
-    return granule & 0b1111 << 22 if is_switched else 0
+    is_switched = (granule >> 25) & 1
+    return granule & (0b1111 << 22) if is_switched else 0

@@ -1,4 +1,4 @@
-"""Players of the live MP3, and how its bytes get to them."""
+"""Listeners: players of the live MP3, and the writing of audio to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LISTENERS_PER_TURN = 64
 
 
 class Listener:
-    """One player's connection. `gone` is done when it has left or was disconnected."""
+    """One player's connection. `gone` is done when the player has left or was disconnected."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Listener:
     ) -> None:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.follows = follows
-        """Whether it goes on with another stream, or with silence, when its stream ends."""
+        """Whether it gets another stream, or silence, when its stream ends."""
         self.transport = transport
         self.is_plain = not chunked and icy is None
         """Takes the audio as it is."""
@@ -55,7 +55,7 @@ class Listener:
         self.transport.write(audio)
 
     def finish(self) -> None:
-        """Ends it after what was written."""
+        """Ends the response after what was written."""
         if self._chunked and not self.transport.is_closing():
             self.transport.write(b"0\r\n\r\n")
         self.release()
@@ -66,7 +66,7 @@ class Listener:
             self.gone.set_result(None)
 
     def disconnect(self) -> None:
-        """Drops it at once, with what is unsent."""
+        """Closes the connection at once; unsent audio is lost."""
         self.transport.abort()
         self.release()
 

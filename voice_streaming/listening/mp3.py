@@ -1,4 +1,4 @@
-"""One stream's live MP3: encoded once, in real time from the first frame to the last."""
+"""The live MP3 of one stream, encoded once for all listeners."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ from .listeners import ListenerCounters
 logger = logging.getLogger(__name__)
 
 PIECE_SAMPLES = CLOCK_RATE_HZ * 60 // 1000
-"""Encoded at once: about a millisecond, for which the voices that are passed on have to wait."""
+"""Encoded in one call: about a millisecond, by which forwarded packets may be delayed."""
 
 FILL_SAMPLES = CLOCK_RATE_HZ // 50
-"""Silence is given to the encoder in pieces of 20 ms, as packets mostly are."""
+"""Silence is encoded in pieces of 20 ms, the usual length of packets."""
 
 SETTLED_FRAMES = 3
-"""Silent frames after which the encoder holds nothing of what was heard before: it looks 1,105 samples back and is one
-frame behind."""
+"""Silent frames after which no earlier sound is left in the encoder, whose delay is a frame and 1,105 samples."""
 
 
 class Mp3Format:
-    """What follows from the settings: the length of a frame in bytes and time."""
+    """The format that the settings ask for, and the length of its frames."""
 
     def __init__(self, settings: AudioSettings) -> None:
         self.bitrate_bps = settings.bitrate_bps
@@ -45,7 +44,7 @@ class Mp3Format:
         self.bytes_per_s = settings.bitrate_bps / 8
 
     def encoder(self) -> Mp3Encoder:
-        """A new one."""
+        """A new encoder of this format."""
         return Mp3Encoder(self.bitrate_bps, self.sample_rate_hz, self.channels)
 
     def frames_in(self, milliseconds: float) -> int:
@@ -55,7 +54,7 @@ class Mp3Format:
 
 @dataclass
 class Mp3Counters(PlayoutCounters, ListenerCounters):
-    """What the MP3 side did since the start, over all streams and listeners."""
+    """Counters since the start, over all streams and listeners."""
 
     encoder_s: float = 0.0
     """CPU seconds spent in the resampler and in LAME."""
@@ -70,7 +69,8 @@ class SilentFrames:
         encoder = mp3.encoder()
         second = np.zeros((CLOCK_RATE_HZ, CHANNELS), np.int16)
         # At 44,100 Hz frames differ by a byte, in a pattern that repeats after 49.
-        self._frames = (encoder.encode(second) + encoder.encode(second))[SETTLED_FRAMES : SETTLED_FRAMES + 49]
+        frames = encoder.encode(second) + encoder.encode(second)
+        self._frames = frames[SETTLED_FRAMES : SETTLED_FRAMES + 49]
         self._next = 0
 
     def take(self, count: int) -> list[bytes]:
@@ -100,7 +100,7 @@ class FrameClock:
 
 
 class EncodingContext:
-    """What all programmes share: the format, the clock, silence and the counters."""
+    """What all programmes share: format, clock, silent frames and counters."""
 
     def __init__(self, settings: AudioSettings, now_s: Callable[[], float]) -> None:
         self.mp3 = Mp3Format(settings)
@@ -111,13 +111,13 @@ class EncodingContext:
 
 
 class Programme:
-    """One stream's MP3 frames, as many as real time asks for. `take` gives them in order.
+    """One stream's MP3 frames in real time; `take` returns them in order.
 
-    Fed by the stream's packets and PCM as they come; where nothing comes in time it conceals, and then is silent.
+    It consumes the stream's packets and PCM. What does not arrive in time is concealed, and then replaced by silence.
     """
 
     def __init__(self, context: EncodingContext, relay: VoiceRelay, track: OpusTrack, next_frame: int) -> None:
-        """`next_frame` is the frame of the clock that `take` will give first."""
+        """`next_frame` is the clock's number of the frame that `take` returns first."""
         self._context = context
         self._mp3 = context.mp3
         self._relay = relay
@@ -127,13 +127,13 @@ class Programme:
         self._encoder = context.mp3.encoder()
         start_frame = int(context.clock.now())
         self._due = _Due(context, start_frame)
-        # One more than has passed, as LAME is one frame behind.
+        # One frame more than has passed, for LAME's delay of a frame.
         self._ready: deque[bytes] = deque(context.silent.take(start_frame - next_frame + 1))
         self._unencoded: deque[Samples] = deque()
         self._silent_samples = 0
-        """Silence that the encoder was given since it last got sound."""
+        """Samples of silence encoded since the last sound."""
         self._silence_owed = 0.0
-        """Silence not yet put out; not whole, as an MP3 frame is not on Opus' clock."""
+        """Samples of silence not put out yet; a fraction, as the length of an MP3 frame is one on Opus' clock."""
         self._has_ended = False
         self._packet_times = _PacketTimes(self._playout.arrivals, self._due)
         relay.attach(track, self._packet_times)
@@ -141,7 +141,7 @@ class Programme:
 
     @property
     def is_over(self) -> bool:
-        """The stream has ended, and all that was said has been taken."""
+        """The stream has ended, and all of its frames have been taken."""
         return self._has_ended and not self._ready
 
     def on_pcm(self, block: PcmBlock) -> None:
@@ -166,15 +166,15 @@ class Programme:
         self._has_ended = True
 
     def stop(self) -> None:
-        """Lets go of the stream."""
+        """Detaches from the stream."""
         self._relay.detach(self._track, self._packet_times)
         self._source.detach(self)
 
     def prepare(self, count: int) -> bool:
-        """Does a piece of the work that `take` of so many frames needs; False if there is nothing left to do.
+        """Does a piece of the work that `take(count)` needs; False if there is nothing left to do.
 
-        All of a chunk's work is done in a row: a codec that is called for every packet finds the cache cold each time,
-        and needs twice as long.
+        All of a chunk's work is done in a row: a codec that is called for every single packet finds a cold CPU cache
+        each time, and takes twice as long.
         """
         if self._has_ended or len(self._ready) >= count:
             return False
@@ -197,12 +197,12 @@ class Programme:
         return frames + self._context.silent.take(count - ready)
 
     def _fail(self) -> None:
-        """Within an exception: this programme is over. The others go on, and the stream with another programme."""
+        """To be called in an `except` block: logs the error and ends this programme. The stream gets another one."""
         logger.exception("The MP3 of track %s failed", self._track.id)
         self._has_ended = True
 
     def _silence(self, length: int) -> None:
-        """Puts out silence, which needs no encoding once the encoder holds nothing else."""
+        """Puts out silence, which is not encoded any more once SETTLED_FRAMES of it have been."""
         self._silence_owed += length
         frame = self._mp3.frame_opus_samples
         while self._silence_owed >= 1:
@@ -216,7 +216,7 @@ class Programme:
                 self._encode_all()
                 self._ready.extend(self._context.silent.take(1))
             else:
-                # Less than a frame: it waits for more silence, or for sound.
+                # Less than a frame: kept until there is more silence, or sound.
                 break
 
     def _sound(self, samples: Samples) -> None:
@@ -232,7 +232,7 @@ class Programme:
             self._encode()
 
     def _encode(self) -> None:
-        """Encodes a piece of what waits."""
+        """Encodes up to about PIECE_SAMPLES."""
         piece: list[Samples] = []
         while self._unencoded and sum(map(len, piece)) < PIECE_SAMPLES:
             piece.append(self._unencoded.popleft())
@@ -244,7 +244,7 @@ class Programme:
 
 
 class _Due:
-    """How many samples were due at a time, counted from a frame of the clock."""
+    """Converts monotonic seconds to the number of samples due by then, counted from a frame of the clock."""
 
     def __init__(self, context: EncodingContext, start_frame: int) -> None:
         self._clock = context.clock
@@ -256,7 +256,7 @@ class _Due:
 
 
 class _PacketTimes:
-    """Notes when a track's packets came, those as well that turn out to be too late to be decoded."""
+    """Notes the arrival of a track's packets, also of those that are too late to be decoded."""
 
     def __init__(self, arrivals: Arrivals, due: _Due) -> None:
         self._arrivals = arrivals
@@ -266,4 +266,4 @@ class _PacketTimes:
         self._arrivals.note(packet.timestamp, self._due(packet.arrived_s))
 
     def on_end(self) -> None:
-        """The PCM's end is the one that counts: it comes after the last packet was decoded."""
+        """A no-op: `Programme.on_end` follows when the last packet has been decoded."""

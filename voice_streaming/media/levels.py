@@ -32,7 +32,7 @@ LOWEST_HZ, HIGHEST_HZ = 80.0, 16_000.0
 """From the lowest voices to the end of what a telephone headset or MP3 of a voice carries."""
 
 FLOOR_DB = -100.0
-"""What silence reads; 16-bit samples reach down to about -96."""
+"""The level of silence; 16-bit samples reach down to about -96."""
 
 
 Samples = npt.NDArray[np.int16]
@@ -95,7 +95,7 @@ class Analyser:
         return analysis
 
     def clear(self) -> None:
-        """Forgets all samples: what comes next does not follow them."""
+        """Forgets all samples, as the next ones do not continue them."""
         self._recent[:] = 0
         self._fresh = 0
 

@@ -14,7 +14,7 @@ CLOCK_RATE_HZ = 48_000
 """The RTP clock of Opus, whatever the coded bandwidth (RFC 7587 section 4.1)."""
 
 CHANNELS = 2
-"""Channels of decoded samples: Opus may change between mono and stereo at any packet, and mono decodes to two alike."""
+"""Channels of decoded samples. Opus may change between mono and stereo at any packet; mono decodes to two equal."""
 
 Samples = NDArray[np.int16]
 """Decoded audio: shape (samples, CHANNELS) at CLOCK_RATE_HZ. Shared between consumers, so never written to."""
@@ -23,12 +23,12 @@ Samples = NDArray[np.int16]
 class OpusPacket(NamedTuple):
     """One Opus packet (RFC 6716) as it came from the sender, placed on its stream's timeline.
 
-    `sequence` and `timestamp` are unwrapped: they grow without bound, keep the source's holes and pauses, and go on
-    across a change of the sender's SSRC. A packet that arrives late has the smaller numbers that are its own.
+    `sequence` and `timestamp` are unwrapped: they grow without bound, keep the source's gaps and pauses, and continue
+    when the sender's SSRC changes. A packet that arrives late keeps its own, smaller numbers.
     """
 
     payload: bytes
-    """Never empty: an empty payload is dropped at the tap, as it would poison a decoder."""
+    """Never empty: FFmpeg takes an empty packet for the end of the stream (avcodec_send_packet)."""
     sequence: int
     timestamp: int
     """In ticks of CLOCK_RATE_HZ."""
@@ -39,11 +39,11 @@ class OpusPacket(NamedTuple):
 
 
 class BrokenPacket(Exception):
-    """A payload that is no Opus packet; the decoder goes on as if it had been lost."""
+    """A payload that is no Opus packet; the decoder can be used on, as after a lost packet."""
 
 
 class OpusDecoder:
-    """libopus, which is stateful: give it a stream's packets in order, and `conceal` for those that are missing."""
+    """libopus, which is stateful: call `decode` for a stream's packets in order, and `conceal` for missing ones."""
 
     def __init__(self) -> None:
         codec = av.CodecContext.create("libopus", "r")
@@ -60,11 +60,10 @@ class OpusDecoder:
         return samples
 
     def conceal(self) -> Samples:
-        """libopus' own concealment of one lost frame, as long as the last packet's frames; needs a packet before it.
+        """libopus' own concealment of one lost frame, as long as the last packet's frames. Needs a packet before it.
 
-        A packet of a TOC byte alone holds one frame of no bytes, which stands for a frame that was not transmitted
-        (RFC 6716 section 3.2.1), so that the decoder fills in what it would for a lost one. It dies away by itself
-        over some hundred milliseconds.
+        A packet of only a TOC byte contains one frame of no bytes, which means that it was not transmitted (RFC 6716
+        section 3.2.1): the decoder conceals it like a lost one. The sound decays over some hundred milliseconds.
         """
         assert self._toc is not None
         return self._decode(bytes([self._toc & 0b11111100]))

@@ -1,4 +1,4 @@
-"""PCM of a track: decoded once, for however many consumers, and only while there is one."""
+"""From Opus packets to PCM: reordering, decoding and loss concealment. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .opus import CLOCK_RATE_HZ, BrokenPacket, OpusDecoder, OpusPacket, Samples
 logger = logging.getLogger(__name__)
 
 REORDER_PACKETS = 3
-"""Packets that wait for a missing one. Wi-Fi reorders by one or two; three packets delay the first by 40 ms."""
+"""Packets that are buffered while one before them is missing. Wi-Fi reorders by one or two; three packets delay the
+first by 40 ms."""
 
 CONCEAL_SAMPLES = CLOCK_RATE_HZ // 10
-"""Longest concealment: after about 100 ms what libopus makes up no longer sounds like the voice."""
-
+"""Longest concealment: after about 100 ms the concealed sound no longer resembles the voice."""
 
 FADE_SAMPLES = CLOCK_RATE_HZ // 200
-"""5 ms: long enough for no click, too short to swallow a consonant."""
+"""5 ms: long enough to avoid a click, too short to mask a consonant."""
 
 
 class PcmBlock(NamedTuple):
@@ -30,11 +30,11 @@ class PcmBlock(NamedTuple):
 
     samples: Samples
     timestamp: int
-    """Of the first sample, on the timeline of OpusPacket.timestamp. Blocks come in order; a pause is a hole."""
+    """Of the first sample, on the timeline of OpusPacket.timestamp. Blocks come in order; a pause is a gap."""
     concealed: bool
-    """Made up, for a packet that did not come."""
+    """Synthesised by the decoder, for a missing packet."""
     arrived_s: float
-    """When the packet was read (monotonic); of a concealed block, when the last packet before it was."""
+    """Monotonic seconds at which the packet was read; for a concealed block, the last packet before it."""
 
 
 @dataclass
@@ -43,16 +43,16 @@ class PcmCounters:
 
     decoded_packets: int = 0
     late_packets: int = 0
-    """Came after their time had been concealed, or twice."""
+    """Arrived after they had been concealed, or twice."""
     broken_packets: int = 0
     concealed_packets: int = 0
-    """Frames made up, each as long as the stream's packets mostly are."""
+    """Concealed frames, each as long as the stream's packets mostly are."""
 
 
 class PcmTimeline:
-    """Puts packets in order, decodes them and conceals short gaps; no I/O, no clock. Blocks leave through `emit`.
+    """Reorders packets, decodes them and conceals short gaps; every block is passed to `emit`.
 
-    What it emits has no step at a pause: sound dies away before one, and fades in after it.
+    The waveform is continuous at a pause: it fades out before one and fades in after it.
     """
 
     def __init__(self, emit: Callable[[PcmBlock], None], counters: PcmCounters) -> None:
@@ -64,7 +64,7 @@ class PcmTimeline:
         self._next_timestamp: int | None = None
         self._arrived_s = 0.0
         self._concealed = CONCEAL_SAMPLES
-        """Samples made up since the last packet; at CONCEAL_SAMPLES the sound has been faded out."""
+        """Samples concealed since the last packet; at CONCEAL_SAMPLES the sound has been faded out."""
 
     def push(self, packet: OpusPacket) -> None:
         """Takes a packet, in whatever order it arrived."""
@@ -78,10 +78,10 @@ class PcmTimeline:
             self._play_next()
 
     def conceal(self) -> bool:
-        """For a consumer whose time has come and that has no samples: emits something, or returns False.
+        """For a consumer that needs samples now: emits a block, or returns False.
 
-        First what waits for a missing packet, then concealment, up to CONCEAL_SAMPLES in a row. After False, nothing
-        but silence fits, and what was emitted last has faded into it.
+        Packets that are buffered for a missing one are decoded first; then concealment follows, up to CONCEAL_SAMPLES
+        in a row. After False only silence may follow; the last block has faded out to it.
         """
         if self._held:
             self._play_next()
@@ -92,7 +92,7 @@ class PcmTimeline:
         return True
 
     def finish(self) -> None:
-        """The last packet has come: emits what waits, and fades out."""
+        """No packet will follow: emits the buffered packets, and fades out."""
         while self._held:
             self._play_next()
         if self._concealed < CONCEAL_SAMPLES:
@@ -100,7 +100,7 @@ class PcmTimeline:
             self._emit_concealment(CONCEAL_SAMPLES)
 
     def _play_next(self) -> None:
-        """Decodes the packet that is next of those that came; whatever is missing before it is given up."""
+        """Decodes the first buffered packet; those missing before it are given up."""
         packet = self._held.pop(min(self._held))
         self._next_sequence = packet.sequence + 1
         if self._next_timestamp is None:

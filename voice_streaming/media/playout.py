@@ -1,7 +1,8 @@
-"""A stream's blocks on a line that runs in real time, whatever the sender's clock and the network do.
+"""Playout in real time: turns a stream's blocks into continuous samples, whatever jitter and clock drift they have.
 
-No I/O and no clock: positions and times are counts of samples at CLOCK_RATE_HZ. The caller says how much is due, which
-is how far real time has come; `place` and `be_silent` move `position`, which is how far the output has come.
+No I/O and no clock: positions, timestamps and times are counts of samples at CLOCK_RATE_HZ. The caller passes real time
+as `due`, the number of samples that should have been played by then. `position` is the number that have been played;
+only `place` and `be_silent` advance it.
 """
 
 from __future__ import annotations
@@ -16,38 +17,38 @@ from .opus import CHANNELS, CLOCK_RATE_HZ, Samples
 from .pcm import PcmBlock, faded_in
 
 MOST_EARLY_SAMPLES = CLOCK_RATE_HZ
-"""A block that comes this much too early is of a timeline that has jumped."""
+"""A block that is earlier than expected by more shows that the sender's timeline has jumped."""
 
 PAUSE_SAMPLES = CLOCK_RATE_HZ // 5
-"""A hole in the source's timeline from which on it is a pause, after which speech may be placed afresh."""
+"""A longer gap in the source's timeline is a pause, after which the delay may be set anew."""
 
 CLOCK_TOLERANCE = 1e-3
 """How wrong a sender's clock may be: sound cards stay below 300 ppm."""
 
 WINDOW_PACKETS = 250
-"""Packets, about 5 s, over whose median arrival the sender's clock is judged, so that jitter does not matter."""
+"""Packets, about 5 s, whose median lead measures the sender's clock, so that jitter cancels out."""
 
 OUTLIER_SAMPLES = CLOCK_RATE_HZ // 5
-"""A packet later than usual by more says something about the network, not about the sender's clock."""
+"""A packet that is later than usual by more was delayed by the network, and is left out of the clock's measurement."""
 
 RECENT_PACKETS = 25
 LATE_SAMPLES = CLOCK_RATE_HZ // 5
-"""When most of the last 25 packets were late, and came over 0.2 s and not all at once after a hold-up, then the way
-has become longer for good."""
+"""Time over which late packets must have come: when most of the last RECENT_PACKETS were late, and did not arrive in
+one burst, then the network's delay has grown for good."""
 
 DEADBAND_SAMPLES = CLOCK_RATE_HZ // 500
-"""2 ms that the delay may be off: less is noise of the measurement."""
+"""2 ms: a smaller error of the delay is not corrected, as it is noise of the measurement."""
 
 CORRECTION_SAMPLES = 30 * CLOCK_RATE_HZ
-"""The time within which a wrong delay is put right: 30 s, slower than the window, so that it cannot swing."""
+"""Time constant of the delay's correction: 30 s, longer than the measurement's window, so that it cannot oscillate."""
 
 MOST_STRETCH = 1e-3
-"""Fastest correction: 0.1 % is a sixtieth of a semitone, which nobody hears."""
+"""Fastest correction: 0.1 % is a sixtieth of a semitone, which is inaudible."""
 
-HUSHED = 327
-"""Below 1 % of full scale, the breath between words, a block may be left out or silence put in, and nobody hears it."""
+PAUSE_PEAK = 327
+"""1 % of full scale: below it, as between words, a block can be left out or silence inserted inaudibly."""
 
-QUIET: Samples = np.zeros((3, CHANNELS), np.int16)
+SILENT_TAIL: Samples = np.zeros((3, CHANNELS), np.int16)
 
 
 @dataclass
@@ -55,7 +56,7 @@ class PlayoutCounters:
     silence_samples: int = 0
     late_blocks: int = 0
     anchored: int = 0
-    """How often the delay was set afresh."""
+    """How often the delay was set anew."""
 
 
 class Placed(NamedTuple):
@@ -65,14 +66,14 @@ class Placed(NamedTuple):
 
 
 class Arrivals:
-    """How the sender's timestamps run against real time. A lead is a timestamp less what was due when it arrived."""
+    """Measures the sender's clock against real time. A packet's lead is its timestamp minus `due` at its arrival."""
 
     def __init__(self) -> None:
         self._leads: deque[float] = deque(maxlen=WINDOW_PACKETS)
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT_PACKETS)
         self._noted = 0
         self.usual: float | None = None
-        """The median lead, taken anew every RECENT_PACKETS; None as long as there were fewer."""
+        """The median lead, updated every RECENT_PACKETS; None before the first."""
 
     def note(self, timestamp: int, due: float) -> None:
         lead = timestamp - due
@@ -84,27 +85,30 @@ class Arrivals:
         if self._noted % RECENT_PACKETS == 0:
             self.usual = float(np.median(self._leads))
 
-    def lately(self, late: float) -> float | None:
-        """The median lead of packets below the lead `late`, if most are that have come lately; else None."""
-        those = [(due, lead) for due, lead in self._recent if lead < late]
-        if 2 * len(those) <= RECENT_PACKETS or those[-1][0] - those[0][0] < LATE_SAMPLES:
+    def median_if_mostly_below(self, lead_limit: float) -> float | None:
+        """The median lead of the recent packets whose lead is below the limit.
+
+        None unless they are the majority of the last RECENT_PACKETS and arrived over at least LATE_SAMPLES.
+        """
+        late = [(due, lead) for due, lead in self._recent if lead < lead_limit]
+        if 2 * len(late) <= RECENT_PACKETS or late[-1][0] - late[0][0] < LATE_SAMPLES:
             return None
-        return float(np.median([lead for _, lead in those]))
+        return float(np.median([lead for _, lead in late]))
 
     def forget(self) -> None:
-        """What was usual no longer is."""
+        """Starts the measurement of `usual` anew."""
         self._leads.clear()
         self.usual = None
 
 
 class Playout:
-    """Puts a block that arrives when it usually does `margin` samples ahead of what is due: so late may others be."""
+    """Delays the stream so that packets usually arrive `margin` samples early: that much jitter is absorbed."""
 
     def __init__(self, margin: int, counters: PlayoutCounters) -> None:
         self.position = 0
-        """Samples put out since the start."""
+        """Samples played since the start."""
         self.arrivals = Arrivals()
-        """To be told of every packet, those that come too late as well."""
+        """Its `note` is to be called for every packet, also for those that are too late to be decoded."""
         self._margin = margin
         self._counters = counters
         self._offset: int | None = None
@@ -112,13 +116,13 @@ class Playout:
         self._end = 0
         """Timestamp at which the newest block ended."""
         self._is_silent = True
-        self._tail = QUIET
+        self._tail = SILENT_TAIL
         self._stretch_carry = 0.0
 
     def place(self, block: PcmBlock, due: float) -> Placed:
-        """What follows at `position` now: the block, after silence where there is a gap; nothing for a late block.
+        """The samples that follow at `position`: silence for a gap, then the block; nothing for a block that is late.
 
-        `due` is what was due when the block arrived.
+        `due` is that of the block's arrival.
         """
         samples = block.samples
         offset = self._anchored(block, due)
@@ -128,10 +132,11 @@ class Playout:
             if not block.concealed:
                 self._counters.late_blocks += 1
             return Placed(0, samples[:0])
-        off = self._usually_off(offset)
-        if abs(off) >= len(samples) and np.abs(samples).max() < HUSHED:
-            # The delay is put right in one step: by leaving this block out, or by silence before it.
-            self._offset = offset = offset - len(samples) if off > 0 else offset + len(samples)
+        error = self._delay_error(offset)
+        if abs(error) >= len(samples) and np.abs(samples).max() < PAUSE_PEAK:
+            # The delay is corrected in one step: by leaving this block out, or by silence before it.
+            offset = offset - len(samples) if error > 0 else offset + len(samples)
+            self._offset = offset
             gap = block.timestamp + offset - self.position
             if gap <= -len(samples):
                 self._is_silent = True
@@ -144,20 +149,20 @@ class Playout:
             samples = faded_in(samples)
             self._is_silent = False
         if not block.concealed:
-            samples = self._at_our_speed(samples, offset)
+            samples = self._drift_corrected(samples, offset)
         self._tail = samples[-3:] if len(samples) >= 3 else np.concatenate([self._tail, samples])[-3:]
         self.position += len(samples)
         return Placed(max(gap, 0), samples)
 
     def be_silent(self, length: int) -> None:
-        """Silence follows for that many samples, because nothing else came."""
+        """Plays `length` samples of silence, as no block has come in time."""
         self.position += length
         self._is_silent = True
-        self._tail = QUIET
+        self._tail = SILENT_TAIL
         self._counters.silence_samples += length
 
     def _anchored(self, block: PcmBlock, due: float) -> int:
-        """The offset, set afresh where the old one no longer fits."""
+        """The offset for the block, set anew where the present one no longer fits."""
         if self._offset is None:
             return self._anchor(block, block.timestamp - due)
         early = block.timestamp + self._offset - due - self._margin
@@ -168,13 +173,13 @@ class Playout:
         if is_late and pause > PAUSE_SAMPLES and -early < 2 * self._margin + pause * CLOCK_TOLERANCE:
             return self._anchor(block, block.timestamp - due)
         if early < -self._margin:
-            lately = self.arrivals.lately(-self._offset)
-            if lately is not None:
-                return self._anchor(block, lately)
+            late_lead = self.arrivals.median_if_mostly_below(-self._offset)
+            if late_lead is not None:
+                return self._anchor(block, late_lead)
         return self._offset
 
     def _anchor(self, block: PcmBlock, lead: float) -> int:
-        """Sets the delay so that a block with this lead is just where it should be."""
+        """Sets the delay so that a block with this lead is `margin` samples early, but does not overlap the past."""
         offset = max(self._margin - round(lead), self.position - block.timestamp)
         self._offset = offset
         self.arrivals.forget()
@@ -182,14 +187,14 @@ class Playout:
         self._counters.anchored += 1
         return offset
 
-    def _usually_off(self, offset: int) -> float:
-        """How much earlier than by the margin packets usually come; 0 until that is known."""
+    def _delay_error(self, offset: int) -> float:
+        """By how many samples more than `margin` packets are usually early; 0 until that is known."""
         usual = self.arrivals.usual
         return usual + offset - self._margin if usual is not None else 0.0
 
-    def _at_our_speed(self, samples: Samples, offset: int) -> Samples:
-        """The samples, a few fewer or more where the sender's clock runs otherwise than ours."""
-        early = self._usually_off(offset)
+    def _drift_corrected(self, samples: Samples, offset: int) -> Samples:
+        """The samples, stretched or shortened by a few where the sender's clock drifts from ours."""
+        early = self._delay_error(offset)
         if abs(early) < DEADBAND_SAMPLES:
             return samples
         self._stretch_carry -= len(samples) * max(-MOST_STRETCH, min(MOST_STRETCH, early / CORRECTION_SAMPLES))
@@ -202,9 +207,9 @@ class Playout:
 
 
 def stretched(before: Samples, samples: Samples, length: int) -> Samples:
-    """The samples as `length` samples, joining on to the three `before` and ending where they end.
+    """The samples interpolated to `length` samples, continuous with the three `before`; the last sample stays the last.
 
-    Cubic (Catmull-Rom) interpolation: a linear one would dull consonants while it runs.
+    Cubic (Catmull-Rom) interpolation: a linear one would attenuate high frequencies.
     """
     known = np.concatenate([before, samples, samples[-1:]]).astype(np.float32)
     at = 2 + np.arange(1, length + 1, dtype=np.float64) * (len(samples) / length)

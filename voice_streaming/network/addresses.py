@@ -1,6 +1,6 @@
-"""Where this machine is found on its networks: its addresses and its names.
+"""The addresses and the name of this machine on its networks.
 
-The certificate's names, the addresses that are announced and logged, and ICE gathering all come from here.
+Used for the certificate's names, for the addresses that are announced and logged, and for gathering ICE candidates.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ IPAddress = IPv4Address | IPv6Address
 
 _CONTAINER_INTERFACE = re.compile(r"docker\d+|br-[0-9a-f]{12}|hassio|veth.*|virbr\d+|podman\d+|cni\d+")
 """Names that Docker, Home Assistant's Supervisor, libvirt and Podman give to the bridges that they make on the host.
-Only containers and guests of this machine are behind them, and those reach every other address of it as well."""
+Only containers and virtual machines of this host are behind them, and those reach its other addresses as well."""
 
-_SOMEWHERE_ELSE = ("198.51.100.1", "2001:db8::1")
+_OUTSIDE_ADDRESSES = ("198.51.100.1", "2001:db8::1")
 """Addresses for documentation (RFC 5737, RFC 3849): never on a LAN, so that the default route leads to them."""
 
 _HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
@@ -28,7 +28,7 @@ _HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-
 def lan_addresses() -> list[str]:
     """The addresses at which other machines can reach this one; empty without a network.
 
-    No loopback, no link-local, no container bridge. IPv4 stands before IPv6; within each, the address that the default
+    No loopback, no link-local, no container bridge. IPv4 comes before IPv6; within each, the address that the default
     route uses comes first, then private ones (RFC 1918, RFC 4193), then the others: stable from call to call.
     Takes under a millisecond and sends nothing.
     """
@@ -61,12 +61,12 @@ def in_order(candidates: Iterable[tuple[int, IPAddress]], default_sources: Itera
 
 
 def is_every_address(host: str) -> bool:
-    """Whether whoever listens on `host` listens on every address of the machine of its kind."""
+    """Whether a server that listens on `host` listens on every address of its family."""
     return host in ("0.0.0.0", "::")
 
 
 def addresses_listened_on(host: str) -> list[str]:
-    """Where other machines find a server that listens on `host`; empty where it is for this machine alone.
+    """The addresses at which other machines reach a server that listens on `host`; empty for a loopback address.
 
     `host` is an address or a name, as in the settings.
     """
@@ -79,25 +79,24 @@ def addresses_listened_on(host: str) -> list[str]:
 
 
 def local_address(host: str) -> str:
-    """Where this machine itself finds a server that listens on `host`."""
+    """The address at which this machine itself reaches a server that listens on `host`."""
     return "127.0.0.1" if is_every_address(host) else host
 
 
 def host_name() -> str | None:
-    """The machine's own name, lower-case, as the system has it (`kitchenbox`, or `kitchenbox.fritz.box` where that is
-    its name); None when it is not a name that an address could contain."""
+    """The machine's own name in lower case (`kitchenbox`, or `kitchenbox.fritz.box`); None when it is no DNS name."""
     name = socket.gethostname().rstrip(".").lower()
     return name if _HOST_NAME.fullmatch(name) and name != "localhost" else None
 
 
 def _default_sources() -> list[IPAddress]:
-    """The addresses that this machine's own connections to elsewhere come from."""
+    """The source addresses of this machine's connections to the outside."""
     found = []
-    for family, elsewhere in zip((socket.AF_INET, socket.AF_INET6), _SOMEWHERE_ELSE, strict=True):
+    for family, outside in zip((socket.AF_INET, socket.AF_INET6), _OUTSIDE_ADDRESSES, strict=True):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
                 # Connecting a UDP socket only chooses the route: no packet leaves.
-                probe.connect((elsewhere, 9))
+                probe.connect((outside, 9))
                 found.append(ip_address(probe.getsockname()[0]))
         except OSError:
             continue  # No route, or no such family, on this machine: nothing comes first then.

@@ -1,6 +1,6 @@
-"""X.509 as browsers want it: a local authority, and server certificates that it signs. No files, no sockets.
+"""X.509 certificates that browsers accept: a local authority, and server certificates that it signs. No I/O.
 
-The rules followed: RFC 5280; CA/Browser Forum Baseline Requirements 7.1; Apple HT211025 (398 days) and HT210176
+Rules followed: RFC 5280; CA/Browser Forum Baseline Requirements 7.1; Apple HT211025 (398 days) and HT210176
 (serverAuth, names in the SAN). All times are aware datetimes in UTC.
 """
 
@@ -32,7 +32,7 @@ SERVER_DAYS = 397
 RENEWAL_DAYS = 30
 """A certificate with less than this left is replaced."""
 BACKDATED = timedelta(days=1)
-"""How far before its making a certificate becomes valid: a phone's clock may be behind."""
+"""How long before it is made a certificate becomes valid, as a phone's clock may be slow."""
 
 _KEY_USAGES = (
     "digital_signature",
@@ -49,19 +49,19 @@ _KEY_USAGES = (
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate and its private key; in a file both are one PEM text, so that they can never be of two makings."""
+    """A certificate and its private key. A file has both in one PEM text, so that they always match."""
 
     certificate: x509.Certificate
     key: PrivateKeyTypes
 
     @classmethod
     def from_pem(cls, pem: bytes) -> Self:
-        """Of the first certificate in the text. Raises ValueError: damaged, encrypted, or not belonging together."""
+        """From the first certificate in the text. Raises ValueError: damaged, encrypted, or not a pair."""
         return cls.from_pems(pem, pem)
 
     @classmethod
     def from_pems(cls, certificate_pem: bytes, key_pem: bytes) -> Self:
-        """Of the first certificate in one text and the key in the other. Raises ValueError that says what is wrong."""
+        """From the first certificate in one text and the key in the other. Raises ValueError that names the reason."""
         try:
             certificate = x509.load_pem_x509_certificates(certificate_pem)[0]
         except ValueError as error:
@@ -80,7 +80,7 @@ class Identity:
         return self.certificate.public_bytes(Encoding.PEM)
 
     def to_pem(self) -> bytes:
-        """The key first, so that a text that was cut short is never taken for whole."""
+        """The key first, so that a truncated text is never taken for complete."""
         key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return key + self.certificate_pem()
 
@@ -88,7 +88,7 @@ class Identity:
         return self.certificate.not_valid_after_utc - now <= timedelta(days=days)
 
     def is_authority(self) -> bool:
-        """Whether it may sign server certificates: ours may, and so may another that somebody put in its place."""
+        """Whether it can sign server certificates."""
         try:
             constraints = self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         except x509.ExtensionNotFound:
@@ -113,8 +113,7 @@ class Identity:
 
 
 def make_authority(name: str, now: datetime) -> Identity:
-    """A new authority. `name` is what people see in their system's list of authorities; a random mark after it tells
-    two of them apart."""
+    """A new authority. `name` is shown in a system's list of authorities; a random suffix makes it unique."""
     subject = _subject(f"{name[:57]} {secrets.token_hex(3)}")
     key = ec.generate_private_key(ec.SECP256R1())
     begins = now - BACKDATED

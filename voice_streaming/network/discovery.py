@@ -1,6 +1,6 @@
-"""Telling others that this server is here: the LAN by multicast DNS (RFC 6763), and Home Assistant's Supervisor.
+"""Announces the server: on the LAN by DNS-SD over multicast DNS (RFC 6763), and to Home Assistant's Supervisor.
 
-All of it happens beside the server: a network without multicast, or a Supervisor that is silent, costs a warning.
+Announcing never stops the server: without multicast, or without an answer of the Supervisor, a warning is logged.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ SERVICE_TYPE = "_voice-streaming._tcp.local."
 CHECK_INTERVAL_S = 30.0
 """How soon an address that the machine got later is announced."""
 MAX_NAME_CHARACTERS = 40
-"""A label of a DNS name has at most 63 (RFC 1035 section 2.3.4), with what stands around it."""
+"""A label of a DNS name has at most 63 (RFC 1035 section 2.3.4); a prefix and a suffix are added to the name."""
 WITHDRAWAL_TIMEOUT_S = 1.0
-"""Saying goodbye takes three packets in a quarter of a second (RFC 6762 section 10.1)."""
+"""A goodbye takes three packets in a quarter of a second (RFC 6762 section 10.1)."""
 SUPERVISOR_RETRIES_S = (5.0, 30.0, 120.0)
 """It may be restarting, as for its own update."""
 
 
 def facts(settings: Settings, with_tls: bool) -> dict[str, object]:
-    """What whoever finds this server wants to know beside its address and port."""
+    """What is announced beside address and port."""
     found: dict[str, object] = {"version": __version__, "audio_port": settings.audio.port}
     if with_tls:
         found["tls_port"] = settings.server.tls_port
@@ -40,7 +40,7 @@ def facts(settings: Settings, with_tls: bool) -> dict[str, object]:
 
 
 def announced_addresses(settings: Settings) -> list[str]:
-    """Where others on the LAN find this server now; empty where it is for this machine alone."""
+    """The addresses to announce now; empty for a server that listens on loopback."""
     if settings.discovery.addresses:
         return list(settings.discovery.addresses)
     return addresses_listened_on(settings.server.host)
@@ -49,7 +49,7 @@ def announced_addresses(settings: Settings) -> list[str]:
 def announcements(
     settings: Settings, with_tls: bool, environment: Mapping[str, str]
 ) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
-    """What to run beside the server, by name, until it stops."""
+    """The background tasks that announce the server, by name; they run until cancelled."""
     work: dict[str, Callable[[], Coroutine[None, None, None]]] = {}
     if settings.discovery.lan:
         work["announce-on-lan"] = partial(announce_on_lan, settings, with_tls)
@@ -60,9 +60,9 @@ def announcements(
 
 
 async def announce_on_lan(settings: Settings, with_tls: bool) -> None:
-    """Announces the server until cancelled, following its addresses; then withdraws it."""
+    """Announces the server until cancelled, again when its addresses change; then withdraws it."""
     current: Announcement | None = None
-    trouble = ""
+    logged = ""
     try:
         while True:
             addresses = announced_addresses(settings)
@@ -72,12 +72,12 @@ async def announce_on_lan(settings: Settings, with_tls: bool) -> None:
                 current = Announcement(settings, with_tls, addresses)
                 try:
                     await current.publish()
-                    trouble = ""
+                    logged = ""
                 except (OSError, RuntimeError, ZeroconfError) as error:
                     current = None
-                    if repr(error) != trouble:
+                    if repr(error) != logged:
                         logger.warning("Not announced on the LAN (discovery.lan): %r", error)
-                    trouble = repr(error)
+                    logged = repr(error)
             await asyncio.sleep(CHECK_INTERVAL_S)
     finally:
         if current is not None:
@@ -85,7 +85,7 @@ async def announce_on_lan(settings: Settings, with_tls: bool) -> None:
 
 
 async def announce_to_supervisor(settings: Settings, with_tls: bool, supervisor: Supervisor) -> None:
-    """Announces the server once; gives up after some attempts, and says so."""
+    """Announces the server once; after the last of several attempts, logs a warning."""
     host = next(iter(announced_addresses(settings)), "127.0.0.1")
     config = {"host": host, "port": settings.server.port, **facts(settings, with_tls)}
     for wait_s in (*SUPERVISOR_RETRIES_S, None):
@@ -111,16 +111,16 @@ class Announcement:
             f"Voice on {name}.{SERVICE_TYPE}",
             port=settings.server.port,
             properties={key: str(value) for key, value in facts(settings, with_tls).items()},
-            # The machine's own name belongs to its own responder: records under it would contradict that one's.
+            # Not the machine's own name, whose records are those of the machine's own mDNS responder.
             server=f"voice-streaming-{name}.local.",
             parsed_addresses=self.addresses,
         )
         self._zeroconf: AsyncZeroconf | None = None
 
     async def publish(self) -> None:
-        """Returns when the name is ours, after about a second; nothing is left behind when that fails.
+        """Returns when the name is registered, after about a second.
 
-        Raises OSError, RuntimeError (an address that is gone again) and zeroconf's Error.
+        Raises OSError, RuntimeError (an address has gone meanwhile) or zeroconf's Error; then nothing is announced.
         """
         if not self.addresses:
             return
@@ -133,7 +133,7 @@ class Announcement:
         logger.debug("Announced on the LAN as %s", self._info.name)
 
     async def withdraw(self) -> None:
-        """Says goodbye; never raises."""
+        """Sends the goodbye packets; never raises."""
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is None:
             return

@@ -1,4 +1,4 @@
-"""Home Assistant's Supervisor, as an add-on reaches it. It is asked for little, and the server runs without it."""
+"""A client of Home Assistant's Supervisor, for the add-on. The server runs without it, too."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TIMEOUT_S = 5.0
 """It runs on this machine, and answers in milliseconds."""
 
 NETWORK_KEYS = {"8080/tcp": "server.port", "8443/tcp": "server.tls_port", "8081/tcp": "audio.port"}
-"""The ports of the add-on's page, under Network, and the settings that they are."""
+"""The ports on the add-on's page, under Network, and the setting of each."""
 
 DISCOVERY_SERVICE = "voice_streaming"
 
 
 class SupervisorError(Exception):
-    """It does not answer, or refuses; the message says which."""
+    """The Supervisor does not answer, or refuses; the message says which."""
 
 
 class Supervisor:
-    """The Supervisor's interface for add-ons (developer documentation, "App communication")."""
+    """The Supervisor's API for add-ons (developer documentation, "App communication")."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url
@@ -33,14 +33,14 @@ class Supervisor:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Supervisor | None:
-        """The one that started us; None where this is no add-on."""
+        """The Supervisor that started this add-on; None outside of an add-on."""
         token = environment.get("SUPERVISOR_TOKEN")
         return cls(f"http://{environment.get('SUPERVISOR', 'supervisor')}", token) if token else None
 
     def network_ports(self) -> dict[str, int]:
-        """What the user chose under Network, by dotted key. Blocks: for before the event loop. Raises SupervisorError.
+        """The user's ports under Network, by the setting's dotted key. Blocks. Raises SupervisorError.
 
-        An add-on on the host's network has to do this itself, as no port is forwarded to it.
+        An add-on on the host's network has to open these itself, as no port is forwarded to it.
         """
         request = urllib.request.Request(f"{self._url}/addons/self/info", headers=self._headers)
         try:
@@ -53,7 +53,7 @@ class Supervisor:
     async def announce(self, config: Mapping[str, object]) -> None:
         """Offers this server to Home Assistant's integrations. Raises SupervisorError.
 
-        There is no taking back: the Supervisor keeps it while the add-on is installed, and tells it while it runs.
+        It is never withdrawn: the Supervisor keeps it while the add-on is installed, and passes it on while it runs.
         """
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         body = {"service": DISCOVERY_SERVICE, "config": dict(config)}
@@ -69,7 +69,7 @@ class Supervisor:
 
 
 def chosen_ports(environment: Mapping[str, str]) -> dict[str, int]:
-    """The same for anyone: empty outside of Home Assistant, and where the Supervisor is silent, which is logged."""
+    """`Supervisor.network_ports`; empty outside of an add-on, and when the Supervisor fails, which is logged."""
     supervisor = Supervisor.from_environment(environment)
     if supervisor is None:
         return {}

@@ -1,6 +1,6 @@
-"""HTTPS for a LAN: where the server's certificate comes from, and how it is kept good without a restart.
+"""HTTPS for a LAN: the sources of the server's certificate, and its renewal without a restart.
 
-`open_certificates` picks the source that the settings ask for. The server takes its `context()` once and calls
+`open_certificates` opens the source that the settings ask for. The server takes its `context()` once and calls
 `renew_if_needed()` every CHECK_INTERVAL_S; handshakes after a renewal get the new certificate.
 """
 
@@ -25,16 +25,16 @@ from .certificates import RENEWAL_DAYS, Identity, make_authority, make_server_id
 logger = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 30.0
-"""A check takes about a millisecond; a machine that gets its address late is reachable this soon after."""
+"""A check takes about a millisecond; a new address of the machine is in the certificate this soon."""
 
 CA_CONTENT_TYPE = "application/x-x509-ca-cert"
-"""What makes phones offer to install what `authority_pem` gives."""
+"""With this type phones offer to install the certificate."""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class TlsUnavailable(Exception):
-    """No certificate can be kept or read; the message is one line that says why and what to do."""
+    """The certificate cannot be stored or read; the message is one line with the reason and a remedy."""
 
 
 class Certificates(Protocol):
@@ -44,7 +44,7 @@ class Certificates(Protocol):
         """The context for the server's sockets: always the same object."""
 
     def authority_pem(self) -> bytes | None:
-        """The authority that devices have to trust, for `GET /ca.crt`; None where it is not ours to give."""
+        """The authority that devices have to trust, for `GET /ca.crt`; None when it is not this server's own."""
 
     def renew_if_needed(self) -> bool:
         """Brings the context up to date; True when it changed. Never raises: a failure is logged once, and the
@@ -54,9 +54,9 @@ class Certificates(Protocol):
 def open_certificates(server: ServerSettings, environment: Mapping[str, str]) -> Certificates | None:
     """The certificates that the settings ask for; None for no HTTPS.
 
-    Given certificate files that cannot be used raise ConfigError. When our own certificate cannot be kept, as in a
-    data folder that is read-only, that is logged and the server goes without HTTPS: receivers and players need none.
-    A certificate that is only in memory would be no help, as every device had to trust a new one at every start.
+    Raises ConfigError for the user's certificate files when they cannot be used. When our own certificate cannot be
+    stored, as in a read-only data folder, that is logged and the server runs without HTTPS: receivers and players need
+    none. A certificate in memory alone would not help, as every device had to trust a new one after each start.
     """
     if server.tls == "off":
         return None
@@ -70,7 +70,7 @@ def open_certificates(server: ServerSettings, environment: Mapping[str, str]) ->
 
 
 def local_names(further: tuple[str, ...] = ()) -> list[str]:
-    """What this machine may be called in an address on its LAN: DNS names in lower case, then addresses."""
+    """The names and addresses at which this machine is reached on its LAN: lower case, without duplicates."""
     own = host_name()
     names = [own, own.partition(".")[0], f"{own.partition('.')[0]}.local"] if own else []
     names += ["localhost", "homeassistant.local", "127.0.0.1", "::1", *lan_addresses(), *further]
@@ -92,28 +92,29 @@ def _server_context() -> ssl.SSLContext:
 
 
 class _WarnOnce:
-    """Says what is wrong once, however often the check that finds it is repeated."""
+    """Logs a warning once, however often the check that finds the problem is repeated."""
 
     def __init__(self) -> None:
-        self._said: str | None = None
+        self._logged: str | None = None
 
     def warn(self, message: str) -> None:
-        if message != self._said:
-            self._said = message
+        if message != self._logged:
+            self._logged = message
             logger.warning("%s", message)
 
-    def all_is_well(self) -> None:
-        self._said = None
+    def clear(self) -> None:
+        """Logs the next warning whatever it is, as the problem is solved."""
+        self._logged = None
 
 
 class LocalCertificates:
     """An authority of this machine's own, made once, and the server certificate that it signs.
 
     Both live in `folder` (made when absent, for its owner alone): `authority.pem` and `server.pem`, each with its key
-    in the same file. `names` gives what the certificate has to be good for now; the certificate is replaced, under the
-    same authority, when one of them is missing in it or it is about to expire. Names that went away do no harm and
-    replace nothing. The authority is replaced only when its file is damaged or it is about to expire, with a
-    warning, and the old file is kept beside it. Raises TlsUnavailable.
+    in the same file. `names` returns the names that the certificate must have now; the certificate is replaced, under
+    the same authority, when one of them is missing in it or it is about to expire, but not when a name is gone. The
+    authority is replaced only when its file is damaged or it is about to expire, with a warning, and the old file is
+    kept beside it. Raises TlsUnavailable.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class LocalCertificates:
         self._authority_path = folder / "authority.pem"
         self._names = names
         self._now = now
-        self._trouble = _WarnOnce()
+        self._problem = _WarnOnce()
         self._context = _server_context()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -154,12 +155,12 @@ class LocalCertificates:
                 self._renew(names)
                 logger.info("New server certificate, because %s; it is good for %s", reason, ", ".join(names))
         except OSError as error:
-            self._trouble.warn(
+            self._problem.warn(
                 f"The server certificate cannot be renewed: {self._folder}: {error.strerror or error}; "
                 "make the folder writable for this user"
             )
             return False
-        self._trouble.all_is_well()
+        self._problem.clear()
         return reason is not None
 
     def _reason_to_renew(self, names: list[str]) -> str | None:
@@ -172,7 +173,7 @@ class LocalCertificates:
             return f"the present one is not good for {', '.join(missing)}"
         now = self._now()
         if now < self._authority.certificate.not_valid_before_utc:
-            # A machine without a battery for its clock, just after its start: what is wrong is the clock.
+            # The clock is wrong, as on a machine without a battery for its clock just after its start.
             return None
         if self._server.expires_within(RENEWAL_DAYS, now):
             return "the present one expires soon"
@@ -184,7 +185,7 @@ class LocalCertificates:
         server = make_server_identity(self._authority, names, self._now())
         path = self._folder / "server.pem"
         with _private_file_beside(path, server.to_pem()) as new:
-            # Before it gets its name, as another process that shares the folder may be renewing too.
+            # Loaded before the file gets its name, as another process that shares the folder may be renewing too.
             self._context.load_cert_chain(new)
             self._server = server
             new.replace(path)
@@ -220,7 +221,7 @@ class LocalCertificates:
             try:
                 self._authority_path.hardlink_to(new)
             except FileExistsError:
-                # Another process that shares the folder was faster; its authority is as good.
+                # Another process that shares the folder was faster: its authority is used.
                 return Identity.from_pem(_read_private(self._authority_path))
             except OSError:
                 new.replace(self._authority_path)  # A file system without hard links.
@@ -248,7 +249,7 @@ class LocalCertificates:
 
 
 class CertificateFiles:
-    """A certificate and key that the user keeps, as from a company's authority or an ACME client.
+    """A certificate and key of the user's own, as from a company's authority or an ACME client.
 
     Files that change on disk are loaded again; while they cannot be used, the certificate so far stays. Raises
     ConfigError when they cannot be used at the start.
@@ -259,7 +260,7 @@ class CertificateFiles:
     ) -> None:
         self._paths = (certificate_path, key_path)
         self._now = now
-        self._trouble = _WarnOnce()
+        self._problem = _WarnOnce()
         self._context = _server_context()
         self._expires = _NEVER
         self._seen = self._signature()
@@ -273,7 +274,7 @@ class CertificateFiles:
         return None
 
     def renew_if_needed(self) -> bool:
-        # Taken before the files are read: what changes meanwhile is then seen the next time.
+        # Taken before the files are read, so that a change meanwhile is noticed at the next check.
         signature = self._signature()
         changed = signature != self._seen
         if changed:
@@ -281,9 +282,9 @@ class CertificateFiles:
             try:
                 self._load()
             except ConfigError as error:
-                self._trouble.warn(f"The new certificate files are not used: {error}")
+                self._problem.warn(f"The new certificate files are not used: {error}")
                 return False
-            self._trouble.all_is_well()
+            self._problem.clear()
             logger.info("The certificate files changed, and are in use now")
         self._warn_of_expiry()
         return changed
@@ -309,7 +310,7 @@ class CertificateFiles:
     def _warn_of_expiry(self) -> None:
         now = self._now()
         if now > self._expires:
-            self._trouble.warn(f"{self._paths[0]} expired on {self._expires:%Y-%m-%d}: browsers refuse it; replace it")
+            self._problem.warn(f"{self._paths[0]} expired on {self._expires:%Y-%m-%d}: browsers refuse it; replace it")
 
 
 def _file_signature(path: Path) -> tuple[int, int, int] | None:
@@ -328,13 +329,13 @@ def _read_setting(key: str, path: Path) -> bytes:
 
 
 def _read_private(path: Path) -> bytes:
-    """The content of a file with a key, which others may not read from now on."""
+    """The content of a file with a key, after making it unreadable for other users."""
     _close_to_others(path, 0o600)
     return path.read_bytes()
 
 
 def _close_to_others(path: Path, mode: int) -> None:
-    # Windows has no such bits: there a folder of the user is the user's own.
+    # Windows has no such bits: there a folder of the user is not readable for others anyway.
     if os.name != "posix" or not path.stat().st_mode & 0o077:
         return
     try:
@@ -347,8 +348,7 @@ def _close_to_others(path: Path, mode: int) -> None:
 
 @contextlib.contextmanager
 def _private_file_beside(path: Path, content: bytes) -> Iterator[Path]:
-    """A complete file in the same folder that only its owner may read, to be given the name `path`; gone at the end
-    under its own name."""
+    """A temporary file beside `path`, readable for its owner only, which the caller renames to `path`."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -362,7 +362,7 @@ def _private_file_beside(path: Path, content: bytes) -> Iterator[Path]:
 
 
 async def renew_certificates(certificates: Certificates | None) -> None:
-    """Looks after the certificates until cancelled; ends at once where there are none."""
+    """Renews the certificates when needed, until cancelled; returns at once when there are none."""
     while certificates is not None:
         await asyncio.sleep(CHECK_INTERVAL_S)
         certificates.renew_if_needed()

@@ -1,4 +1,4 @@
-"""The log's last word on every line: no line is forged, and no token is told, whoever wrote the line."""
+"""Logging to standard error: in every record control characters are escaped and tokens hidden."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"(?i)(token=|token%3d|bearer\s+)[^\s&\"'<>,;)]+")
 
 
 class SafeFormatter(logging.Formatter):
-    """Escapes what is not printable in messages, so that each is one line, and hides tokens, in tracebacks too."""
+    """Escapes unprintable characters in messages, so that each is one line, and hides tokens, in tracebacks too."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in record.message)
@@ -26,8 +26,11 @@ class SafeFormatter(logging.Formatter):
         return _TOKEN.sub(r"\1(hidden)", super().format(record))
 
 
-def _is_of_ours(record: logging.LogRecord) -> bool:
-    """Whether it is not a client's malformed request or hasty leave: aiohttp logs both as errors, with a traceback."""
+def _is_server_fault(record: logging.LogRecord) -> bool:
+    """A filter: False for malformed requests and for connections that clients broke off, which go to DEBUG instead.
+
+    aiohttp logs both as errors, with a traceback.
+    """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError | ConnectionError):
         logger.debug("%s: %s", record.getMessage(), error)
@@ -40,7 +43,7 @@ def start_log(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SafeFormatter(_FORMAT))
     logging.basicConfig(level=level, handlers=[handler])
-    logging.getLogger("aiohttp.server").addFilter(_is_of_ours)
-    # These two speak of every connectivity check at INFO.
+    logging.getLogger("aiohttp.server").addFilter(_is_server_fault)
+    # These two log every connectivity check at INFO.
     for name in ("aioice", "aiortc"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

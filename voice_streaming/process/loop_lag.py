@@ -1,4 +1,4 @@
-"""How late the event loop calls what is due."""
+"""The lag of the event loop."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import statistics
 from collections import deque
 
 LAG_INTERVAL_S = 0.25
-
-
 LAG_WINDOW_S = 60.0
 
 
 class LoopLag:
-    """How late the event loop calls what is due, over the last minute."""
+    """How late the event loop runs callbacks, over the last minute."""
 
     def __init__(self) -> None:
         self._lags_s: deque[float] = deque(maxlen=round(LAG_WINDOW_S / LAG_INTERVAL_S))
@@ -27,7 +25,7 @@ class LoopLag:
             self._lags_s.append(max(0.0, loop.time() - due_s))
 
     def figures(self) -> dict[str, float]:
-        """What `/metrics` says of it: seconds, over the last minute."""
+        """For `/metrics`: seconds, over the last minute."""
         lags_s = self._lags_s or [0.0]
         return {
             "loop_lag_p50_seconds": round(statistics.median(lags_s), 6),

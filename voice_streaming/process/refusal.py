@@ -1,10 +1,10 @@
-"""The one exception for what a client asked and does not get."""
+"""The exception for a client's request that is refused."""
 
 from __future__ import annotations
 
 
 class Refused(Exception):
-    """A request changed nothing. `code` is for programs, the text for people; both go to the client as they are."""
+    """The request changes nothing. `code` is for programs, the text for people; both are sent to the client."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

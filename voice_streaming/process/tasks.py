@@ -13,7 +13,7 @@ RESTART_DELAY_S = 5.0
 
 
 class Tasks:
-    """The tasks of one owner, who cancels them when it goes."""
+    """The tasks of one owner, which cancels them when it closes."""
 
     def __init__(self, failures: Failures | None = None) -> None:
         """`failures` is told what tasks fail with, by their names."""
@@ -40,7 +40,7 @@ class Tasks:
             await asyncio.sleep(RESTART_DELAY_S)
 
     async def cancel(self) -> None:
-        """Cancels all and waits until they are gone."""
+        """Cancels all tasks and waits until they have finished."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Work that can wait until the datagrams that are there have been passed on."""
+"""Deferred calls, spread over iterations of the event loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .failures import Failures
 
 
 class Turns:
-    """Runs deferred calls in order, one per turn of the event loop.
+    """Runs deferred calls in order, one per turn; a turn is an iteration of the event loop.
 
     Between two of them the loop reads its sockets, so that forwarding waits for one decode or encode at most, however
     many streams have one to do. A call that fails is noted in `failures`, and those after it are made.

@@ -27,7 +27,7 @@ from .ports import StartError
 EXIT_CANNOT_START = 1
 EXIT_WRONG_SETTING = 2
 MAX_TOKEN_DAYS = 3650
-"""Ten years; whoever wants no end can give an opaque token in the settings."""
+"""Ten years; for a token without an end there are opaque tokens in the settings."""
 
 Serve = Callable[[Settings, bool], Awaitable[None]]
 

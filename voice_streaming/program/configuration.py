@@ -1,4 +1,4 @@
-"""Loading the settings: the files and variables they come from, and errors that name the key."""
+"""Loads the settings from files, environment and command line; errors name the key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ..settings.model import ADDON_OPTIONS_PATH, MAX_PORT, MIN_SECRET_CHARACTERS
 
 DEFAULT_CONFIG = Path(__file__).parents[2] / "config.json"
 
-
 ENVIRONMENT_KEYS = {
     "HOST": "server.host",
     "PORT": "server.port",
@@ -26,10 +25,8 @@ ENVIRONMENT_KEYS = {
     "INGRESS_PORT": "server.ingress_port",
 }
 
-
 _SECRET_KEYS = (["access", "tokens"], ["access", "token_secret"])
-"""Whose values no message may contain."""
-
+"""Their values are never shown in messages."""
 
 ADDON_CERTIFICATE_FOLDER = Path("/ssl")
 """Where Home Assistant keeps certificates; add-ons name files in it without the folder."""
@@ -83,7 +80,7 @@ def load(
 
 
 def _check_together(settings: Settings) -> None:
-    """What no single key can get wrong: only sound once all layers are in, as one may give what another lacks."""
+    """Checks that concern several keys, on the merged settings, as one layer may give what another lacks."""
     server = settings.server
     ports = {"server.port": server.port, "audio.port": settings.audio.port}
     if server.tls != "off":
@@ -129,7 +126,7 @@ def _file_layer(path: Path) -> Layer:
 
 
 def _options_layer(path: Path) -> Layer:
-    """An add-on's options: every choice from a list is text there, and certificates are named by their files' names."""
+    """An add-on's options: every choice from a list is text there, and certificates are file names in one folder."""
     layer = _file_layer(path)
     server = layer.values.get("server")
     if isinstance(server, dict):
@@ -150,7 +147,7 @@ def _convert(layer: Layer) -> Settings:
 
 
 def _check_addresses(source: str, settings: Settings) -> None:
-    """What a pattern cannot tell."""
+    """Checks IP addresses and port ranges, which a pattern cannot."""
     webrtc = settings.webrtc
     for key, addresses in {
         "webrtc.host_addresses": webrtc.host_addresses,
@@ -212,7 +209,7 @@ def _nest(dotted_key: str, value: Any) -> dict[str, Any]:
 
 
 def _picked(checked: Any, given: Any) -> Any:
-    """Of the checked values only those whose keys were given, so that defaults do not hide an earlier layer."""
+    """The checked values of the given keys only, so that defaults do not override an earlier layer."""
     if isinstance(checked, dict) and isinstance(given, dict):
         return {key: _picked(checked[key], given[key]) for key in given}
     return checked

@@ -1,6 +1,6 @@
-"""`python -m voice_streaming.program.healthcheck`: is the server of this container well? Exit code 0 when it is.
+"""`python -m voice_streaming.program.healthcheck`: the container's health check. Exit code 0 for a healthy server.
 
-Reads the settings as the server does, but for its command line. Started every half minute, so it imports little.
+Reads the settings as the server does, except for its command line. It runs every half minute, so it imports little.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..settings.model import ConfigError, Settings
 from .configuration import DEFAULT_CONFIG, load
 
 TIMEOUT_S = 4.0
-"""Less than the engine's own limit (HEALTHCHECK --timeout), so that there is a reason and not only an end."""
+"""Less than the container engine's own limit (HEALTHCHECK --timeout), so that the reason is printed."""
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def health_address(settings: Settings) -> tuple[str, int]:
-    """Where to ask. In an add-on it is ingress's port, as only that one is not for the user to change."""
+    """The address of `/health`. In an add-on at ingress's port, which the user cannot change."""
     return local_address(settings.server.host), settings.server.ingress_port or settings.server.port
 
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class StartError(Exception):
-    """The server cannot start; the message is one line that says what to do."""
+    """The server cannot start; the message is one line with the reason and a remedy."""
 
 
 class AudioServer(Protocol):
@@ -51,7 +51,7 @@ class OpenPorts:
         )
 
     async def open(self) -> None:
-        """Raises StartError when a port cannot be had; those before it are open then."""
+        """Raises StartError when a port cannot be opened; those before it stay open until `close`."""
         server = self._settings.server
         await self._runner.setup()
         protocols = self._runner.server
@@ -69,7 +69,7 @@ class OpenPorts:
         )
 
     async def _open_ingress(self, host: str, port: int, protocols: Protocols) -> None:
-        """Without it, the pages are still found at their own address: it is no reason not to start."""
+        """A failure is only logged: the pages can still be opened at the server's own address."""
         try:
             await _open("server.ingress_port", port, partial(self._tcp_ports.open, host, port, protocols))
         except StartError as error:

@@ -1,4 +1,4 @@
-"""Opening ports, and saying where the server is found."""
+"""The addresses of the server, logged at the start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def log_addresses(settings: Settings, *, with_tls: bool) -> None:
-    """Logs where to talk, listen, point VLC and get the certificate, with an address that others can reach."""
+    """Logs the addresses for talking, listening, VLC and the certificate, at an address that others can reach."""
     server, audio = settings.server, settings.audio
     host = (addresses_listened_on(server.host) or [local_address(server.host)])[0]
     host = f"[{host}]" if ":" in host else host

@@ -1,12 +1,11 @@
-"""WebRTC peers: the tap on a sender, the direct write to a receiver.
+"""WebRTC peers: senders, whose packets are published on a track, and receivers, which are sent a track's packets.
 
-aiortc negotiates, aioice connects and OpenSSL agrees on keys as ever; from then on media does not pass through them.
-Their sockets are replaced by shared ones (`shared_socket`), a sender's datagrams go from the socket to its track in one
-call, and a receiver's packets from the track to the socket (`fanout`): no jitter buffer, decoder, encoder, queue, task
-or thread for either.
+aiortc negotiates, aioice does ICE and OpenSSL does DTLS, but media bypasses them. Their sockets are replaced by shared
+ones (`shared_socket`). A sender's datagrams get from the socket to its track in one call, and a track's packets to all
+receivers in another (`fanout`): no jitter buffer, decoder, encoder, queue, task or thread for either.
 
-This is the only package that touches private names of aiortc and aioice; `tests/rtc/test_contract_*.py` hold the
-installed versions to each of them.
+This is the only package that uses private names of aiortc and aioice; `tests/rtc/test_contract_*.py` check that the
+installed versions have each of them.
 """
 
 from .peer import LEFT

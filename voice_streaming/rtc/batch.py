@@ -1,4 +1,4 @@
-"""Datagrams that leave one socket together, in one system call."""
+"""Datagrams that are sent through one socket in one system call (sendmmsg)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 SLOT_BYTES = 2048
-"""Room for one outgoing datagram: more than what fits an Ethernet frame, so any packet that came in can leave."""
-
+"""Bytes for one outgoing datagram: more than an Ethernet frame carries, so that any packet received can be sent on."""
 
 FEW_ROWS = 4
-"""Up to so many rows, a loop is cheaper than what numpy does before it begins."""
-
+"""Up to so many rows a Python loop is cheaper than the fixed cost of a call to numpy."""
 
 MAX_MESSAGES_PER_CALL = 1024
 """What the kernel takes in one sendmmsg (UIO_MAXIOV)."""
@@ -66,7 +64,7 @@ _sendmmsg = _find_sendmmsg()
 
 
 class Batch:
-    """Slots for datagrams that leave one socket together, each with an address of its own.
+    """Datagrams that are sent through one socket together, each to an address of its own.
 
     Rows of `slots` (uint8, shape (capacity, SLOT_BYTES)) hold the datagrams, `lengths` (uintp) their lengths; the first
     `size` are sent. Adding grows the arrays, so views of them do not outlive an `add`: `slots` and `lengths` must be
@@ -80,7 +78,7 @@ class Batch:
         self._allocate(8)
 
     def add(self, address: Address) -> int:
-        """Takes a row for the address and returns its index."""
+        """Adds a row for the address and returns its index."""
         if self.size == len(self.slots):
             self._allocate(2 * self.size)
         index = self.size
@@ -90,7 +88,7 @@ class Batch:
         return index
 
     def remove(self, index: int) -> None:
-        """Gives the row up; the last row, if it is another, takes the index."""
+        """Removes the row; the last row, if it is another, moves to its index."""
         last = self._addresses.pop()
         self.size -= 1
         if index < self.size:
@@ -98,7 +96,7 @@ class Batch:
             self._write_address(index)
 
     def fill(self, datagram: bytes) -> None:
-        """Puts the datagram into every row."""
+        """Copies the datagram into every row."""
         size, length = self.size, len(datagram)
         if size <= FEW_ROWS:
             for row in range(size):
@@ -109,17 +107,17 @@ class Batch:
             self.lengths[:size] = length
 
     def slot_address(self, index: int) -> int:
-        """Where the row starts in memory."""
+        """Memory address of the row's datagram."""
         return int(self.slots.ctypes.data) + index * SLOT_BYTES
 
     def length_address(self, index: int) -> int:
-        """Where the row's length stands in memory: a `size_t`, native order."""
+        """Memory address of the row's length: a `size_t` in native byte order."""
         return ctypes.addressof(self._iovecs) + index * ctypes.sizeof(_IoVec) + _IoVec.length.offset
 
     def send(self) -> list[int]:
-        """Sends every row once, without waiting, and returns the rows that were not taken: by a full socket, mostly.
+        """Sends every row once, without waiting. Returns the rows that were not sent, mostly as the socket was full.
 
-        An address that cannot be reached is skipped; its neighbours are served.
+        An address that cannot be reached fails its own row only.
         """
         if _sendmmsg is None:
             return [index for index in range(self.size) if not self.send_row(index)]
@@ -130,14 +128,14 @@ class Batch:
             count = min(self.size - start, MAX_MESSAGES_PER_CALL)
             sent = _sendmmsg(descriptor, self._headers_address + start * ctypes.sizeof(_MMsgHdr), count, _DONT_WAIT)
             if sent < 0:
-                # Of the first row alone: those before it have been sent, those behind it have not been tried.
+                # An error concerns the first row of the call: the rows after it have not been tried.
                 failed.append(start)
                 sent = 1
             start += sent
         return failed
 
     def send_row(self, index: int) -> bool:
-        """Sends one row alone; False when it was not taken."""
+        """Sends one row; False when it was not sent."""
         row = memoryview(self.slots[index])[: int(self.lengths[index])]
         return self.shared.send(row, self._addresses[index])
 
@@ -167,7 +165,6 @@ class Batch:
 
 
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
-
 
 _NAME_BYTES = 28
 """sizeof(struct sockaddr_in6)."""

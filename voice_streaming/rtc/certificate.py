@@ -15,12 +15,12 @@ from aiortc.rtcdtlstransport import (
 from .substitution import substitute
 
 CERTIFICATE_AGE_S = 86_400.0
-"""It is made anew once a day, long before its 30 days are over."""
+"""A new one is made once a day, long before aiortc's 30 days of validity are over."""
 
 SRTP_PROFILES = [
-    p
-    for p in (SRTP_AEAD_AES_128_GCM, SRTP_AEAD_AES_256_GCM, SRTP_AES128_CM_SHA1_80)
-    if p in rtcdtlstransport.SRTP_PROFILES
+    profile
+    for profile in (SRTP_AEAD_AES_128_GCM, SRTP_AEAD_AES_256_GCM, SRTP_AES128_CM_SHA1_80)
+    if profile in rtcdtlstransport.SRTP_PROFILES
 ]
 """Cheapest first: with AES in the CPU, GCM costs about 0.6 us a packet and SHA-1 0.4 us more."""
 
@@ -34,7 +34,7 @@ CIPHERS = b":".join(
 
 
 class SharedCertificate:
-    """Makes the certificate when it is first asked for, and again when it is a day old."""
+    """Makes the certificate at the first use, and a new one when it is CERTIFICATE_AGE_S old."""
 
     def __init__(self) -> None:
         self._certificate: RTCCertificate | None = None
@@ -44,7 +44,7 @@ class SharedCertificate:
         now_s = time.monotonic()
         if self._certificate is None or now_s - self._made_s > CERTIFICATE_AGE_S:
             certificate = RTCCertificate.generateCertificate()
-            # Made once for all handshakes: each context costs a millisecond and memory of its own.
+            # One context for all handshakes: each one costs a millisecond and memory of its own.
             context = certificate._create_ssl_context(SRTP_PROFILES)
             context.set_cipher_list(CIPHERS)
             # Of several, some clients take the first or the last, whichever hash it is of.

@@ -1,4 +1,4 @@
-"""Consent to send (RFC 7675), without a task for each peer."""
+"""Consent freshness (RFC 7675), without a task for each peer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ CHECK_SPREAD_S = 1.0
 
 
 class Consent:
-    """One peer's consent: `check` every 4 to 6 seconds, and do not send once `has_expired`: `timeout_s` after the last
-    answer, at most 30 s (RFC 7675 section 5.1).
+    """One peer's consent to receive what is sent to it (RFC 7675 section 5.1).
 
-    To aioice it is a transaction, one that never ends: each check is sent once, and any authentic answer from the
-    address that was asked counts.
+    The owner calls `check` every 4 to 6 seconds, and stops sending once `has_expired`: `timeout_s`, at most 30, after
+    the check that was answered last. aioice takes it for a STUN transaction, but a check is never retransmitted, and
+    only an authentic response from the address that was asked counts.
     """
 
     def __init__(self, connection: Connection, timeout_s: float, now_s: float) -> None:
@@ -37,7 +37,7 @@ class Consent:
         return now_s - self._granted_s > self._timeout_s
 
     def check(self, port: PeerPort, address: Address, now_s: float) -> None:
-        """Asks the peer at `address` whether it still wants what we send."""
+        """Sends a STUN request to the peer; its authenticated response renews the consent."""
         self.forget()
         self.answered.clear()
         self._now_s = now_s
@@ -49,7 +49,7 @@ class Consent:
         port.send_stun(request, address)
 
     def forget(self) -> None:
-        """Expects no answer any more."""
+        """Ignores the response to the latest check."""
         if self._port is not None:
             self._port.close_transaction(self._transaction)
             self._port = None

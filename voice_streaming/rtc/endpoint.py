@@ -1,4 +1,4 @@
-"""What all peers share."""
+"""What all peers share: sockets, certificate, timer wheel, counters."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .local_sockets import LocalSockets
 from .timer_wheel import TimerWheel
 
 PEER_INTERVAL_S = 2.5
-"""How often a peer's timer is due: an RTCP report and a consent check by turns, so either every 5 s, as RFC 3550
-section 6.2 and RFC 7675 section 5.1 have it."""
+"""Interval of a peer's timer. It alternates between an RTCP report and a consent check, so that each is sent every 5 s
+(RFC 3550 section 6.2, RFC 7675 section 5.1)."""
 
 
 class Endpoint:
-    """This machine's end of every peer connection: sockets, certificate, timers and what is counted of all peers."""
+    """The local side of every peer connection."""
 
     def __init__(self, settings: WebrtcSettings, failures: Failures) -> None:
         self.settings = settings

@@ -1,8 +1,8 @@
-"""One track's packets to all of its WebRTC receivers, in one pass that awaits nothing.
+"""Sends a track's packets to all of its WebRTC receivers, in one call that awaits nothing.
 
 All receivers of a track share its header and payload: an SSRC need only be unique within an RTP session, and each
 receiver is a session of its own (RFC 3550 section 3). What differs is the SRTP key, so a packet is copied once for each
-receiver, protected where it lies, and all copies leave in one system call.
+receiver, protected in place, and all copies are sent in one system call.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _HALF = 0x8000
 
 @dataclass
 class Drops:
-    """Packets that did not leave for a receiver, by reason."""
+    """Packets that were not sent to a receiver, by reason."""
 
     oversized: int = 0
-    """Longer than a datagram has room for."""
+    """Payload longer than MAX_PAYLOAD_BYTES."""
     unprotected: int = 0
-    """Refused by SRTP: too old for the receiver's window, or its key is worn out."""
+    """Refused by SRTP: older than the replay window, or the key's packet limit is reached (RFC 3711 section 9.2)."""
     untaken: int = 0
-    """Not taken by the socket: it was full, or the address cannot be reached."""
+    """Refused by the socket: it was full, or the address cannot be reached."""
 
     @property
     def total(self) -> int:
@@ -50,14 +50,14 @@ class Drops:
 
 @dataclass(eq=False)
 class Destination:
-    """Where a receiver's packets go, and what has gone there."""
+    """A receiver's route, SRTP session and counters."""
 
     shared: SharedSocket
     address: Address
     session: Session
     payload_type: int
     dropped: int = 0
-    """Packets that SRTP or the socket did not take; oversized ones, which no receiver gets, are not among them."""
+    """Packets that SRTP or the socket refused; without oversized ones, which are sent to no receiver."""
     dropped_octets: int = 0
     """Their payload bytes."""
     packets_before: int = 0
@@ -94,16 +94,16 @@ class _Group:
             self.destinations[index] = last
 
     def send(self, ssrc: int, packet: OpusPacket, drops: Drops) -> int:
-        """Sends the packet to every destination and returns how many it reached; the others are added to `drops`."""
+        """Sends the packet to every destination. Returns to how many it was sent; the others are added to `drops`."""
         size = self._batch.size
         sequence = packet.sequence + self.sequence_offset
         header = pack_header(self.payload_type, packet.marker, sequence, packet.timestamp, ssrc)
         self._batch.fill(header + packet.payload)
         refused = self._protection.protect()
         if refused:
-            # Those rows are in the clear: the others go one by one.
-            clear = set(refused)
-            untaken = [row for row in range(size) if row not in clear and not self._batch.send_row(row)]
+            # Those rows are not encrypted and must not be sent: the others are sent one by one.
+            plaintext = set(refused)
+            untaken = [row for row in range(size) if row not in plaintext and not self._batch.send_row(row)]
         else:
             untaken = self._batch.send()
         drops.unprotected += len(refused)
@@ -120,7 +120,7 @@ class Fanout:
     def __init__(self, relay: VoiceRelay, track: OpusTrack) -> None:
         self.ssrc = random.randrange(1, 1 << 32)
         self.packets = 0
-        """Packets that went out, whatever the number of receivers."""
+        """Packets sent, each counted once for all receivers."""
         self.octets = 0
         self.forwarded = 0
         """Packets times receivers."""
@@ -146,14 +146,14 @@ class Fanout:
             self._relay.attach(self._track, self)
 
     def remove(self, destination: Destination) -> None:
-        """Sends the destination no more; safe when it is not in."""
+        """Stops sending to the destination; safe when it was not added."""
         if destination in self._group_of:
             self._leave(destination)
             if not self._group_of:
                 self._relay.detach(self._track, self)
 
     def redirect(self, destination: Destination, shared: SharedSocket, address: Address) -> None:
-        """ICE nominated another pair: the destination's packets go there from now on, on the same timeline."""
+        """Sends the destination's packets to this address from now on, as ICE nominated another pair."""
         group = self._group_of.get(destination)
         if group is not None:
             self._leave(destination)
@@ -195,12 +195,12 @@ class Fanout:
             self._newest = packet
 
     def on_end(self) -> None:
-        """Nothing to do: receivers are closed by whoever opened them."""
+        """A no-op: receivers are closed by their owner."""
 
     def sender_report(self, destination: Destination, now_s: float) -> SenderReport | None:
         """What has been sent to the destination (RFC 3550 section 6.4.1); None before its first packet.
 
-        The timestamp is that of `now_s` (monotonic seconds), reckoned from the newest packet's arrival.
+        The timestamp is that of `now_s` (monotonic seconds), extrapolated from the newest packet's arrival.
         """
         packets = self.packets - destination.packets_before - destination.dropped
         if self._newest is None or packets <= 0:

@@ -17,7 +17,7 @@ from .srtp import Incoming
 logger = logging.getLogger(__name__)
 
 MAX_ADDRESSES = 64
-"""More than a client has: for each new one that it checks from, aioice keeps a candidate and a pair."""
+"""More than a client has: for each address that it sends a check from, aioice keeps a candidate and a pair."""
 
 
 DEFENCE_RETRANSMISSIONS = 1
@@ -36,13 +36,13 @@ class PortOwner(Protocol):
 
 
 class StunTransaction(Protocol):
-    """Whoever expects the answer to a STUN request."""
+    """Receives the response to a STUN request."""
 
     def response_received(self, message: stun.Message, addr: Address) -> None: ...
 
 
 class PeerPort(StunProtocol):
-    """What aioice sends and receives through, instead of a socket of the peer's own."""
+    """Replaces the socket that aioice would open for the peer."""
 
     def __init__(self, connection: Connection, shared: SharedSocket, owner: PortOwner) -> None:
         super().__init__(connection)
@@ -50,7 +50,7 @@ class PeerPort(StunProtocol):
         self.owner: PortOwner | None = owner
         self.on_media = owner.on_media
         self._known: set[Address] = set()
-        """Addresses that proved to know our password."""
+        """Addresses whose checks proved that the peer knows our password."""
         self._answered = b""
         """The transaction that was answered with success last."""
         self._defence: asyncio.Task[None] | None = None
@@ -97,7 +97,7 @@ class PeerPort(StunProtocol):
                     self.claim(address)
             elif message.transaction_id in self.transactions:
                 self.transactions[message.transaction_id].response_received(message, address)
-        except Exception as error:  # noqa: BLE001 - a hostile message leads the parser wherever it likes
+        except Exception as error:  # noqa: BLE001 - a hostile message can make aioice raise anything
             self.shared.strays += 1
             logger.debug("A STUN message from %s:%d cannot be read: %r", *address, error)
 
@@ -128,7 +128,7 @@ class PeerPort(StunProtocol):
         self.shared.remove_transaction(transaction)
 
     def send_stun(self, message: stun.Message, addr: Address) -> None:
-        # aioice answers with success only whoever knew our password.
+        # aioice sends a success response only to a peer that knew our password.
         if message.message_class == stun.Class.RESPONSE:
             self._known.add(addr)
             self._answered = message.transaction_id
@@ -145,7 +145,7 @@ class PeerPort(StunProtocol):
 
 
 def host_candidate(host: str, port: int) -> Candidate:
-    """A candidate as of a socket that is bound there (RFC 8445 section 5.1.1.1)."""
+    """The host candidate of a socket that is bound to the address (RFC 8445 section 5.1.1.1)."""
     return Candidate(
         foundation=candidate_foundation("host", "udp", host),
         component=1,

@@ -12,7 +12,7 @@ from .shared_socket import SharedSocket
 logger = logging.getLogger(__name__)
 
 ADDRESSES_AGE_S = 5.0
-"""How long the list of this machine's addresses is believed: making it takes half a millisecond."""
+"""How long the list of this machine's addresses is reused: making it takes half a millisecond."""
 
 
 class LocalSockets:
@@ -25,7 +25,7 @@ class LocalSockets:
         self._listed_s = -ADDRESSES_AGE_S
 
     def open(self) -> list[SharedSocket]:
-        """One for each host address that this machine has now; those of addresses that are gone close with use."""
+        """One for each host address that this machine has now. The others are closed as soon as they are unused."""
         hosts = self.hosts()
         for host in hosts:
             if host not in self._sockets:

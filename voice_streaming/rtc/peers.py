@@ -1,4 +1,4 @@
-"""Makes peers, and keeps the fan-out of each track."""
+"""Makes peers, with one fan-out for each track."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Peers:
             fanout = Fanout(self._relay, track)
             if track.readyState == "live":
                 self._fanouts[track] = fanout
-                # A fan-out knows its track, so that neither would ever be forgotten.
+                # A fan-out refers to its track, the key, so that the weak dictionary alone would never drop either.
                 track.add_listener("ended", functools.partial(self._retire, track))
         return fanout
 
@@ -50,7 +50,7 @@ class Peers:
         self._retired_drops.add(fanout.drops)
 
     def figures(self) -> dict[str, float]:
-        """What `/metrics` says of peers, over all streams so far where it is a count."""
+        """For `/metrics`: figures of all peers. Packet counts include the streams that have ended."""
         drops, forwarded = Drops(), self._retired_forwarded
         drops.add(self._retired_drops)
         for fanout in self._fanouts.values():

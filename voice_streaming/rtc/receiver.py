@@ -20,7 +20,7 @@ class ReceiverPeer(NegotiatedPeer):
         self.track = track
         self.destination: Destination | None = None
         self.last_report: rtp.ReportBlock | None = None
-        """What the receiver last said of loss and jitter."""
+        """The receiver's latest report of loss and jitter."""
         self._fanout = fanout
         self._payload_type = -1
         self._source: int | None = None
@@ -28,16 +28,16 @@ class ReceiverPeer(NegotiatedPeer):
         self._transceiver.sender._ssrc = fanout.ssrc
 
     def statistics(self) -> dict[str, float]:
-        """What has been sent to this receiver, and what it last said of it; seconds where it is time."""
+        """What has been sent to this receiver, and what its latest report says of it."""
         sent = self._sent(asyncio.get_running_loop().time())
-        said = self.last_report
+        report = self.last_report
         return {
             "packets_sent": sent.packets if sent else 0,
             "bytes_sent": sent.octets if sent else 0,
             "packets_dropped": self.destination.dropped if self.destination else 0,
-            "packets_lost": said.packets_lost if said else 0,
-            "fraction_lost": said.fraction_lost / 256 if said else 0,
-            "jitter_seconds": said.jitter / CLOCK_RATE_HZ if said else 0,
+            "packets_lost": report.packets_lost if report else 0,
+            "fraction_lost": report.fraction_lost / 256 if report else 0,
+            "jitter_seconds": report.jitter / CLOCK_RATE_HZ if report else 0,
         }
 
     def _sent(self, now_s: float) -> rtp.SenderReport | None:

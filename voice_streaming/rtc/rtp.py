@@ -1,7 +1,7 @@
 """RTP and RTCP as bytes (RFC 3550); no I/O.
 
-Only what a relay of one Opus stream needs: the fixed header and what must be skipped behind it, sender and receiver
-reports, and BYE. What does not parse gives None and changes nothing.
+Only what a relay of one Opus stream needs: the fixed header (CSRCs and extensions are skipped), sender and receiver
+reports, and BYE. What cannot be parsed gives None and changes nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RtpPacket(NamedTuple):
 
 
 def parse_rtp(datagram: bytes | memoryview) -> RtpPacket | None:
-    """The packet without CSRCs, header extension and padding (RFC 3550 section 5.1), or None if it is no RTP."""
+    """The packet without CSRCs, header extension and padding (RFC 3550 section 5.1); None if it is not RTP."""
     size = len(datagram)
     if size < HEADER_BYTES:
         return None
@@ -92,7 +92,7 @@ class SenderReport(NamedTuple):
 
 
 class ReportBlock(NamedTuple):
-    """What a receiver says of a source (RFC 3550 section 6.4.1); `jitter` in ticks, `fraction_lost` of 256."""
+    """A receiver's report of one source (RFC 3550 section 6.4.1); `jitter` in ticks, `fraction_lost` in 256ths."""
 
     ssrc: int
     fraction_lost: int
@@ -104,7 +104,7 @@ class ReportBlock(NamedTuple):
 
 
 class Rtcp(NamedTuple):
-    """What a compound packet said that matters here."""
+    """The parts of a compound packet that a relay uses."""
 
     sender_reports: list[SenderReport]
     blocks: list[ReportBlock]
@@ -129,7 +129,7 @@ def parse_rtcp(datagram: bytes) -> Rtcp | None:
 
 
 def _read_rtcp(kind: int, count: int, body: bytes, rtcp: Rtcp) -> bool:
-    """Adds one packet of a compound to `rtcp`; False when it is shorter than it says."""
+    """Adds one packet of a compound to `rtcp`; False when it is shorter than its header says."""
     blocks_at = 4
     if kind == _RTCP_SR:
         if len(body) < 24:
@@ -185,7 +185,7 @@ def _pack_source_description(ssrc: int, cname: str) -> bytes:
 
 @dataclass
 class Reception:
-    """Counts what arrives of one source, and reports it as RFC 3550 sections 6.4 and A.8 say."""
+    """Receive statistics of one source, for its reports (RFC 3550 sections 6.4 and A.8)."""
 
     ssrc: int
     received: int = 0
@@ -224,7 +224,7 @@ class Reception:
         self.last_report_s = arrived_s
 
     def block(self, now_s: float) -> ReportBlock:
-        """The report of now; the fraction lost is that since the last call."""
+        """The report at `now_s`; the fraction lost is since the previous call."""
         expected = self.lost + self.received
         expected_since = expected - self._expected_before
         lost_since = expected_since - (self.received - self._received_before)

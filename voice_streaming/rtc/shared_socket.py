@@ -1,8 +1,8 @@
 """UDP sockets that all peers share: one for each address of the machine, not one for each peer.
 
-Who a datagram is for is told by its first byte (RFC 7983) and then by the ICE user name (requests), the transaction
-(responses) or the sender's address (DTLS and SRTP). One socket lets a packet leave for hundreds of receivers in one
-system call, costs no descriptor per peer, and is one port to open in a firewall.
+The peer of a datagram is found by its first byte (RFC 7983), and then by the ICE user name fragment (STUN requests),
+the transaction (STUN responses) or the source address (DTLS and SRTP). With one socket a packet is sent to hundreds of
+receivers in one system call, a peer needs no file descriptor, and a firewall one open port.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Address = tuple[str, int]
 
 MAX_DATAGRAM_BYTES = 2048
 READS_PER_WAKEUP = 64
-"""Datagrams read before other events get their turn, at most."""
+"""The most datagrams that are read before other events are handled."""
 SOCKET_BUFFER_BYTES = 4 * 2**20
-"""Asked for; the kernel grants up to its own limit (net.core.rmem_max)."""
+"""Requested; the kernel grants at most its own limit (net.core.rmem_max)."""
 
 _STUN_HEADER_BYTES = 20
 _STUN_CLASS_MASK = 0x0110
@@ -73,14 +73,14 @@ class Port(Protocol):
 
     @property
     def on_media(self) -> Callable[[Incoming], None]:
-        """Takes what came from an address that was added for the port; it is overwritten after the call."""
+        """Called with RTP and RTCP from an address that was added for the port; overwritten after the call."""
 
     @property
     def owner(self) -> object:
         """The peer; the ports of one do not compete."""
 
     def on_datagram(self, datagram: bytes, address: Address) -> None:
-        """Takes STUN and DTLS."""
+        """Called with STUN and DTLS."""
 
     def defend(self, address: Address) -> None:
         """Another peer's port claims the address: finds out whether this one's still answers, then calls `settle`."""
@@ -89,7 +89,7 @@ class Port(Protocol):
 class SharedSocket:
     """A bound UDP socket and the ports that share it.
 
-    Datagrams that belong to nobody are counted in `strays` and dropped.
+    Datagrams for which there is no port are counted in `strays` and dropped.
     """
 
     def __init__(self, host: str, ports: Iterable[int] = (0,)) -> None:
@@ -112,9 +112,10 @@ class SharedSocket:
         self._claimants: dict[Address, Port] = {}
         """Who claims an address that is another's, while that is asked."""
         self._incoming = Incoming(MAX_DATAGRAM_BYTES)
-        self._reads = 1
-        """To be tried at the next wake-up: ever more while all of them find a datagram, and as many as found one when
-        the last did not. Most wake-ups bring one, and a read that finds nothing is not for free."""
+        self._reads_per_wakeup = 1
+        """The most reads at the next wake-up. Doubled, up to READS_PER_WAKEUP, when every read found a datagram; else
+        set to the number that did. Most wake-ups are for one datagram, and a read that finds none costs a system
+        call."""
         asyncio.get_running_loop().add_reader(self.socket.fileno(), self._read)
 
     @property
@@ -178,14 +179,14 @@ class SharedSocket:
 
     def _read(self) -> None:
         incoming = self._incoming
-        for count in range(self._reads):
+        for count in range(self._reads_per_wakeup):
             try:
                 size, address = self.socket.recvfrom_into(incoming.memory)
             except (BlockingIOError, InterruptedError):
-                self._reads = max(count, 1)
+                self._reads_per_wakeup = max(count, 1)
                 break
             except OSError as error:
-                # What ICMP reported of an earlier datagram; the next read goes on.
+                # An ICMP error about a datagram that was sent earlier. Nothing was read; the next read can succeed.
                 logger.debug("%s: %s", self.address, error)
                 continue
             incoming.hold(size, time.monotonic())
@@ -194,7 +195,7 @@ class SharedSocket:
             except Exception:
                 logger.exception("A datagram of %d bytes from %s:%d could not be handled", size, *address[:2])
         else:
-            self._reads = min(2 * self._reads, READS_PER_WAKEUP)
+            self._reads_per_wakeup = min(2 * self._reads_per_wakeup, READS_PER_WAKEUP)
 
     def _dispatch(self, incoming: Incoming, address: Address) -> None:
         if is_media(incoming.datagram):
@@ -214,7 +215,7 @@ class SharedSocket:
         if is_dtls(datagram):
             return self._addresses.get(address)
         if not is_stun(datagram):
-            # Nothing that a peer could read: aiortc's DTLS transport would end on an empty one.
+            # No protocol of a peer: aiortc's DTLS transport would close on an empty datagram.
             return None
         if is_stun_request(datagram):
             return self._users.get(stun_local_username(datagram) or "")
@@ -222,7 +223,7 @@ class SharedSocket:
 
 
 def _bind_first_free(udp: socket.socket, host: str, ports: Iterable[int]) -> None:
-    """Raises the last port's OSError where none is free; at once where the address itself is of no use."""
+    """Raises the last port's OSError when none is free; at once when the address itself cannot be bound to."""
     taken = OSError(errno.EADDRINUSE, "no port to bind to")
     for port in ports:
         try:

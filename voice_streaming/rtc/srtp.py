@@ -1,7 +1,7 @@
-"""SRTP in place, where a datagram was read or will leave from.
+"""SRTP in place: datagrams are encrypted and decrypted in the buffer that they are sent from or were read into.
 
-pylibsrtp copies every packet into a buffer of its own and out again. This is the only module that touches names that
-pylibsrtp does not promise to keep; `tests/rtc/test_srtp.py` holds them to what is used here.
+pylibsrtp itself copies every packet into a buffer of its own and out again. This is the only module that uses private
+names of pylibsrtp; `tests/rtc/test_srtp.py` checks that the installed version has them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MAX_TRAILER_BYTES = 16 + 128
 """What libsrtp may append to a packet: the longest tag and an MKI (SRTP_MAX_TRAILER_LEN)."""
 
 _LENGTH_OFFSET = 0 if sys.byteorder == "little" else ctypes.sizeof(ctypes.c_size_t) - ctypes.sizeof(ctypes.c_int)
-"""Where in a `size_t` the `int` stands that libsrtp reads and writes as the length."""
+"""Offset within a `size_t` of the `int` that libsrtp reads and writes as the length."""
 
 
 class Incoming:
-    """The datagram that a socket read last, decrypted where it lies; the next one overwrites it."""
+    """The buffer of the datagram that a socket read last: decrypted in place, and overwritten by the next read."""
 
     def __init__(self, capacity: int) -> None:
         self.memory = bytearray(capacity)
@@ -32,15 +32,15 @@ class Incoming:
         self._packet = ffi.from_buffer(self.memory)
         self._length = ffi.new("int *")
         self.datagram = self._view[:0]
-        """What there is now: good until the next one is read."""
+        """The present datagram: a view that is valid until the next read."""
 
     def hold(self, size: int, arrived_s: float) -> None:
-        """So many bytes were read into `memory`."""
+        """Makes the first `size` bytes of `memory` the present datagram."""
         self.datagram = self._view[:size]
         self.arrived_s = arrived_s
 
     def copy(self) -> Incoming:
-        """One of its own, to be kept."""
+        """A copy that the next read does not overwrite."""
         size = len(self.datagram)
         copy = Incoming(max(size, 1))
         copy.memory[:size] = self.datagram
@@ -48,11 +48,11 @@ class Incoming:
         return copy
 
     def unprotect(self, session: Session) -> bool:
-        """Decrypts the RTP packet in place (RFC 3711); False, and then of no use, if it is forged, replayed or none."""
+        """Decrypts the RTP packet in place (RFC 3711); False if it is forged, replayed or malformed."""
         return self._decrypt(lib.srtp_unprotect, session)
 
     def unprotect_rtcp(self, session: Session) -> bool:
-        """Decrypts the RTCP packet in place; else False."""
+        """Decrypts the RTCP packet in place; False as for RTP."""
         return self._decrypt(lib.srtp_unprotect_rtcp, session)
 
     def _decrypt(self, decrypt: Any, session: Session) -> bool:
@@ -64,9 +64,9 @@ class Incoming:
 
 
 class BatchProtection:
-    """Protects the packets of a batch: of each row, its session and the addresses of the packet and of its length.
+    """Protects the packets of a batch. Each row has a session and the memory addresses of its packet and length.
 
-    The memory is the caller's and must outlive its use here.
+    The memory belongs to the caller and must stay valid until the row is removed.
     """
 
     def __init__(self) -> None:
@@ -82,12 +82,12 @@ class BatchProtection:
         self._lengths.append(_pointer("int *", length_address + _LENGTH_OFFSET))
 
     def move(self, addresses: Sequence[tuple[int, int]]) -> None:
-        """The memory moved: new packet and length addresses, one pair for each row."""
+        """Sets new packet and length addresses, one pair for each row, as the memory was allocated anew."""
         self._packets = [_pointer("void *", packet) for packet, _ in addresses]
         self._lengths = [_pointer("int *", length + _LENGTH_OFFSET) for _, length in addresses]
 
     def remove(self, index: int) -> None:
-        """Removes the row's session; the last session moves to the row, while the addresses stay as they are."""
+        """Removes the row's session; the last session takes its row. The other rows' addresses do not change."""
         for column in (self._sessions, self._handles):
             last = column.pop()
             if index < len(column):
@@ -96,9 +96,9 @@ class BatchProtection:
         self._lengths.pop()
 
     def protect(self) -> list[int]:
-        """Protects every packet in place (RFC 3711), lengthening it.
+        """Encrypts every packet in place (RFC 3711), which lengthens it.
 
-        Returns the indices that failed: those still lie there in the clear and must not be sent.
+        Returns the rows that failed: these are not encrypted and must not be sent.
         """
         codes = list(map(lib.srtp_protect, self._handles, self._packets, self._lengths))
         if not any(codes):

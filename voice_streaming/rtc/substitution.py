@@ -1,10 +1,10 @@
-"""Replacing a library object's own attribute by something of ours."""
+"""Replacing an attribute of a library's object."""
 
 from __future__ import annotations
 
 
 def substitute(owner: object, name: str, value: object) -> None:
-    """Sets the attribute. Raises AttributeError where there is none of that name: the library has changed."""
+    """Sets the attribute. Raises AttributeError when there is none of that name, as the library has changed."""
     if not hasattr(owner, name):
-        raise AttributeError(f"{type(owner).__name__} has no {name}: see what became of it, then voice_streaming/rtc")
+        raise AttributeError(f"{type(owner).__name__} has no {name} any more, which voice_streaming/rtc replaces")
     setattr(owner, name, value)

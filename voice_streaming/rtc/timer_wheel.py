@@ -1,4 +1,4 @@
-"""One timer for many members, each called at the same interval."""
+"""A timer wheel: one timer of the event loop calls many members at the same interval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..process.failures import Failures
 from ..process.timers import Timer
 
 SLOTS = 25
-"""Members are spread over this many points of an interval, so that a thousand are not called in one burst."""
+"""Slots of an interval, over which the members are spread so that a thousand are not called in one burst."""
 
 
 class Member(Protocol):
@@ -32,7 +32,7 @@ class TimerWheel:
         self._due_slot = 0
         """The one that the timer is set for."""
         self._newest_slot = 0
-        """The newest that was called; slots are counted on the loop's clock, modulo SLOTS."""
+        """Number of the slot called last: the loop's time in slots. Its members are `_slots[number % SLOTS]`."""
 
     def __iter__(self) -> Iterator[Member]:
         return (member for slot in self._slots for member in slot)

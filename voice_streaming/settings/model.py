@@ -1,7 +1,7 @@
 """Settings: one frozen, typed object, read once at the start.
 
 Order, later wins: the defaults below, the configuration file, the add-on's options, the environment, the command line.
-Every key is checked in the layer that names it, so that an error can say where it stands.
+Every key is checked in the layer that sets it, so that an error can name the source.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from msgspec import Meta, Struct
 ADDON_OPTIONS_PATH = Path("/data/options.json")
 """Where Home Assistant's Supervisor writes an add-on's options."""
 
-
 MIN_SECRET_CHARACTERS = 32
 """HS256's key must have as many bits as its hash (RFC 7518 section 3.2)."""
-
 
 MAX_PORT = 65_535
 Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
@@ -33,7 +31,7 @@ class ConfigError(Exception):
     """A setting is wrong; the message is one line that names the key, the value and what is allowed."""
 
     def __init__(self, message: str) -> None:
-        # Keys are quoted as they stand in a file, and JSON allows line ends in them.
+        # Keys are quoted from a file, and JSON allows line ends in them.
         super().__init__("".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in message))
 
 
@@ -61,7 +59,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_s: Seconds = 20.0
     """How often a WebSocket is pinged; it is closed when it does not answer within half of that."""
     cleanup_interval_s: Seconds = 300.0
-    """How often streams that ended or that nobody takes are looked for."""
+    """How often streams that have ended, or that nobody receives or listens to, are removed."""
     idle_stream_timeout_s: Seconds = 600.0
     """How long a stream that nobody receives or listens to is kept."""
     shutdown_timeout_s: Seconds = 2.0
@@ -99,8 +97,8 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host_addresses: tuple[str, ...] = ()
     """Addresses to gather ICE candidates on; none given: every address that others can reach."""
     advertised_addresses: tuple[str, ...] = ()
-    """Addresses that clients are told instead of those of `host_addresses`: the machine's, when this is a container
-    behind its port forwarding. Goes with `udp_ports`."""
+    """Addresses to advertise in ICE candidates instead of `host_addresses`: the machine's, for a container with port
+    forwarding. Needs `udp_ports`."""
     udp_ports: Annotated[str, Meta(pattern=r"^(\d{1,5}(-\d{1,5})?)?$")] = ""
     """Where media sockets may bind, such as `40000` or `40000-40100`; empty: any free port. All peers share one socket
     for each host address, so that one port is enough."""
@@ -153,7 +151,7 @@ class TokenSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """A token that is compared as it is."""
 
     token: Annotated[str, Meta(min_length=16, max_length=1024, pattern=r"^[!-~]+$")]
-    """Printable ASCII without spaces, so that it can stand in a header and in an address."""
+    """Printable ASCII without spaces, so that it can be sent in a header and in an address."""
     scopes: Annotated[tuple[Literal["send", "receive", "admin"], ...], Meta(min_length=1)]
     streams: tuple[str, ...] = ()
     """Names of the streams that it is for; none: all."""
@@ -182,7 +180,7 @@ class AccessSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much clients may use; over a limit they are told so, with 503 or 429, or an `error`.
+    """How much clients may use; a request over a limit gets 503, 429 or an `error`.
 
     `server.max_connections`, `server.max_message_bytes` and `audio.max_listeners` are limits too.
     """
@@ -210,14 +208,14 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DiscoverySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who is told that this server is here."""
+    """Where the server is announced."""
 
     lan: bool = True
     """Announce `_voice-streaming._tcp.local.` by multicast DNS; a server that listens on loopback only does not."""
     addresses: tuple[str, ...] = ()
     """Addresses to announce, each on its own network; none given: those that the server listens on, but loopback."""
     home_assistant: bool = True
-    """Tell Home Assistant's Supervisor, where this runs as an add-on."""
+    """Announce to Home Assistant's Supervisor, when this is an add-on."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""What a client may do with streams, whoever found that out."""
+"""What a client may do with streams."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Scope(enum.Enum):
 
 @dataclass(frozen=True)
 class Grant:
-    """What a client may do, and with which streams; `streams` None is all of them."""
+    """What a client may do, and with which streams; None means all of them."""
 
     scopes: frozenset[Scope]
     streams: frozenset[str] | None = None
 
     def covers(self, stream_id: str | None) -> bool:
-        """Whether the stream is one of the grant's; None is a stream that has no name."""
+        """Whether the stream is one of the grant's; None is a stream without a name."""
         return self.streams is None or stream_id in self.streams
 
 

@@ -1,4 +1,4 @@
-"""The one decode of a track, for however many consumers, and only while there is one."""
+"""Decodes a track once for all consumers, and only while there is one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from ..process.turns import Turns
 
 logger = logging.getLogger(__name__)
 
-
 MOST_WAITING_PACKETS = 50
-"""Packets that may wait for sinks that pull: one second of 20 ms packets."""
+"""Undecoded packets that are queued for sinks that pull: one second of 20 ms packets."""
 
 
 class PcmSink(Protocol):
-    """Takes a stream's PCM. Both calls must be quick and may not await."""
+    """Consumes a stream's PCM. Both methods must return within a millisecond."""
 
     def on_pcm(self, block: PcmBlock) -> None: ...
 
@@ -37,28 +36,27 @@ class PacketSource(Protocol):
 
 
 class PcmSource:
-    """The one decode of a track. Sinks get every block from the moment they attach; without a sink nothing is decoded.
+    """Decodes a track for all of its sinks; without a sink nothing is decoded. Obtained from `VoiceRelay.pcm`.
 
-    Decoding runs in a turn of its own after the packet's arrival, or later if no sink minds. Obtained from
-    `VoiceRelay.pcm`.
+    A packet is decoded in a later turn of the event loop; when all sinks pull, only when one of them needs samples.
     """
 
     def __init__(self, track: PacketSource, turns: Turns, counters: PcmCounters) -> None:
         self._track = track
         self._turns = turns
         self._sinks: dict[PcmSink, bool] = {}
-        """Each with whether it pulls; replaced when it changes, as a sink may leave while it is told something."""
-        self._decodes_soon = False
+        """For each sink whether it pulls. Replaced, never changed, as a sink may detach while it is iterated."""
+        self._is_decode_scheduled = False
         self._arrived: deque[OpusPacket | None] = deque()
         self._counters = counters
         self._timeline: PcmTimeline | None = None
-        """There while there are sinks."""
+        """None without sinks."""
         self._ended = False
 
     def attach(self, sink: PcmSink, *, pulls: bool = False) -> None:
-        """Hands the sink every block from now on; when the track has ended, the sink is told at once.
+        """Passes every block to the sink from now on; `on_end` is called at once when the track has ended.
 
-        One that `pulls` can wait until it calls `conceal`: a codec that is called for many packets in a row costs half.
+        A sink that `pulls` calls `conceal` when it needs samples: decoding many packets in a row costs half as much.
         """
         if self._ended:
             sink.on_end()
@@ -70,7 +68,7 @@ class PcmSource:
             self._track.attach(self)
 
     def detach(self, sink: PcmSink) -> None:
-        """Takes the sink off, without `on_end`; safe within the sink's own calls, and when it is not attached."""
+        """Detaches the sink, without `on_end`; safe within the sink's own methods, and when it is not attached."""
         if sink in self._sinks:
             self._sinks = {other: pulls for other, pulls in self._sinks.items() if other is not sink}
             if not self._sinks:
@@ -78,9 +76,9 @@ class PcmSource:
                 self._track.detach(self)
 
     def conceal(self) -> bool:
-        """For a sink that needs samples now: every sink gets some by `on_pcm`, or False is returned.
+        """For a sink that needs samples now: passes a block to every sink, or returns False.
 
-        False: nothing but silence fits, and what was handed out last has faded into it.
+        After False only silence may follow; the last block has faded out to it.
         """
         if self._timeline is None:
             return False
@@ -92,29 +90,29 @@ class PcmSource:
     def on_packet(self, packet: OpusPacket) -> None:
         self._arrived.append(packet)
         if not all(self._sinks.values()) or len(self._arrived) >= MOST_WAITING_PACKETS:
-            self._decode_soon()
+            self._schedule_decode()
 
     def on_end(self) -> None:
         self._ended = True
         self._arrived.append(None)
-        self._decode_soon()
+        self._schedule_decode()
 
-    def _decode_soon(self) -> None:
-        if not self._decodes_soon:
-            self._decodes_soon = True
+    def _schedule_decode(self) -> None:
+        if not self._is_decode_scheduled:
+            self._is_decode_scheduled = True
             self._turns.add(self._decode_arrived)
 
     def _decode_arrived(self) -> None:
-        self._decodes_soon = False
+        self._is_decode_scheduled = False
         while self._arrived and self._timeline is not None:
             packet = self._arrived.popleft()
             if packet is not None:
                 self._timeline.push(packet)
             else:
                 self._timeline.finish()
-                self._tell_end()
+                self._end_sinks()
 
-    def _tell_end(self) -> None:
+    def _end_sinks(self) -> None:
         sinks, self._sinks, self._timeline = self._sinks, {}, None
         for sink in sinks:
             try:

@@ -1,7 +1,7 @@
-"""One packet in, handed to every sink.
+"""Distributes a track's packets to every sink.
 
-`VoiceRelay` is a `MediaRelay`, so that `relay.subscribe(track)` works as aiortc's users know it, with two differences:
-its queues are bounded, and packets are handed to sinks in the very call that received them, with no task in between.
+`VoiceRelay` is a `MediaRelay`: `relay.subscribe(track)` works as in aiortc, with two differences. Its queues are
+bounded, and sinks get a packet in the same call that received it, without a task in between.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from .pcm_source import PcmSource
 from .track import OpusTrack, PacketSink
 
 QUEUE_PACKETS = 50
-"""Packets that a subscribed track holds for a consumer that is late: one second of 20 ms packets."""
+"""Packets that a subscribed track queues for a slow consumer: one second of 20 ms packets."""
 
 TIME_BASE = Fraction(1, CLOCK_RATE_HZ)
 
 
 class SubscribedTrack(MediaStreamTrack):
-    """A consumer's own view of a track: `recv` gives its packets as `av.Packet`s, in order.
+    """A consumer's own queue of a track: `recv` returns the packets as `av.Packet`s, in order.
 
-    It registers at once, not at the first `recv`. When its consumer is late by more than QUEUE_PACKETS, the oldest are
-    dropped and counted in `dropped`.
+    It fills from `VoiceRelay.subscribe` on, not from the first `recv`. When the consumer is QUEUE_PACKETS behind, the
+    oldest are dropped and counted in `dropped`.
     """
 
     def __init__(self, kind: str) -> None:
@@ -48,7 +48,7 @@ class SubscribedTrack(MediaStreamTrack):
         self._source: OpusTrack | None = None
 
     def follow(self, source: OpusTrack) -> None:
-        """Takes the source's packets until `stop` or the source's end."""
+        """Queues the source's packets until `stop` or the source's end."""
         self._source = source
         source.attach(self)
 
@@ -86,7 +86,7 @@ class SubscribedTrack(MediaStreamTrack):
 
 
 class VoiceRelay(MediaRelay):
-    """Distributes live tracks: `attach` for whoever takes packets as they come, `subscribe` for whoever awaits them."""
+    """Distributes tracks: `attach` for sinks, which are called with each packet; `subscribe` for those that await."""
 
     def __init__(self, failures: Failures | None = None) -> None:
         super().__init__()
@@ -95,11 +95,10 @@ class VoiceRelay(MediaRelay):
         self.pcm_counters = PcmCounters()
 
     def subscribe(self, track: MediaStreamTrack, buffered: bool = True) -> SubscribedTrack:
-        """A track of the consumer's own that gives `track`'s packets from now on; stop it to leave.
+        """A new track with `track`'s packets from now on; call its `stop` to unsubscribe.
 
-        `buffered` is aiortc's and makes no difference: every queue is bounded, so none can grow. A track that has ended
-        gives one that raises MediaStreamError at the first `recv`. Raises TypeError for a track that is no OpusTrack:
-        nothing publishes one here.
+        `buffered` is aiortc's and is ignored, as every queue is bounded. For a track that has ended, the first `recv`
+        raises MediaStreamError. Raises TypeError for a track that is no OpusTrack.
         """
         if not isinstance(track, OpusTrack):
             raise TypeError(f"{type(track).__name__} is no OpusTrack")
@@ -108,15 +107,15 @@ class VoiceRelay(MediaRelay):
         return subscribed
 
     def attach(self, track: OpusTrack, sink: PacketSink) -> None:
-        """Hands the sink every packet of the track from now on; when the track has ended, the sink is told at once."""
+        """Passes every packet of the track to the sink from now on; calls `on_end` at once if the track has ended."""
         track.attach(sink)
 
     def detach(self, track: OpusTrack, sink: PacketSink) -> None:
-        """Takes the sink off, without `on_end`; safe within the sink's own calls, and when it is not attached."""
+        """Detaches the sink, without `on_end`; safe within the sink's own methods, and when it is not attached."""
         track.detach(sink)
 
     def pcm(self, track: OpusTrack) -> PcmSource:
-        """The one decode of the track; forgotten when nobody holds it and nothing is attached to it."""
+        """The track's PCM, always the same object while it is referenced or has sinks."""
         source = self._pcm.get(track.id)
         if source is None:
             source = self._pcm[track.id] = PcmSource(track, self._turns, self.pcm_counters)
@@ -124,10 +123,12 @@ class VoiceRelay(MediaRelay):
 
 
 class FirstPacket:
-    """A sink that calls back at a track's next packet, once."""
+    """A sink that calls `call` once, at the track's next packet."""
 
     def __init__(self, relay: VoiceRelay, track: OpusTrack, call: Callable[[], None]) -> None:
-        self._relay, self._track, self._call = relay, track, call
+        self._relay = relay
+        self._track = track
+        self._call = call
         relay.attach(track, self)
 
     def on_packet(self, packet: OpusPacket) -> None:
@@ -135,4 +136,4 @@ class FirstPacket:
         self._call()
 
     def on_end(self) -> None:
-        """The packet never came."""
+        """A no-op: no packet follows."""

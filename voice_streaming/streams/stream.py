@@ -1,4 +1,4 @@
-"""A stream: one voice, with its states and what others are told of it."""
+"""A stream: one voice, its states, and its public description."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class StreamDetails(Struct, frozen=True):
-    """What `available_streams` and `GET /stream/status` say of a stream; more fields may come."""
+    """A stream as in `available_streams` and `GET /stream/status`; fields may be added."""
 
     stream_id: str
     name: str
@@ -29,7 +29,7 @@ class StreamDetails(Struct, frozen=True):
 
 class StreamState(enum.Enum):
     CREATED = "created"
-    """The sender's track exists; no packet has come."""
+    """The sender's track exists; no packet has arrived."""
     ACTIVE = "active"
     """Announced; receivers may subscribe."""
     ENDED = "ended"
@@ -45,7 +45,7 @@ _STREAM_STEPS = {
 
 
 class InvalidTransition(Exception):
-    """A record was asked for a state that does not follow its own: a defect of the caller."""
+    """The state cannot follow the present one: a defect of the caller."""
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ class Stream:
     sender_id: str
     state: StreamState = StreamState.CREATED
     started_at: float = field(default_factory=time.time)
-    """Unix seconds at which its first packet came."""
+    """Unix seconds at which its first packet arrived."""
     started_s: float = field(default_factory=time.monotonic)
     """The same time in monotonic seconds."""
     receivers: set[str] = field(default_factory=set)
@@ -77,7 +77,7 @@ class Stream:
     """The server's own: kept when nobody listens, and no client's to take over."""
 
     def advance(self, state: StreamState) -> None:
-        """The only place where the state changes. Raises InvalidTransition."""
+        """The only method that changes the state. Raises InvalidTransition."""
         if state not in _STREAM_STEPS[self.state]:
             raise InvalidTransition(f"stream {self.id}: {self.state.value} -> {state.value}")
         logger.debug("Stream %s: %s -> %s", self.id, self.state.value, state.value)
@@ -107,7 +107,7 @@ class Stream:
 
 
 def live_streams(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> list[Stream]:
-    """The live streams that the grant covers, in the order in which they started, whatever the wall clock said."""
+    """The live streams that the grant covers, in the order in which they started (by the monotonic clock)."""
     live = (stream for stream in streams.values() if stream.is_live and grant.covers(stream.id))
     return sorted(live, key=lambda stream: stream.started_s)
 

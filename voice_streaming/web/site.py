@@ -34,7 +34,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Site:
-    """Serves pages and figures; signalling is handed in, as it is on `/` too."""
+    """Serves pages, health and metrics. `signalling` handles `/ws`, and WebSocket upgrades of `/`."""
 
     def __init__(
         self,
@@ -99,5 +99,5 @@ class Site:
 
 
 def _file(name: str) -> web.FileResponse:
-    # A page is asked for anew each time, so that an update of the server is one of the page.
+    # Revalidated each time, so that an update of the server updates the page.
     return web.FileResponse(STATIC_FOLDER / name, headers={"Cache-Control": "no-cache"})
