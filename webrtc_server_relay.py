@@ -41,6 +41,7 @@ from voice_streaming.streams.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.web.site import Site
+from voice_streaming.web.whip import WhipEndpoints
 
 logger = logging.getLogger("voice_streaming.server")
 
@@ -62,6 +63,7 @@ class VoiceStreamingServer:
             settings, self.relay, self.streams, self.sessions, self.admission, self._tasks, self.failures
         )
         self.connections = self.signalling.clients
+        self.whip = WhipEndpoints(settings, self.sessions, self.admission)
         self.audio_server = AudioStreamServer(settings, self.relay, self.streams, self.admission, self.failures)
         # After signalling, so that clients learn of a stream's end before their media end.
         self.streams.observe(self.sessions)
@@ -111,6 +113,7 @@ class VoiceStreamingServer:
             self.streams.end(stream, "server stopping")
         try:
             async with asyncio.timeout(self.settings.server.shutdown_timeout_s):
+                await self.whip.connections.close()
                 await self.signalling.close()
         except TimeoutError:
             logger.warning("Some connections did not close in time")
@@ -136,7 +139,7 @@ class VoiceStreamingServer:
             self.admission.access,
         )
         application = self.admission.application()
-        application.add_routes([*site.routes(), *self.audio_server.routes()])
+        application.add_routes([*site.routes(), *self.whip.routes(), *self.audio_server.routes()])
         application.on_response_prepare.append(site.add_headers)
         return application
 
@@ -154,7 +157,7 @@ class VoiceStreamingServer:
             "webrtc_available": True,
             "audio_server_running": self.audio_server.is_running,
             "active_streams": self.streams.live_count,
-            "connected_clients": len(self.connections),
+            "connected_clients": len(self.connections) + len(self.whip.connections),
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "audio_port": self.settings.audio.port,
             "tls_port": self.settings.server.tls_port if self.certificates else None,

@@ -115,6 +115,7 @@ async def test_a_newcomer_is_told_the_streams_and_the_end_is_told_to_all(server:
                 "listeners": 0,
                 "state": "active",
                 "paused": False,
+                "via": "websocket",
             }
             await sender.stop()
             ended = await early.expect("stream_ended")

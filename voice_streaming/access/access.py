@@ -53,14 +53,22 @@ class Access:
             return hops[-2] if len(hops) > 1 else hops[-1]
         return request.remote or ""
 
-    def check_origin(self, request: web.Request) -> None:
-        """Raises 403 for a page from elsewhere. Native clients send no Origin and are not stopped."""
+    def path_prefix(self, request: web.Request) -> str:
+        """What stands before our paths in the client's address: behind ingress, what Home Assistant says."""
+        return request.headers.get("X-Ingress-Path", "") if self._is_ingress(request) else ""
+
+    def allows_origin(self, request: web.Request) -> bool:
+        """Whether the request is of a page of our own host or of an origin that is allowed, or of no page at all."""
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
-            return
+            return True
         host = request.headers.get("X-Forwarded-Host") if self._is_ingress(request) else None
         here = _host_name(f"//{host or request.headers.get(hdrs.HOST, '')}")
-        if here is None or _host_name(origin) != here:
+        return here is not None and _host_name(origin) == here
+
+    def check_origin(self, request: web.Request) -> None:
+        """Raises 403 for a page from elsewhere. Native clients send no Origin and are not stopped."""
+        if not self.allows_origin(request):
             self.foreign_origins += 1
             text = "Pages of another site are not served: open this server's own page, or see access.allowed_origins.\n"
             raise web.HTTPForbidden(text=text)

@@ -117,6 +117,11 @@ class NegotiatedPeer(Peer):
         if taken is not None:
             await (self._next_ice or self._ice).add_candidates([taken])
 
+    @property
+    def remote_ufrag(self) -> str | None:
+        """The client's ICE user name fragment, once it is known."""
+        return self._remote.credentials.ufrag if self._remote is not None else None
+
     def _fingerprints(self) -> frozenset[tuple[str, str]]:
         return self._remote.fingerprints if self._remote is not None else frozenset()
 

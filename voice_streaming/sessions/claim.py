@@ -25,6 +25,8 @@ class Claim:
     """The key of the stream, if the client was its sender before."""
     take_over: bool = False
     """Whether to take the stream from another sender."""
+    owns_name: bool = False
+    """Whether the name is the client's alone: its token names it."""
 
 
 async def check_claim(
@@ -32,10 +34,12 @@ async def check_claim(
 ) -> None:
     """Whether the claim is good for a live stream that another client is the sender of.
 
-    It is with the stream's key, with `take_over` as far as the policy has it, and where the holder is gone: its peer is
+    It is with a token that names the stream, with the stream's key, with `take_over` as far as the policy has it, and where the holder is gone: its peer is
     lost, or answers no check within CHECK_TIMEOUT_S. Raises Refused `name_taken`.
     """
-    if has_key(claim, stream) or policy == "replace" or (claim.take_over and policy == "refuse"):
+    if claim.owns_name or has_key(claim, stream):
+        return
+    if policy == "replace" or (claim.take_over and policy == "refuse"):
         return
     if holder is None or holder.peer is None or not await holder.peer.answers(CHECK_TIMEOUT_S):
         return

@@ -20,11 +20,13 @@ class Connection:
     Each transport has a subclass, which passes on what the client is to be told.
     """
 
-    def __init__(self, grant: Grant = EVERYTHING, address: str = "") -> None:
+    def __init__(self, grant: Grant = EVERYTHING, address: str = "", via: str = "websocket") -> None:
         self.id = str(uuid.uuid4())
         self.grant = grant
         self.address = address
         """Where it came from, for the log."""
+        self.via = via
+        """The way it came."""
         self.state = ConnectionState.CREATED
         self.session: Session | None = None
 
@@ -48,6 +50,9 @@ class Connection:
             raise InvalidTransition(f"connection {self.id}: {self.state.value} -> {state.value}")
         logger.debug("Connection %s: %s -> %s", self.id, self.state.value, state.value)
         self.state = state
+
+    def on_session_ended(self) -> None:
+        """Its session has ended, for whatever reason."""
 
     def on_media_lost(self, reason: str) -> None:
         """Its WebRTC connection is lost, and not by a goodbye."""

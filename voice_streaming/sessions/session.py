@@ -44,9 +44,14 @@ class Owner(Protocol):
     def address(self) -> str: ...
 
     @property
+    def via(self) -> str: ...
+
+    @property
     def state(self) -> ConnectionState: ...
 
     def advance(self, state: ConnectionState) -> None: ...
+
+    def on_session_ended(self) -> None: ...
 
     def on_media_lost(self, reason: str) -> None: ...
 
@@ -109,6 +114,7 @@ class Session:
         if self._owner.state is not ConnectionState.CLOSED:
             self._owner.advance(ConnectionState.CREATED)
         self._leave_stream(reason, may_resume)
+        self._owner.on_session_ended()
         return peer
 
     def _leave_stream(self, reason: str, may_resume: bool) -> None:
@@ -185,7 +191,7 @@ class PublishSession(Session):
         if stream is None:
             shown = self.name or f"Voice {self._owner.id[:4]}"
             stream = self._services.streams.create(self.stream_id, shown, self._owner.id)
-            stream.resume_digest = digest(self.resume_key)
+            stream.resume_digest, stream.via = digest(self.resume_key), self._owner.via
         return stream
 
     def _is_sender_of(self, stream: Stream) -> bool:
@@ -233,6 +239,7 @@ class PublishSession(Session):
         """This client has media for the stream of another, under its name: it is the sender now."""
         previous = self._services.active.get(stream.sender_id)
         stream.sender_id, stream.resume_digest = self._owner.id, digest(self.resume_key)
+        stream.via = self._owner.via
         if isinstance(previous, PublishSession) and previous.stream_id == stream.id:
             addresses = self._owner.address, previous._owner.address
             logger.info("Stream %s: the sender at %s takes over from that at %s", ascii(stream.id), *addresses)

@@ -63,6 +63,12 @@ class Sessions(StreamObserver):
             raise Refused("stream_ended", "Stream ended")
         return SubscribeSession(connection, stream, self._services)
 
+    async def subscribe_anew(self, connection: Connection, stream_id: str | None) -> SubscribeSession:
+        """The same for a connection that has no session yet."""
+        session = await self.subscribe(connection, stream_id)
+        assert session is not None
+        return session
+
     async def release(self, connection: Connection, reason: str, *, may_resume: bool = False) -> None:
         """Ends the connection's session, if it has one; see `Session.release`."""
         if connection.session is not None:

@@ -25,6 +25,7 @@ class StreamDetails(Struct, frozen=True):
     listeners: int
     state: str
     paused: bool = False
+    via: str = ""
 
 
 class StreamState(enum.Enum):
@@ -73,6 +74,8 @@ class Stream:
     """Its sender is lost and may come back."""
     resume_digest: bytes = field(default=b"", repr=False)
     """Of the key with which its sender may take it up again; never shown."""
+    via: str = "server"
+    """The way its sender came."""
     permanent: bool = False
     """The server's own: kept when nobody listens, and no client's to take over."""
 
@@ -94,6 +97,7 @@ class Stream:
             listeners=self.listeners,
             state=self.state.value,
             paused=self.paused,
+            via=self.via,
         )
 
     @property

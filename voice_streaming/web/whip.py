@@ -1,0 +1,218 @@
+"""WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep): publishing and receiving a stream by one HTTP request.
+
+A session that is published or received this way is one like any other: `sessions` does the work.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import TypeVar
+
+from aiohttp import hdrs, web
+
+from ..access.admission import Admission
+from ..process.refusal import Refused
+from ..sessions.claim import Claim
+from ..sessions.session import PublishSession, SubscribeSession
+from ..sessions.sessions import Sessions
+from ..settings.model import Settings
+from ..signalling.messages import stream_name
+from ..streams.grants import Grant, Scope
+from . import sdp_fragments
+from .http_sessions import HttpConnection, HttpSessions, PreconditionFailed, PreconditionRequired
+from .problems import problem, problem_of
+
+SDP_TYPE = "application/sdp"
+RESUME_HEADER = "Stream-Resume-Key"
+"""Ours, in answers to publishers and in requests of theirs: the key with which a stream is taken up again."""
+
+_NEWEST = "latest"
+_MAX_BYTES_PER_CHARACTER = 4
+_ENDPOINT_METHODS = "POST, OPTIONS"
+_SESSION_METHODS = "PATCH, DELETE, OPTIONS"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SessionT = TypeVar("SessionT", PublishSession, SubscribeSession)
+
+
+class WhipEndpoints:
+    """`/whip/{stream}`, `/whep/{stream}`, and their sessions below `/whip/sessions/` and `/whep/sessions/`."""
+
+    def __init__(self, settings: Settings, sessions: Sessions, admission: Admission) -> None:
+        self.connections = HttpSessions(sessions)
+        self._settings = settings
+        self._sessions = sessions
+        self._admission = admission
+
+    def routes(self) -> list[web.RouteDef]:
+        routes = []
+        for via, begin in (("whip", self._publish), ("whep", self._subscribe)):
+            routes += [
+                web.post(f"/{via}/{{stream}}", self._guarded(begin)),
+                web.options(f"/{via}/{{stream}}", self._describe_endpoint),
+                web.patch(f"/{via}/sessions/{{resource}}", self._guarded(self._patch)),
+                web.delete(f"/{via}/sessions/{{resource}}", self._guarded(self._delete)),
+                web.options(f"/{via}/sessions/{{resource}}", self._describe_session),
+            ]
+        return routes
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """Refusals become problems, and every answer says which pages may read it."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                response = await handler(request)
+            except Refused as refusal:
+                response = problem_of(refusal)
+            except web.HTTPException as refusal:
+                response = problem(HTTPStatus(refusal.status), (refusal.text or refusal.reason).strip())
+                response.headers.update({k: v for k, v in refusal.headers.items() if k == hdrs.WWW_AUTHENTICATE})
+            response.headers.update(self._cors(request))
+            return response
+
+        return handle
+
+    async def _publish(self, request: web.Request) -> web.StreamResponse:
+        name = stream_name(request.match_info["stream"])
+        grant = self._admission.access.require(request, Scope.SEND, name)
+        offer = await self._read_offer(request)
+        connection = self._new_connection(request, "whip", grant)
+        # A token that names the stream is its owner's.
+        claim = Claim(name, request.headers.get(RESUME_HEADER), owns_name=grant.streams is not None)
+        check = functools.partial(self._admission.limits.check_stream, name)
+        begin = functools.partial(self._sessions.publish, connection, claim)
+        session, answer = await self._establish(connection, offer, check, begin)
+        return self._created(request, connection, answer, {RESUME_HEADER: session.resume_key})
+
+    async def _subscribe(self, request: web.Request) -> web.StreamResponse:
+        asked = request.match_info["stream"]
+        name = None if asked == _NEWEST else asked
+        grant = self._admission.access.require(request, Scope.RECEIVE, name)
+        offer = await self._read_offer(request)
+        connection = self._new_connection(request, "whep", grant)
+        begin = functools.partial(self._sessions.subscribe_anew, connection, name)
+        _, answer = await self._establish(connection, offer, self._admission.limits.check_receivers, begin)
+        return self._created(request, connection, answer, {})
+
+    def _new_connection(self, request: web.Request, via: str, grant: Grant) -> HttpConnection:
+        address = self._admission.access.client_address(request)
+        return HttpConnection(self.connections, via, grant, address)
+
+    async def _establish(
+        self,
+        connection: HttpConnection,
+        offer: str,
+        check: Callable[[], None],
+        begin: Callable[[], Awaitable[SessionT]],
+    ) -> tuple[SessionT, str]:
+        """The session that `begin` begins and its answer, within the limits that hold for every client."""
+        limits = self._admission.limits
+        limits.check_sdp(offer)
+        check()
+        limits.check_negotiations()
+        connection.counted.enter_context(limits.connection(connection.address))
+        try:
+            async with limits.negotiation():
+                check()
+                session = await begin()
+                self.connections.add(connection)
+                return session, await session.answer(offer)
+        except BaseException:
+            await self.connections.end(connection, "no media")
+            connection.counted.close()
+            raise
+
+    async def _read_offer(self, request: web.Request) -> str:
+        """The body. Raises 413, 415, and Refused `bad_sdp` for what is no text."""
+        if request.content_type != SDP_TYPE:
+            text = f"The offer is to be sent as {SDP_TYPE}\n"
+            raise web.HTTPUnsupportedMediaType(text=text)
+        return await self._read(request, self._settings.limits.max_sdp_characters)
+
+    async def _read(self, request: web.Request, max_characters: int) -> str:
+        max_bytes = max_characters * _MAX_BYTES_PER_CHARACTER
+        body = b""
+        async for chunk in request.content.iter_chunked(2**14):
+            body += chunk
+            if len(body) > max_bytes:
+                raise web.HTTPRequestEntityTooLarge(max_bytes, len(body), text="The body is too long\n")
+        try:
+            return body.decode()
+        except UnicodeDecodeError:
+            raise Refused("bad_sdp", "The body is not UTF-8") from None
+
+    def _created(
+        self, request: web.Request, connection: HttpConnection, answer: str, further: dict[str, str]
+    ) -> web.Response:
+        prefix = self._admission.access.path_prefix(request)
+        response = web.Response(status=HTTPStatus.CREATED, text=answer, content_type=SDP_TYPE, headers=further)
+        response.headers[hdrs.LOCATION] = f"{prefix}/{connection.via}/sessions/{connection.resource}"
+        response.headers[hdrs.ETAG] = connection.etag
+        for server in self._settings.webrtc.ice_servers:
+            response.headers.add(hdrs.LINK, f'<{server.urls}>; rel="ice-server"')
+        return response
+
+    async def _patch(self, request: web.Request) -> web.StreamResponse:
+        """Candidates of the client, or an ICE restart (RFC 9725 section 4.3)."""
+        connection = self._connection(request)
+        if request.content_type != sdp_fragments.CONTENT_TYPE:
+            text = f"Candidates are to be sent as {sdp_fragments.CONTENT_TYPE}\n"
+            raise web.HTTPUnsupportedMediaType(text=text)
+        fragment = sdp_fragments.parse(await self._read(request, sdp_fragments.MAX_CHARACTERS))
+        if_match = request.headers.get(hdrs.IF_MATCH)
+        if if_match == "*":
+            limits = self._admission.limits
+            limits.check_negotiations()
+            async with limits.negotiation():
+                ours = await connection.restart_ice(fragment)
+            text = sdp_fragments.write(*ours, fragment.mid)
+            headers = {hdrs.ETAG: connection.etag}
+            return web.Response(text=text, content_type=sdp_fragments.CONTENT_TYPE, headers=headers)
+        try:
+            await connection.trickle(fragment, if_match)
+        except PreconditionFailed:
+            return problem(HTTPStatus.PRECONDITION_FAILED, "The entity tag is not that of the ICE session")
+        except PreconditionRequired:
+            return problem(HTTPStatus.PRECONDITION_REQUIRED, "If-Match is needed: the session's ETag, or * to restart")
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    async def _delete(self, request: web.Request) -> web.StreamResponse:
+        await self.connections.end(self._connection(request), "sender left")
+        return web.Response()
+
+    def _connection(self, request: web.Request) -> HttpConnection:
+        """Raises 404 for a session that is not there, or not any more; its URL is what tells who may use it."""
+        connection = self.connections.get(request.path.split("/")[1], request.match_info["resource"])
+        if connection is None:
+            raise web.HTTPNotFound(text="There is no such session\n")
+        return connection
+
+    async def _describe_endpoint(self, request: web.Request) -> web.Response:
+        allowed = {hdrs.ALLOW: _ENDPOINT_METHODS, "Accept-Post": SDP_TYPE}
+        return self._preflight(request, _ENDPOINT_METHODS, allowed)
+
+    async def _describe_session(self, request: web.Request) -> web.Response:
+        allowed = {hdrs.ALLOW: _SESSION_METHODS, "Accept-Patch": sdp_fragments.CONTENT_TYPE}
+        return self._preflight(request, _SESSION_METHODS, allowed)
+
+    def _preflight(self, request: web.Request, methods: str, allowed: dict[str, str]) -> web.Response:
+        """What a browser asks before a page of another origin may do anything; it brings no token."""
+        headers = allowed | {
+            hdrs.ACCESS_CONTROL_ALLOW_METHODS: "POST, PATCH, DELETE, OPTIONS",
+            hdrs.ACCESS_CONTROL_ALLOW_HEADERS: f"Authorization, Content-Type, If-Match, {RESUME_HEADER}",
+            hdrs.ACCESS_CONTROL_MAX_AGE: "86400",
+        }
+        return web.Response(headers=headers | self._cors(request))
+
+    def _cors(self, request: web.Request) -> dict[str, str]:
+        """For pages whose origin is allowed (the Fetch standard's CORS protocol)."""
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is None or not self._admission.access.allows_origin(request):
+            return {}
+        return {
+            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: origin,
+            hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: f"Location, ETag, Link, {RESUME_HEADER}",
+            hdrs.VARY: hdrs.ORIGIN,
+        }
