@@ -2,14 +2,18 @@ import { byId, show } from "./page.js";
 
 /** The audio server has no WebSocket, so this page asks. */
 const ASK_MS = 2_000;
+/** This page's address is the MP3's: `latest.mp3`, or that of one stream. */
+const file = location.pathname.split("/").pop();
+const wanted = file === "latest.mp3" ? "" : decodeURIComponent(file.replace(/\.mp3$/, ""));
 const audio = new Audio();
 let pressed = false;
 /** Undefined where the server does not answer. */
 let live = false;
 
-/** One press is enough: between voices the server sends silence. */
+/** One press is enough: between voices the server sends silence, or this page asks until the stream is live again. */
 function play() {
-	audio.src = `latest.mp3${location.search}`;
+	if (wanted && !live) return;
+	audio.src = `${file}${location.search}`;
 	audio.play().catch(draw);
 }
 
@@ -26,8 +30,9 @@ function draw() {
 
 async function ask() {
 	const reply = await fetch(`status${location.search}`).catch(() => null);
-	live = reply?.ok ? (await reply.json()).active_streams.length > 0 : undefined;
-	if (pressed && live !== undefined && (audio.error || audio.ended)) play();
+	const streams = reply?.ok ? (await reply.json()).active_streams : undefined;
+	live = streams && (wanted ? streams.includes(wanted) : streams.length > 0);
+	if (pressed && live !== undefined && (audio.error || audio.ended || !audio.src)) play();
 	draw();
 	setTimeout(ask, ASK_MS);
 }

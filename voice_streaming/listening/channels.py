@@ -17,6 +17,7 @@ from ..streams.relay import VoiceRelay
 from ..streams.stream import Stream, newest
 from .listeners import Delivery, Listener
 from .mp3 import EncodingContext, Mp3Counters, Programme
+from .requests import MOST_BURST_S
 
 logger = logging.getLogger(__name__)
 
@@ -123,13 +124,17 @@ class Channels:
         """The first bytes of a silent frame."""
         return self._context.silent.take(1)[0][:count]
 
-    def join(self, listener: Listener, stream: Stream | None) -> None:
-        """Adds a listener to a stream, or with None to silence, and sends it the latest past at once."""
+    def join(self, listener: Listener, stream: Stream | None, burst_s: float | None = None) -> None:
+        """Adds a listener to a stream, or with None to silence, and sends it the latest past at once.
+
+        `burst_s`, MOST_BURST_S at most, is how much of it; None is what the settings say.
+        """
         self._run()
         channel = self._channel(stream)
         self._assign(listener, channel)
         self.counters.listeners_total += 1
-        wanted = self._next_frame - math.ceil(self._context.clock.now() - self._burst_frames)
+        burst_frames = self._burst_frames if burst_s is None else self._context.mp3.frames_in(burst_s * 1000)
+        wanted = self._next_frame - math.ceil(self._context.clock.now() - burst_frames)
         if wanted <= 0:
             return
         burst = b"".join(channel.past(wanted))
@@ -183,7 +188,7 @@ class Channels:
         channel = self._channels.get(stream)
         if channel is None:
             programme = Programme(self._context, self._relay, stream.track, self._next_frame)
-            past_frames = self._burst_frames + self._chunk_frames
+            past_frames = self._context.mp3.frames_in(MOST_BURST_S * 1000) + self._chunk_frames
             channel = self._channels[stream] = StreamChannel(self._context, programme, stream, past_frames)
             logger.info("Encoding stream %s as MP3", stream.id)
         return channel

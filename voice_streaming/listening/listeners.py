@@ -30,17 +30,20 @@ class Listener:
         follows: bool,
         chunked: bool,
         icy: IcyInterleaver | None,
+        most_bytes: int | None = None,
         grant: Grant = EVERYTHING,
     ) -> None:
+        """`most_bytes` is the length of the answer's body, metadata included; None for a body without an end."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.follows = follows
         """Whether it goes on with another stream, or with silence, when its stream ends."""
         self.transport = transport
-        self.is_plain = not chunked and icy is None
+        self.is_plain = not chunked and icy is None and most_bytes is None
         """Takes the audio as it is."""
         self.grant = grant
         self._chunked = chunked
         self._icy = icy
+        self._left_bytes = most_bytes
         connection = transport.get_extra_info("socket")
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
@@ -49,6 +52,11 @@ class Listener:
         """Sends the audio as this listener wants it; the object itself, if it wants nothing else."""
         if self._icy is not None:
             audio = self._icy.interleave(audio, title)
+        if self._left_bytes is not None:
+            audio = audio[: self._left_bytes]
+            self._left_bytes -= len(audio)
+            if self._left_bytes == 0:
+                self.release()
         if self._chunked:
             audio = b"%x\r\n%b\r\n" % (len(audio), audio)
         self.transport.write(audio)

@@ -143,8 +143,8 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a stream's encoder runs on after its last listener has left."""
     max_silence_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     """How long `latest.mp3` keeps a listener with silence while nothing is live; 0 is without end."""
-    cors_origins: tuple[str, ...] = ("*",)
-    """Web pages, such as `https://home.example:8123`, whose scripts may read the audio; `*` is any."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages whose scripts may read the audio, beside this host's own and `access.allowed_origins`; `*` is any."""
 
 
 class TokenSettings(Struct, frozen=True, forbid_unknown_fields=True):
