@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import msgspec
@@ -22,7 +24,7 @@ from voice_streaming.listening.channels import Channels
 from voice_streaming.listening.icy import IcyInterleaver
 from voice_streaming.listening.listeners import Listener
 from voice_streaming.listening.mp3 import Mp3Counters
-from voice_streaming.listening.requests import PlayRequest, is_navigation, play_request
+from voice_streaming.listening.requests import PlayRequest, is_navigation, play_request, position_request
 from voice_streaming.media.opus import CLOCK_RATE_HZ
 from voice_streaming.settings.model import Settings
 from voice_streaming.streams.grants import Grant, Scope
@@ -51,6 +53,8 @@ class AudioStreamServer:
         self._admission = admission or Admission(settings, streams)
         self._streams = streams
         self._channels = Channels(settings.audio, relay, streams)
+        self._identified: dict[str, Listener] = {}
+        """Listeners that gave an id of their own, by that; of two with the same, the newer."""
         self._runner: web.AppRunner | None = None
 
     @property
@@ -104,6 +108,7 @@ class AudioStreamServer:
         """For every application that is to serve the MP3."""
         handlers = {
             "/stream/status": self.status,
+            "/stream/position": self.position,
             "/stream/latest.mp3": self.latest,
             "/stream/latest.m3u": self.latest_playlist,
             "/stream/{stream_id}.mp3": self.stream,
@@ -132,6 +137,8 @@ class AudioStreamServer:
             "mp3_listeners_total": counters.listeners_total,
             "mp3_sent_bytes_total": counters.bytes_sent,
             "mp3_slow_listeners_disconnected_total": counters.disconnected_slow,
+            "mp3_slow_listeners_brought_back_total": counters.brought_back,
+            "mp3_slow_listeners_dropped_seconds_total": round(counters.dropped_frames * self._channels.frame_s, 3),
             "mp3_encoder_cpu_seconds_total": round(counters.encoder_s, 3),
             "mp3_encoded_seconds_total": round(counters.encoded_audio_s, 3),
             "mp3_silence_seconds_total": round(counters.silence_samples / CLOCK_RATE_HZ, 3),
@@ -151,6 +158,18 @@ class AudioStreamServer:
             },
             headers=self._headers(request),
         )
+
+    async def position(self, request: web.Request) -> web.Response:
+        """How far behind live a listener is, by what it has played."""
+        self._grant(request)
+        with self._readable(request):
+            listener_id, seconds = position_request(request)
+        listener = self._identified.get(listener_id)
+        if listener is None:
+            text = "There is no such listener: ask with what was given as ?listener= with the MP3's address.\n"
+            raise web.HTTPNotFound(text=text, headers=self._headers(request))
+        behind_s = round(self._channels.behind_s(listener, seconds), 3)
+        return web.json_response({"behind_s": behind_s}, headers=self._headers(request))
 
     async def latest(self, request: web.Request) -> web.StreamResponse:
         """The newest stream; silence while there is none, and whichever comes next."""
@@ -189,15 +208,18 @@ class AudioStreamServer:
 
     def _grant(self, request: web.Request, stream_id: str | None = None) -> Grant:
         """What the request may hear. Raises 401 or 403."""
-        try:
+        with self._readable(request):
             return self._admission.access.require(request, Scope.RECEIVE, stream_id)
-        except web.HTTPException as refusal:
-            refusal.headers.update(self._headers(request))
-            raise
 
     def _asked(self, request: web.Request) -> PlayRequest:
-        try:
+        with self._readable(request):
             return play_request(request)
+
+    @contextmanager
+    def _readable(self, request: web.Request) -> Iterator[None]:
+        """Refusals within the block get the headers of every answer, so that pages can read them."""
+        try:
+            yield
         except web.HTTPException as refusal:
             refusal.headers.update(self._headers(request))
             raise
@@ -241,10 +263,14 @@ class AudioStreamServer:
             grant=grant,
         )
         self._channels.join(listener, stream, asked.burst_s)
+        if asked.listener_id is not None:
+            self._identified[asked.listener_id] = listener
         try:
             await listener.gone
         finally:
             self._channels.leave(listener)
+            if asked.listener_id is not None and self._identified.get(asked.listener_id) is listener:
+                del self._identified[asked.listener_id]
             asyncio.get_running_loop().call_later(audio.max_backlog_s, transport.abort)
         return response
 

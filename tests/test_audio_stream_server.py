@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import time
@@ -438,6 +439,89 @@ async def test_listeners_that_do_not_read_are_disconnected_and_nobody_else_notic
         assert len(mp3_frames(audio)) * 1152 / 44_100 > 7
         for connection in stalled:
             connection.close()
+
+
+async def position(radio: Radio, played_s: float) -> float:
+    path = f"/stream/position?listener=x&played={played_s:.3f}"
+    async with raw_request(radio.port, path, "Connection: close") as answer:
+        assert answer.status == 200
+        return float(json.loads(await answer.body())["behind_s"])
+
+
+def seconds_of(audio: bytes) -> float:
+    return len(audio) / 16_000
+
+
+async def test_a_listener_learns_how_far_behind_live_it_is(radio: Radio) -> None:
+    radio.speak()
+    for path in ("/stream/latest.mp3?listener=x", "/stream/kitchen.mp3?burst=3&listener=x"):
+        async with raw_request(radio.port, path) as answer:
+            burst_s = 3.0 if "burst" in path else 0.5
+            assert await position(radio, 0) == pytest.approx(burst_s, abs=0.1)
+            audio = await answer.during(1.5)
+            begun_s = time.monotonic()
+            behind_s = await position(radio, 1)
+            assert behind_s == pytest.approx(burst_s + 1.5 - 1, abs=0.2)
+            assert await position(radio, 1) - behind_s == pytest.approx(time.monotonic() - begun_s, abs=0.05)
+            # What came last is live, but for the chunk that is due next.
+            assert -0.05 < await position(radio, seconds_of(audio)) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("listener=y&played=1", 404), ("listener=x", 400), ("played=1", 400), ("listener=x&played=-1", 400), ("", 400)],
+)
+async def test_a_position_that_nobody_has(radio: Radio, query: str, status: int) -> None:
+    async with raw_request(radio.port, "/stream/latest.mp3?listener=x"):
+        lines = ("Origin: http://127.0.0.1:8080",)
+        async with raw_request(radio.port, f"/stream/position?{query}", *lines) as answer:
+            assert answer.status == status
+            assert "access-control-allow-origin" in answer.headers
+    await radio.listeners_become(0)
+    async with raw_request(radio.port, "/stream/position?listener=x&played=1") as answer:
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("icy", [False, True])
+async def test_a_player_that_pauses_is_brought_back_to_live(payloads: list[bytes], icy: bool) -> None:
+    async with radio_with(payloads, max_backlog_s=30) as radio:
+        radio.speak()
+        begun_s = time.monotonic()
+        lines = ("Icy-MetaData: 1",) if icy else ()
+        path = "/stream/kitchen.mp3?listener=x"
+        async with raw_request(radio.port, path, *lines, receive_buffer=4096) as answer:
+            await asyncio.sleep(6)
+            received = await answer.during(4)
+            counters = radio.server.counters
+            audio = without_metadata(received) if icy else received
+            frames = mp3_frames(audio)
+            passed_s = time.monotonic() - begun_s
+            dropped_s = counters.dropped_frames * 1152 / 44_100
+            assert counters.brought_back == 1
+            assert counters.disconnected_slow == 0
+            # Of six seconds and the burst, two were kept for it, and what is on its own side.
+            assert dropped_s > 3
+            assert len(frames) * 1152 / 44_100 + dropped_s == pytest.approx(passed_s + 0.5, abs=0.4)
+            assert await position(radio, seconds_of(audio)) < 0.5
+            figures = radio.server.figures()
+    assert figures["mp3_slow_listeners_brought_back_total"] == 1
+    assert figures["mp3_slow_listeners_dropped_seconds_total"] == pytest.approx(dropped_s, abs=0.001)
+
+
+def without_metadata(received: bytes) -> bytes:
+    audio, position = b"", 0
+    while position + 16_000 < len(received):
+        audio += received[position : position + 16_000]
+        position += 16_000 + 1 + 16 * received[position + 16_000]
+    return audio + received[position:]
+
+
+async def test_a_short_hold_up_costs_nothing(radio: Radio) -> None:
+    radio.speak()
+    async with raw_request(radio.port, "/stream/kitchen.mp3", receive_buffer=4096) as answer:
+        await asyncio.sleep(1.2)
+        mp3_frames(await answer.during(1.5))
+    assert radio.server.counters.dropped_frames == 0
 
 
 async def test_a_thousand_that_connect_and_vanish_leave_nothing_behind(radio: Radio) -> None:

@@ -15,7 +15,8 @@ from ..settings.model import AudioSettings
 from ..streams.grants import Grant
 from ..streams.relay import VoiceRelay
 from ..streams.stream import Stream, newest
-from .listeners import Delivery, Listener
+from .backlog import BacklogLimits
+from .listeners import Chunk, Delivery, Listener
 from .mp3 import EncodingContext, Mp3Counters, Programme
 from .requests import MOST_BURST_S
 
@@ -98,8 +99,7 @@ class Channels:
         self._burst_frames = mp3.frames_in(settings.burst_ms)
         self._most_behind_frames = self._chunk_frames + max(self._burst_frames, mp3.frames_in(MOST_BEHIND_S * 1000))
         self._turns = Turns()
-        backlog_bytes = (settings.max_backlog_s + settings.burst_ms / 1000) * mp3.bytes_per_s
-        self._delivery = Delivery(self._turns, self.counters, backlog_bytes)
+        self._delivery = Delivery(self._turns, self.counters, self._loop.time)
         self._silence = Channel(self._context)
         self._channels: dict[Stream, StreamChannel] = {}
         self._channel_of: dict[Listener, Channel] = {}
@@ -110,6 +110,11 @@ class Channels:
     @property
     def counters(self) -> Mp3Counters:
         return self._context.counters
+
+    @property
+    def frame_s(self) -> float:
+        """An MP3 frame's duration."""
+        return self._context.mp3.frame_s
 
     @property
     def listeners(self) -> int:
@@ -130,16 +135,20 @@ class Channels:
         `burst_s`, MOST_BURST_S at most, is how much of it; None is what the settings say.
         """
         self._run()
+        burst_s = self._settings.burst_ms / 1000 if burst_s is None else burst_s
         channel = self._channel(stream)
+        wanted = self._next_frame - math.ceil(self._context.clock.now() - self._context.mp3.frames_in(burst_s * 1000))
+        past = channel.past(wanted) if wanted > 0 else []
+        listener.begin(self._next_frame - len(past), self._backlog_limits(burst_s))
         self._assign(listener, channel)
         self.counters.listeners_total += 1
-        burst_frames = self._burst_frames if burst_s is None else self._context.mp3.frames_in(burst_s * 1000)
-        wanted = self._next_frame - math.ceil(self._context.clock.now() - burst_frames)
-        if wanted <= 0:
-            return
-        burst = b"".join(channel.past(wanted))
-        listener.write(burst, channel.title)
-        self.counters.bytes_sent += len(burst)
+        if past:
+            self.counters.bytes_sent += listener.write(b"".join(past), channel.title)
+
+    def behind_s(self, listener: Listener, played_s: float) -> float:
+        """How long ago it was live what the listener plays after so many seconds of what it was sent."""
+        frame = listener.sent.frame_at(played_s / self._context.mp3.frame_s)
+        return self._loop.time() - self._context.clock.time_of(frame)
 
     def leave(self, listener: Listener) -> None:
         """Forgets a listener; safe when it is not there any more."""
@@ -193,6 +202,15 @@ class Channels:
             logger.info("Encoding stream %s as MP3", stream.id)
         return channel
 
+    def _backlog_limits(self, burst_s: float) -> BacklogLimits:
+        mp3 = self._context.mp3
+        return BacklogLimits.of(
+            bytes_per_s=mp3.bytes_per_s,
+            chunk_s=self._chunk_frames * mp3.frame_s,
+            burst_s=burst_s,
+            max_backlog_s=self._settings.max_backlog_s,
+        )
+
     def _assign(self, listener: Listener, channel: Channel) -> None:
         channel.listeners[listener] = None
         self._channel_of[listener] = channel
@@ -243,11 +261,17 @@ class Channels:
             self._timer = None
 
     def _hand_out(self, count: int) -> None:
+        begin = self._next_frame
         self._next_frame += count
+        first = max(begin, self._next_frame - self._most_behind_frames)
         for channel in (*self._channels.values(), self._silence):
-            frames = channel.take(count)[-self._most_behind_frames :]
-            if channel.listeners:
-                self._delivery.deliver(tuple(channel.listeners), b"".join(frames), channel.title)
+            frames = channel.take(count)[first - begin :]
+            if not channel.listeners:
+                continue
+            listeners = tuple(channel.listeners)
+            if first > begin:
+                self._delivery.skip(listeners, range(begin, first))
+            self._delivery.deliver(listeners, Chunk(b"".join(frames), channel.title, range(first, self._next_frame)))
         self._end_long_silence()
 
     def _close_what_is_over(self) -> None:

@@ -13,6 +13,9 @@ MOST_BURST_S = 10.0
 MOST_LENGTH_S = 86_400
 """A day."""
 
+_MOST_PLAYED_S = 999_999
+"""Eleven days."""
+
 _ENCODING_OPTIONS = {"bitrate", "bitrate_bps", "br", "quality", "format", "codec", "channels", "rate", "sample_rate"}
 """Queries that ask for another encoding. They are refused, so that nobody believes to have got it; other unknown ones
 are left alone, as players and proxies add their own."""
@@ -22,7 +25,7 @@ _NAVIGATIONS = {"document", "iframe", "frame"}
 
 _LISTENER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,20})?")
 """A float's other spellings (`1e3`, `inf`, `nan`, `1_0`) are not meant by anybody."""
 
 
@@ -66,13 +69,13 @@ def play_request(request: web.Request) -> PlayRequest:
         chunked=chunked,
         burst_s=_seconds(request, "burst", least=0, most=MOST_BURST_S),
         length_s=None if length_s is None else int(length_s),
-        listener_id=listener_id(request),
+        listener_id=_listener_id(request),
         wants_icy=request.headers.get("Icy-MetaData", "").strip() == "1",
         is_probe=request.headers.get(hdrs.RANGE, "").replace(" ", "") == "bytes=0-1",
     )
 
 
-def listener_id(request: web.Request) -> str | None:
+def _listener_id(request: web.Request) -> str | None:
     """`?listener=`, or None. Raises 400."""
     value = request.query.get("listener")
     if value is not None and not _LISTENER_ID.fullmatch(value):
@@ -80,9 +83,13 @@ def listener_id(request: web.Request) -> str | None:
     return value
 
 
-def played_s(request: web.Request) -> float | None:
-    """`?played=`: seconds of the MP3 that were played, or None. Raises 400."""
-    return _seconds(request, "played", least=0, most=10 * MOST_LENGTH_S)
+def position_request(request: web.Request) -> tuple[str, float]:
+    """`?listener=` and `?played=`, seconds of the MP3 that were played. Raises 400."""
+    asked_id = _listener_id(request)
+    played_s = _seconds(request, "played", least=0, most=_MOST_PLAYED_S)
+    if asked_id is None or played_s is None:
+        raise _bad("listener and played (seconds) are needed.")
+    return asked_id, played_s
 
 
 def _switch(request: web.Request, name: str, *, default: bool) -> bool:
