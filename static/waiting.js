@@ -5,22 +5,46 @@ const ASK_MS = 2_000;
 /** This page's address is the MP3's: `latest.mp3`, or that of one stream. */
 const file = location.pathname.split("/").pop();
 const wanted = file === "latest.mp3" ? "" : decodeURIComponent(file.replace(/\.mp3$/, ""));
+/** Seconds; when the element is so much later than at first, it starts anew. */
+const MOST_GROWTH_S = 2;
 const audio = new Audio();
+/** What the server knows this page's player by; a new one whenever it starts. */
+let id = "";
+/** Seconds behind live: at first, and now. */
+let first, behind;
 let pressed = false;
 /** Undefined where the server does not answer. */
 let live = false;
 
+/** With this page's query, a token for example. */
+function address(name, more = {}) {
+	return `${name}?${new URLSearchParams({ ...Object.fromEntries(new URLSearchParams(location.search)), ...more })}`;
+}
+
+/** Asks how late it is what the element plays now, and starts anew where that has grown. */
+async function measure() {
+	if (!audio.currentTime || audio.paused) return;
+	const asked = id;
+	const reply = await fetch(address("position", { listener: id, played: audio.currentTime.toFixed(3) })).catch(() => null);
+	if (!reply?.ok || asked !== id) return;
+	behind = (await reply.json()).behind_s;
+	first ??= behind;
+	if (behind > first + MOST_GROWTH_S) play();
+}
+
 /** One press is enough: between voices the server sends silence, or this page asks until the stream is live again. */
 function play() {
 	if (wanted && !live) return;
-	audio.src = `${file}${location.search}`;
+	id = Array.from(crypto.getRandomValues(new Uint32Array(4)), (number) => number.toString(36)).join("-");
+	first = behind = undefined;
+	audio.src = address(file, { listener: id });
 	audio.play().catch(draw);
 }
 
 function draw() {
 	let words = ["Nobody is talking yet", "Press once: every voice plays as it comes."];
 	if (pressed) words = ["Nobody is talking now", "Leave this page open: the next voice plays by itself."];
-	if (live) words = pressed ? ["You hear the live voice", ""] : ["A voice is live", "Press to hear it."];
+	if (live) words = pressed ? ["You hear the live voice", behind ? `${behind.toFixed(1)} s behind live` : ""] : ["A voice is live", "Press to hear it."];
 	if (live === undefined) words = ["The server does not answer", "Is it running? Trying again."];
 	show("state", words[0]);
 	show("hint", words[1]);
@@ -33,6 +57,7 @@ async function ask() {
 	const streams = reply?.ok ? (await reply.json()).active_streams : undefined;
 	live = streams && (wanted ? streams.includes(wanted) : streams.length > 0);
 	if (pressed && live !== undefined && (audio.error || audio.ended || !audio.src)) play();
+	if (pressed) await measure();
 	draw();
 	setTimeout(ask, ASK_MS);
 }
@@ -40,7 +65,7 @@ async function ask() {
 byId("start").onclick = () => {
 	pressed = !pressed;
 	if (pressed) play();
-	else audio.src = ""; // lets go of the connection
+	else audio.src = id = ""; // lets go of the connection
 	draw();
 };
 ask();
