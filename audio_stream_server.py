@@ -154,6 +154,7 @@ class AudioStreamServer:
             {
                 "active_streams": [stream.id for stream in live],
                 "details": [msgspec.to_builtins(stream.details()) for stream in live],
+                "port": self._settings.server.port,
                 "audio_port": self._settings.audio.port,
             },
             headers=self._headers(request),

@@ -385,6 +385,7 @@ async def test_status_and_what_the_waiting_page_needs(radio: Radio) -> None:
             assert await answer.json() == {
                 "active_streams": ["kitchen"],
                 "details": [msgspec.to_builtins(stream.details())],
+                "port": 8080,
                 "audio_port": radio.port,
             }
         assert stream.details().listeners == 2
