@@ -432,6 +432,38 @@ def test_after_a_hold_up_of_the_whole_process_the_delay_is_the_same(
     assert delays[-1] - delays[0] == pytest.approx(1.0, abs=CHUNK_S)
 
 
+def test_behind_live_is_when_it_was_said(packets: list[OpusPacket], reference: Samples) -> None:
+    """What is told of a place in a listener's audio, against the sound that is there; after a gap as well."""
+
+    async def scene() -> tuple[float, list[tuple[float, float]]]:
+        loop = asyncio.get_running_loop()
+        distribution = Distribution()
+        stream = distribution.start()
+        begun_s = loop.time()
+        listener, transport = distribution.listen(stream)
+        sending = asyncio.create_task(send(stream.track, packets))
+        await asyncio.sleep(3)
+        transport.unsent_bytes = 40_000
+        await asyncio.sleep(1.5)
+        transport.unsent_bytes = 0
+        await sending
+        samples = at_48_khz(decode_mp3(mp3_frames(transport.received)))
+        now_s = loop.time()
+        windows = [window for window in match(reference, samples).windows if window.score > 0.9]
+        ways_s = [
+            (w.start_s, now_s - begun_s - w.reference_s - distribution.channels.behind_s(listener, w.start_s))
+            for w in windows
+        ]
+        return distribution.channels.counters.dropped_frames * FRAME_S, ways_s
+
+    dropped_s, ways_s = run(scene())
+    assert dropped_s == pytest.approx(1.5, abs=CHUNK_S)
+    assert {start_s > 4 for start_s, _ in ways_s} == {True, False}
+    # Before the MP3: the time for late packets, and the encoder.
+    assert min(way_s for _, way_s in ways_s) > 0.02
+    assert max(way_s for _, way_s in ways_s) < 0.13
+
+
 def test_icy_listeners_get_the_same_audio(packets: list[OpusPacket]) -> None:
     async def scene() -> tuple[bytes, bytes]:
         distribution = Distribution()
