@@ -211,9 +211,7 @@ async def test_what_a_second_association_on_the_same_ice_transport_needs() -> No
 
 
 async def test_the_state_is_told_before_the_handshake_begins() -> None:
-    where = changed(
-        "RTCDtlsTransport._ssl is there at statechange 'connecting'", "dtls.py"
-    )
+    where = changed("RTCDtlsTransport._ssl is there at statechange 'connecting'", "dtls.py")
     seen = []
     async with pair() as both:
 
