@@ -1,4 +1,4 @@
-"""Chromium as sender and receiver: what its pages do with a connection that is there."""
+"""Browsers as senders and receivers: what their pages do with a connection that is there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Page
 
-from tests.support.chromium import chromium
+from tests.support.browsers import BROWSERS, BrowserName, BrowserPage, browser_page
 from tests.support.stage import Stage, on_stage, until
 from voice_streaming.rtc import ReceiverPeer, SenderPeer
 from voice_streaming.rtc.negotiated_peer import NegotiatedPeer
@@ -17,19 +16,19 @@ from voice_streaming.settings.model import WebrtcSettings
 
 # A page without a microphone: it sends a tone.
 SCRIPT = """
-async function describe(pc, restart) {
+window.describe = async (pc, restart) => {
     await pc.setLocalDescription(await pc.createOffer({iceRestart: !!restart}));
     while (pc.iceGatheringState !== "complete") await new Promise((resolve) => setTimeout(resolve, 5));
     return pc.localDescription.sdp;
 }
-function tone() {
+window.tone = () => {
     const context = new AudioContext(), oscillator = context.createOscillator();
     const end = context.createMediaStreamDestination();
     oscillator.connect(end);
     oscillator.start();
     return end.stream.getAudioTracks()[0];
 }
-function sending(options) {
+window.sending = (options) => {
     const pc = new RTCPeerConnection(options);
     window.track = tone();
     window.sender = pc.addTrack(window.track);
@@ -38,20 +37,23 @@ function sending(options) {
 """
 
 
+RECEIVING = """() => {
+    window.pc = new RTCPeerConnection();
+    window.pc.addTransceiver("audio", {direction: "recvonly"});
+}"""
+
+
 @asynccontextmanager
-async def page_on_stage(kind: str) -> AsyncIterator[tuple[Stage, Page, NegotiatedPeer]]:
-    async with on_stage() as stage, chromium() as browser:
-        page = await browser.new_page()
-        await page.add_script_tag(content=SCRIPT)
+async def page_on_stage(browser: BrowserName, kind: str) -> AsyncIterator[tuple[Stage, BrowserPage, NegotiatedPeer]]:
+    async with on_stage() as stage, browser_page(browser) as page:
+        await page.evaluate(f"() => {{ {SCRIPT} }}")
         peer: NegotiatedPeer
         if kind == "sender":
             peer = stage.peers.sender(stage.track)
-            await page.evaluate("window.pc = sending()")
+            await page.evaluate("() => { window.pc = sending() }")
         else:
             peer = stage.peers.receiver(stage.track)
-            await page.evaluate(
-                "window.pc = new RTCPeerConnection(); window.pc.addTransceiver('audio', {direction: 'recvonly'}); 0"
-            )
+            await page.evaluate(RECEIVING)
         stage._open.append(peer)
         peer.on_gone = stage.gone.append
         connected = asyncio.Event()
@@ -61,7 +63,7 @@ async def page_on_stage(kind: str) -> AsyncIterator[tuple[Stage, Page, Negotiate
         yield stage, page, peer
 
 
-async def negotiate(page: Page, peer: NegotiatedPeer, restart: bool = False) -> None:
+async def negotiate(page: BrowserPage, peer: NegotiatedPeer, restart: bool = False) -> None:
     offer = await page.evaluate("(restart) => describe(window.pc, restart)", restart)
     if peer._remote is not None:
         assert peer.continues(offer)
@@ -95,19 +97,21 @@ def heard(peer: NegotiatedPeer) -> tuple[int, int]:
     return peer.reception.ssrc, peer.reception.lost
 
 
-async def test_a_further_track_costs_no_packet() -> None:
-    async with page_on_stage("sender") as (stage, page, peer):
+@pytest.mark.parametrize("browser", BROWSERS)
+async def test_a_further_track_costs_no_packet(browser: BrowserName) -> None:
+    async with page_on_stage(browser, "sender") as (stage, page, peer):
         await hear(stage)
         ssrc, _ = heard(peer)
-        await page.evaluate("window.pc.addTrack(tone()); window.pc.addTransceiver('video'); 0")
+        await page.evaluate("() => { window.pc.addTrack(tone()); window.pc.addTransceiver('video') }")
         await negotiate(page, peer)
         await hear(stage, 50)
         assert heard(peer) == (ssrc, 0)
         assert stage.gone == []
 
 
-async def test_an_ice_restart_goes_on_at_once() -> None:
-    async with page_on_stage("sender") as (stage, page, peer):
+@pytest.mark.parametrize("browser", BROWSERS)
+async def test_an_ice_restart_goes_on_at_once(browser: BrowserName) -> None:
+    async with page_on_stage(browser, "sender") as (stage, page, peer):
         await hear(stage)
         association = peer._dtls
         for _ in range(2):
@@ -118,11 +122,12 @@ async def test_an_ice_restart_goes_on_at_once() -> None:
             await hear(stage)
         assert peer._dtls is association
         assert heard(peer)[1] == 0
-        assert await page.evaluate("window.pc.connectionState") == "connected"
+        assert await page.evaluate("() => window.pc.connectionState") == "connected"
 
 
-async def test_a_receiver_restarts() -> None:
-    async with page_on_stage("receiver") as (stage, page, peer):
+@pytest.mark.parametrize("browser", BROWSERS)
+async def test_a_receiver_restarts(browser: BrowserName) -> None:
+    async with page_on_stage(browser, "receiver") as (stage, page, peer):
         assert isinstance(peer, ReceiverPeer)
         session = peer._ice
         stage.publish(b"\xf8\xff\xfe")
@@ -136,26 +141,27 @@ async def test_a_receiver_restarts() -> None:
         assert await page.evaluate(received) == [[31, 0]]
 
 
-async def test_a_detached_track_is_silence_and_no_end() -> None:
-    async with page_on_stage("sender") as (stage, page, peer):
+@pytest.mark.parametrize("browser", BROWSERS)
+async def test_a_detached_track_is_silence_and_no_end(browser: BrowserName) -> None:
+    async with page_on_stage(browser, "sender") as (stage, page, peer):
         assert isinstance(peer, SenderPeer)
         stage.peers.endpoint.settings = WebrtcSettings(host_addresses=("127.0.0.1",), media_timeout_s=1.0)
         words: list[str] = []
         peer.on_silent, peer.on_heard = lambda: words.append("silent"), lambda: words.append("heard")
         await hear(stage)
-        await page.evaluate("window.sender.replaceTrack(null)")
+        await page.evaluate("() => window.sender.replaceTrack(null)")
         await until(lambda: words == ["silent"], "silence", 15)
-        await page.evaluate("window.sender.replaceTrack(window.track)")
+        await page.evaluate("() => window.sender.replaceTrack(window.track)")
         await until(lambda: words == ["silent", "heard"], "the next packet")
         assert stage.gone == []
 
 
+@pytest.mark.parametrize("browser", BROWSERS)
 @pytest.mark.parametrize("same_session", [False, True])
-async def test_a_new_connection_with_the_same_certificate(same_session: bool) -> None:
-    """Chromium takes the DTLS role that we leave it; an o= line copied from the old one hides that it is new."""
-    async with on_stage() as stage, chromium() as browser:
-        page = await browser.new_page()
-        await page.add_script_tag(content=SCRIPT)
+async def test_a_new_connection_with_the_same_certificate(browser: BrowserName, same_session: bool) -> None:
+    """The page takes the DTLS role that we leave it; an o= line copied from the old one hides that it is new."""
+    async with on_stage() as stage, browser_page(browser) as page:
+        await page.evaluate(f"() => {{ {SCRIPT} }}")
         await page.evaluate("""async () => {
             const key = await RTCPeerConnection.generateCertificate({name: "ECDSA", namedCurve: "P-256"});
             window.pc = sending({certificates: [key]});
@@ -164,18 +170,18 @@ async def test_a_new_connection_with_the_same_certificate(same_session: bool) ->
         peer = stage.peers.sender(stage.track)
         stage._open.append(peer)
         peer.on_gone = stage.gone.append
-        offer = (await page.evaluate("describe(window.pc)")).replace("a=setup:actpass", "a=setup:active")
+        offer = (await page.evaluate("() => describe(window.pc)")).replace("a=setup:actpass", "a=setup:active")
         answer = await peer.answer(offer)
         assert "a=setup:passive" in answer
         await page.evaluate("(sdp) => window.pc.setRemoteDescription({type: 'answer', sdp})", answer)
         await hear(stage)
-        further = (await page.evaluate("describe(window.next)")).replace("a=setup:actpass", "a=setup:active")
+        further = (await page.evaluate("() => describe(window.next)")).replace("a=setup:actpass", "a=setup:active")
         assert not peer.continues(further)
         if same_session:
             further = further.replace(further.split()[2], offer.split()[2])
+            association = peer._dtls
             assert peer.continues(further)
             answer = await peer.answer(further)
             await page.evaluate("(sdp) => window.next.setRemoteDescription({type: 'answer', sdp})", answer)
-            association = peer._dtls
             await until(lambda: peer._dtls is not association, "an association of its own")
             await hear(stage)
