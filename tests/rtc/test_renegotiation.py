@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import pytest
-from aiortc import RTCSessionDescription
+from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtcdtlstransport import RTCCertificate
 
 from tests.support.rtc_client import gather_on_loopback, record_packets, wait_until_connected
@@ -412,3 +412,25 @@ async def test_a_stray_client_hello_does_not_end_an_association(restarted: bool)
         await asyncio.sleep(0.1)
         assert two.receiving._dtls is association
         assert association.state == "connected"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "policy"),
+    [
+        (("audio", "video"), RTCBundlePolicy.BALANCED),
+        (("audio", "video"), RTCBundlePolicy.MAX_BUNDLE),
+        (("video", "audio"), RTCBundlePolicy.MAX_BUNDLE),
+    ],
+)
+async def test_a_client_of_aiortc_with_video_sends_its_audio(kinds: tuple[str, str], policy: RTCBundlePolicy) -> None:
+    """With video first and transports of their own it waits for that of the section that was refused."""
+    async with on_stage() as stage:
+        peer, client = stage.peers.sender(stage.track), Client()
+        client.peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=policy))
+        stage._open += [peer, client.peer]
+        for kind in kinds:
+            client.peer.addTransceiver(client.voice if kind == "audio" else kind, direction="sendonly")
+        gather_on_loopback(client.peer)
+        await client.take_answer(await peer.answer(await reoffer(client)))
+        client.say(b"voice")
+        await until(lambda: stage.track.packets == 1, "the voice")
