@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from http import HTTPStatus
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import msgspec
 from aiohttp import hdrs, web
-from aiohttp.abc import AbstractStreamWriter
 
 from voice_streaming.access.admission import Admission
+from voice_streaming.listening.answers import (
+    PLAYLIST_TYPE,
+    LiveResponse,
+    audio_headers,
+    dlna_headers,
+    length_headers,
+    playlist,
+)
 from voice_streaming.listening.channels import Channels
-from voice_streaming.listening.icy import METADATA_INTERVAL_BYTES, IcyInterleaver, printable
+from voice_streaming.listening.icy import IcyInterleaver
 from voice_streaming.listening.listeners import Listener
 from voice_streaming.listening.mp3 import Mp3Counters
+from voice_streaming.listening.requests import PlayRequest, is_navigation, play_request, position_request
 from voice_streaming.media.opus import CLOCK_RATE_HZ
 from voice_streaming.process.failures import Failures
 from voice_streaming.settings.model import Settings
@@ -28,10 +38,6 @@ logger = logging.getLogger(__name__)
 
 RADIO_NAME = "Live voice"
 """The name that players show for `latest.mp3`."""
-
-ENCODING_OPTIONS = {"bitrate", "bitrate_bps", "br", "quality", "format", "codec", "channels", "rate", "sample_rate"}
-"""Queries that ask for another encoding. They are refused, so that nobody believes to have got it; other unknown ones
-are left alone, as players and proxies add their own."""
 
 
 class AudioStreamServer:
@@ -55,6 +61,8 @@ class AudioStreamServer:
         self._streams = streams.active
         self._channels = Channels(settings.audio, relay, streams.active, failures)
         streams.observe(self._channels)
+        self._identified: dict[str, Listener] = {}
+        """Listeners that gave an id of their own, by that; of two with the same, the newer."""
         self._runner: web.AppRunner | None = None
 
     @property
@@ -106,12 +114,19 @@ class AudioStreamServer:
 
     def routes(self) -> list[web.RouteDef]:
         """For every application that is to serve the MP3."""
-        return [
-            web.get("/stream/status", self.status),
-            web.get("/stream/latest.mp3", self.latest),
-            web.get("/stream/{stream_id}.mp3", self.stream),
-            web.options("/stream/{name}", self.preflight),
-        ]
+        handlers = {
+            "/stream/status": self.status,
+            "/stream/position": self.position,
+            "/stream/latest.mp3": self.latest,
+            "/stream/latest.m3u": self.latest_playlist,
+            "/stream/{stream_id}.mp3": self.stream,
+            "/stream/{stream_id}.m3u": self.stream_playlist,
+        }
+        routes = []
+        for path, handler in handlers.items():
+            # One after the other, so that both are of one resource: other methods are 405, other paths 404.
+            routes += [web.get(path, handler), web.options(path, self.preflight)]
+        return routes
 
     def figures(self) -> dict[str, float]:
         """The counters, by the names they have in `/metrics`."""
@@ -122,6 +137,8 @@ class AudioStreamServer:
             "mp3_listeners_total": counters.listeners_total,
             "mp3_sent_bytes_total": counters.bytes_sent,
             "mp3_slow_listeners_disconnected_total": counters.disconnected_slow,
+            "mp3_slow_listeners_brought_back_total": counters.brought_back,
+            "mp3_slow_listeners_dropped_seconds_total": round(counters.dropped_frames * self._channels.frame_s, 3),
             "mp3_encoder_cpu_seconds_total": round(counters.encoder_s, 3),
             "mp3_encoded_seconds_total": round(counters.encoded_audio_s, 3),
             "mp3_silence_seconds_total": round(counters.silence_samples / CLOCK_RATE_HZ, 3),
@@ -137,29 +154,48 @@ class AudioStreamServer:
             {
                 "active_streams": [stream.id for stream in live],
                 "details": [msgspec.to_builtins(stream.details()) for stream in live],
+                "port": self._settings.server.port,
                 "audio_port": self._settings.audio.port,
             },
             headers=self._headers(request),
         )
 
+    async def position(self, request: web.Request) -> web.Response:
+        """How far behind live a listener is, by what it has played."""
+        self._grant(request)
+        with self._readable(request):
+            listener_id, seconds = position_request(request)
+        listener = self._identified.get(listener_id)
+        if listener is None:
+            text = "There is no such listener: ask with what was given as ?listener= with the MP3's address.\n"
+            raise web.HTTPNotFound(text=text, headers=self._headers(request))
+        behind_s = round(self._channels.behind_s(listener, seconds), 3)
+        return web.json_response({"behind_s": behind_s}, headers=self._headers(request))
+
     async def latest(self, request: web.Request) -> web.StreamResponse:
         """The newest stream; silence while there is none."""
         grant = self._grant(request)
-        follows = _switch(request, "follow", default=True)
-        stream = self._channels.newest_stream(grant)
-        if stream is None and "text/html" in request.headers.get(hdrs.ACCEPT, ""):
-            return web.FileResponse(STATIC_FOLDER / "waiting.html", headers={hdrs.CACHE_CONTROL: "no-store"})
-        return await self._play(request, stream, follows, RADIO_NAME, grant)
+        if is_navigation(request):
+            return self._player_page(request)
+        asked = self._asked(request)
+        return await self._play(request, asked, self._channels.newest_stream(grant), RADIO_NAME, grant)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """One stream, to its end."""
-        stream_id = request.match_info["stream_id"]
-        grant = self._grant(request, stream_id)
-        stream = self._streams.get(stream_id)
-        if stream is None or not stream.is_live:
-            text = "There is no such stream now. /stream/status lists those that are live.\n"
-            return web.Response(status=404, text=text, headers=self._headers(request))
-        return await self._play(request, stream, False, stream.name, grant)
+        grant = self._grant(request, request.match_info["stream_id"])
+        if is_navigation(request):
+            return self._player_page(request)
+        stream = self._live_stream(request)
+        asked = replace(self._asked(request), follows=False)
+        return await self._play(request, asked, stream, stream.name, grant)
+
+    async def latest_playlist(self, request: web.Request) -> web.Response:
+        self._grant(request)
+        return self._playlist(request, RADIO_NAME)
+
+    async def stream_playlist(self, request: web.Request) -> web.Response:
+        self._grant(request, request.match_info["stream_id"])
+        return self._playlist(request, self._live_stream(request).name)
 
     async def preflight(self, request: web.Request) -> web.Response:
         """Answers a CORS preflight: the requests that a web page may make (the Fetch standard)."""
@@ -173,111 +209,89 @@ class AudioStreamServer:
 
     def _grant(self, request: web.Request, stream_id: str | None = None) -> Grant:
         """What the request may hear. Raises 401 or 403."""
-        try:
+        with self._readable(request):
             return self._admission.access.require(request, Scope.RECEIVE, stream_id)
+
+    def _asked(self, request: web.Request) -> PlayRequest:
+        with self._readable(request):
+            return play_request(request)
+
+    @contextmanager
+    def _readable(self, request: web.Request) -> Iterator[None]:
+        """Refusals within the block get the headers of every answer, so that pages can read them."""
+        try:
+            yield
         except web.HTTPException as refusal:
             refusal.headers.update(self._headers(request))
             raise
 
+    def _live_stream(self, request: web.Request) -> Stream:
+        """The stream of the request's path. Raises 404 when it is not live, so that a player stops asking."""
+        stream = self._streams.get(request.match_info["stream_id"])
+        if stream is None or not stream.is_live:
+            text = "There is no such stream now. /stream/status lists those that are live.\n"
+            raise web.HTTPNotFound(text=text, headers=self._headers(request))
+        return stream
+
+    def _player_page(self, request: web.Request) -> web.FileResponse:
+        return web.FileResponse(STATIC_FOLDER / "waiting.html", headers=self._headers(request))
+
+    def _playlist(self, request: web.Request, name: str) -> web.Response:
+        headers = self._headers(request) | {hdrs.CONTENT_TYPE: PLAYLIST_TYPE}
+        return web.Response(body=playlist(request, name).encode(), headers=headers)
+
     async def _play(
-        self, request: web.Request, stream: Stream | None, follows: bool, name: str, grant: Grant
+        self, request: web.Request, asked: PlayRequest, stream: Stream | None, name: str, grant: Grant
     ) -> web.StreamResponse:
-        if refused := ENCODING_OPTIONS & request.query.keys():
-            text = f"{', '.join(sorted(refused))}: the encoding is the same for all listeners; see the settings.\n"
-            raise web.HTTPBadRequest(text=text, headers=self._headers(request))
-        chunked = _switch(request, "chunked", default=False) and request.version >= (1, 1)
-        icy = IcyInterleaver() if request.headers.get("Icy-MetaData", "").strip() == "1" else None
-        headers: dict[str, str] = self._headers(request) | self._audio_headers(name)
-        if request.headers.get(hdrs.RANGE, "").replace(" ", "") == "bytes=0-1":
+        audio = self._settings.audio
+        headers = self._headers(request) | audio_headers(name, audio.bitrate_bps) | dlna_headers(request.headers)
+        if asked.is_probe:
             return self._probed(headers)
-        if icy is not None:
-            headers["icy-metaint"] = str(METADATA_INTERVAL_BYTES)
-        if chunked:
-            headers[hdrs.TRANSFER_ENCODING] = "chunked"
-        response = LiveResponse(request, headers)
+        response = LiveResponse(request, headers | length_headers(asked, audio.bitrate_bps / 8))
         transport = request.transport
         if request.method == hdrs.METH_HEAD or transport is None:
             return response
-        if self.listeners >= self._settings.audio.max_listeners:
+        if self.listeners >= audio.max_listeners:
             text = "There are as many listeners as the server takes. Try again later.\n"
             return web.Response(status=503, text=text, headers={**self._headers(request), hdrs.RETRY_AFTER: "10"})
         response.send_header()
-        listener = Listener(transport, follows=follows, chunked=chunked, icy=icy, grant=grant)
-        self._channels.join(listener, stream)
+        listener = Listener(
+            transport,
+            follows=asked.follows,
+            chunked=asked.chunked,
+            icy=IcyInterleaver() if asked.wants_icy else None,
+            most_bytes=response.content_length,
+            grant=grant,
+        )
+        self._channels.join(listener, stream, asked.burst_s)
+        if asked.listener_id is not None:
+            self._identified[asked.listener_id] = listener
         try:
             await listener.gone
         finally:
             self._channels.leave(listener)
-            asyncio.get_running_loop().call_later(self._settings.audio.max_backlog_s, transport.abort)
+            if asked.listener_id is not None and self._identified.get(asked.listener_id) is listener:
+                del self._identified[asked.listener_id]
+            asyncio.get_running_loop().call_later(audio.max_backlog_s, transport.abort)
         return response
 
     def _probed(self, headers: dict[str, str]) -> web.Response:
         """Two bytes for Safari, which wants to see that ranges work before it plays; their whole is of unknown size."""
-        headers = headers | {hdrs.CONTENT_RANGE: "bytes 0-1/*"}
+        headers = headers | {hdrs.CONTENT_RANGE: "bytes 0-1/*", hdrs.ACCEPT_RANGES: "bytes"}
         return web.Response(status=206, body=self._channels.silent_bytes(2), headers=headers)
 
-    def _audio_headers(self, name: str) -> dict[str, str]:
-        return {
-            "Content-Type": "audio/mpeg",
-            "Accept-Ranges": "none",
-            "icy-name": printable(name),
-            "icy-br": str(self._settings.audio.bitrate_bps // 1000),
-            "icy-pub": "0",
-        }
-
     def _headers(self, request: web.Request) -> dict[str, str]:
-        """Those of every answer: never cached, and readable by the pages that the settings allow."""
-        headers: dict[str, str] = {hdrs.CACHE_CONTROL: "no-store"}
+        """Those of every answer: never cached, taken for nothing else, and readable by the pages that may."""
+        headers: dict[str, str] = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
         allowed = self._settings.audio.cors_origins
         if "*" in allowed:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
-        else:
-            headers[hdrs.VARY] = hdrs.ORIGIN
-            origin = request.headers.get(hdrs.ORIGIN)
-            if origin in allowed:
-                headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            return headers
+        headers[hdrs.VARY] = hdrs.ORIGIN
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and (origin in allowed or self._admission.access.is_own_page(request)):
+            headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
         return headers
-
-
-class LiveResponse(web.StreamResponse):
-    """An answer without an end, whose header and audio are written straight to the transport.
-
-    aiohttp would send a body of unknown length chunked, which many players do not read.
-    """
-
-    def __init__(self, request: web.Request, headers: dict[str, str]) -> None:
-        super().__init__(headers=headers)
-        self.force_close()
-        self._live_request = request
-        self._is_sent = False
-
-    def send_header(self) -> None:
-        """Sends the header, once."""
-        transport = self._live_request.transport
-        if self._is_sent or transport is None:
-            return
-        self._is_sent = True
-        version = self._live_request.version
-        lines = [f"HTTP/{version.major}.{version.minor} {HTTPStatus.OK} {HTTPStatus.OK.phrase}"]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        lines += ["Connection: close", "", ""]
-        transport.write("\r\n".join(lines).encode())
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        self.send_header()
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """There is nothing to end: the connection is closed."""
-
-
-def _switch(request: web.Request, name: str, *, default: bool) -> bool:
-    value = request.query.get(name)
-    if value is None:
-        return default
-    if value not in ("0", "1"):
-        raise web.HTTPBadRequest(text=f"{name} can be 0 or 1.\n")
-    return value == "1"
 
 
 async def _health(request: web.Request) -> web.Response:

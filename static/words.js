@@ -109,10 +109,11 @@ export function intercomText(receiver) {
 }
 
 /** The page of a player: a headline and what to do. @param {boolean | undefined} live undefined where the server does
- *  not answer @param {boolean} pressed */
-export function waitingText(live, pressed) {
+ *  not answer @param {boolean} pressed @param {number} [behindS] how late it is what plays */
+export function waitingText(live, pressed, behindS) {
 	if (live === undefined) return ["The server does not answer", "Is it running? Trying again."];
-	if (live) return pressed ? ["You hear the live voice", ""] : ["A voice is live", "Press to hear it."];
+	if (live && pressed) return ["You hear the live voice", behindS ? `${behindS.toFixed(1)} s behind live` : ""];
+	if (live) return ["A voice is live", "Press to hear it."];
 	if (pressed) return ["Nobody is talking now", "Leave this page open: the next voice plays by itself."];
 	return ["Nobody is talking yet", "Press once: every voice plays as it comes."];
 }

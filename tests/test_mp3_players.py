@@ -153,3 +153,28 @@ async def test_players_of_one_stream_end_with_it(server: RunningServer, other_sp
             recordings = await playing_it
     for player, recording in zip(PLAYERS, recordings, strict=True):
         assert len(heard_at_s(other_speech, recording)) >= 14, player
+
+
+async def test_players_play_playlists_and_answers_with_a_length(server: RunningServer, other_speech: Samples) -> None:
+    """ffmpeg and curl know no such playlists."""
+    payloads = encode_opus(other_speech)
+    playlist = server.audio_url("/stream/playlist.m3u?burst=0.2")
+    with_length = server.audio_url("/stream/playlist.mp3?length=5")
+    async with voice_sender(server.ws_url, name="playlist") as sender:
+        speaking = asyncio.create_task(sender.send(payloads))
+        await asyncio.sleep(0.5)
+        playing_it = asyncio.gather(
+            record("vlc", playlist, seconds=60),
+            record("mpv", playlist, seconds=60),
+            record("curl", with_length, seconds=60),
+            record("ffmpeg", with_length, seconds=60),
+        )
+        await speaking
+        await sender.stop()
+        async with asyncio.timeout(15):
+            *of_playlist, curl, ffmpeg = await playing_it
+    for recording in of_playlist:
+        assert len(heard_at_s(other_speech, recording)) >= 14
+    for recording in (curl, ffmpeg):
+        assert len(heard_at_s(other_speech, recording)) >= 6
+        assert recording.size / 48_000 == pytest.approx(5, abs=0.1)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+import time
 import urllib.request
 from pathlib import Path
 
@@ -72,3 +73,35 @@ async def test_streaming_and_a_listener_that_does_not_read_over_https(tmp_path: 
         assert len(mp3_frames(bytes(audio))) * 1152 / 44_100 > passed_s - 1
         stalled.transport.abort()
         writer.transport.abort()
+
+
+def audio_after_a_pause(port: int, pause_s: float, then_s: float) -> tuple[bytes, float]:
+    """What a player gets that reads nothing at first, and how long it was there. It blocks."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", port))
+    with unverified().wrap_socket(connection, server_hostname="127.0.0.1") as tls:
+        tls.sendall(b"GET /stream/demo.mp3 HTTP/1.1\r\nHost: x\r\n\r\n")
+        begun_s = time.monotonic()
+        received = tls.recv(1)
+        time.sleep(pause_s)
+        while time.monotonic() < begun_s + pause_s + then_s:
+            received += tls.recv(65_536)
+        return received.partition(b"\r\n\r\n")[2], time.monotonic() - begun_s
+
+
+async def test_a_player_that_pauses_is_brought_back_to_live_over_https(tmp_path: Path) -> None:
+    """TLS and the transport below it keep no more than a socket alone."""
+    tls_port = free_port()
+    settings = {
+        "server": {"tls": "auto", "tls_port": tls_port, "data_dir": str(tmp_path / "data")},
+        "audio": {"max_backlog_s": 30},
+    }
+    async with running_server(settings, arguments=["--demo"]) as server:
+        audio, passed_s = await asyncio.to_thread(audio_after_a_pause, tls_port, 6, 4)
+        counted = await figures(server)
+    assert counted["mp3_slow_listeners_brought_back_total"] == 1
+    assert counted["mp3_slow_listeners_disconnected_total"] == 0
+    dropped_s = counted["mp3_slow_listeners_dropped_seconds_total"]
+    assert dropped_s > 3
+    assert len(mp3_frames(audio)) * 1152 / 44_100 + dropped_s == pytest.approx(passed_s + 0.5, abs=0.4)

@@ -320,10 +320,24 @@ async def test_the_player_page_waits_plays_and_waits_again(guests: Visitors) -> 
     await player.evaluate("player.id = 'player'; document.body.append(player)")
     await says(sender, "1 MP3 listener", "#facts")
     await plays_sound(player, "#player")
+    await says(player, r"^\d\.\d s behind live$", "#hint")
     await press(sender, "#talk")
     await says(player, "^Nobody is talking now$")
     await player.click("#start")
     await says(player, "^Nobody is talking yet$")
+
+
+async def test_the_player_page_of_one_voice_starts_anew_when_it_got_late(guests: Visitors) -> None:
+    sender = await guests.page("/sender")
+    await talk(sender, "kitchen")
+    player = await guests.page("", url=guests.server.audio_url("/stream/kitchen.mp3"))
+    await says(player, "^A voice is live$")
+    await player.click("#start")
+    await says(player, "behind live$", "#hint")
+    source = await player.evaluate("player.src")
+    await player.evaluate("player.pause(); setTimeout(() => player.play(), 4000)")
+    await player.wait_for_function("source => player.src !== source", arg=source, timeout=20_000)
+    await says(player, r"^[0-5]\.\d s behind live$", "#hint")
 
 
 # Both

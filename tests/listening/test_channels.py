@@ -15,7 +15,7 @@ from av.audio.resampler import AudioResampler
 from tests.support.audio import Samples, decode_opus, encode_opus, level_dbfs
 from tests.support.matching import match
 from tests.support.radio import RecordingTransport, decode_mp3, mp3_frames, packets_of, send
-from tests.support.virtual_time import run
+from tests.support.virtual_time import VirtualTimeLoop, run
 from voice_streaming.listening.channels import Channels
 from voice_streaming.listening.icy import IcyInterleaver
 from voice_streaming.listening.lame import Mp3Encoder
@@ -23,6 +23,7 @@ from voice_streaming.listening.listeners import Listener
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.media.opus import Samples as PcmSamples
 from voice_streaming.process.failures import Failures
+from voice_streaming.process.timers import RETRY_S
 from voice_streaming.settings.model import AudioSettings
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream, StreamState
@@ -431,6 +432,38 @@ def test_after_a_hold_up_of_the_whole_process_the_delay_is_the_same(
     assert delays[-1] - delays[0] == pytest.approx(1.0, abs=CHUNK_S)
 
 
+def test_behind_live_is_when_it_was_said(packets: list[OpusPacket], reference: Samples) -> None:
+    """What is told of a place in a listener's audio, against the sound that is there; after a gap as well."""
+
+    async def scene() -> tuple[float, list[tuple[float, float]]]:
+        loop = asyncio.get_running_loop()
+        distribution = Distribution()
+        stream = distribution.start()
+        begun_s = loop.time()
+        listener, transport = distribution.listen(stream)
+        sending = asyncio.create_task(send(stream.track, packets))
+        await asyncio.sleep(3)
+        transport.unsent_bytes = 40_000
+        await asyncio.sleep(1.5)
+        transport.unsent_bytes = 0
+        await sending
+        samples = at_48_khz(decode_mp3(mp3_frames(transport.received)))
+        now_s = loop.time()
+        windows = [window for window in match(reference, samples).windows if window.score > 0.9]
+        ways_s = [
+            (w.start_s, now_s - begun_s - w.reference_s - distribution.channels.behind_s(listener, w.start_s))
+            for w in windows
+        ]
+        return distribution.channels.counters.dropped_frames * FRAME_S, ways_s
+
+    dropped_s, ways_s = run(scene())
+    assert dropped_s == pytest.approx(1.5, abs=CHUNK_S)
+    assert {start_s > 4 for start_s, _ in ways_s} == {True, False}
+    # Before the MP3: the time for late packets, and the encoder.
+    assert min(way_s for _, way_s in ways_s) > 0.02
+    assert max(way_s for _, way_s in ways_s) < 0.13
+
+
 def test_icy_listeners_get_the_same_audio(packets: list[OpusPacket]) -> None:
     async def scene() -> tuple[bytes, bytes]:
         distribution = Distribution()
@@ -505,6 +538,30 @@ def test_the_clock_goes_on_after_a_failure_which_is_counted_and_seen(
             assert list(distribution.failures.problems.values()) == ["ZeroDivisionError('by design')"]
             assert distribution.failures.total == 1
             assert await play_on(distribution, transports, 10) == pytest.approx([10, 10], abs=2 * CHUNK_S)
+
+    run(scene())
+
+
+def test_a_chunk_that_takes_long_is_handed_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than the clock waits before it takes a chunk for lost."""
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        distribution = Distribution()
+        _, transport = distribution.listen(distribution.start())
+        (channel,) = distribution.channels._channels.values()
+        prepare, slow_calls = channel.programme.prepare, iter(range(5))
+
+        def prepare_slowly(count: int) -> bool:
+            if next(slow_calls, None) is None:
+                return prepare(count)
+            loop.pass_time(RETRY_S / 4)
+            return True
+
+        await asyncio.sleep(1)
+        monkeypatch.setattr(channel.programme, "prepare", prepare_slowly)
+        assert await play_on(distribution, [transport], 10) == pytest.approx([10], abs=0.2)
 
     run(scene())
 

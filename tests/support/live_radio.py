@@ -13,7 +13,7 @@ import msgspec
 from audio_stream_server import AudioStreamServer
 from tests.support.ports import free_port
 from tests.support.radio import PACKET_S
-from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
+from voice_streaming.settings.model import AccessSettings, AudioSettings, ServerSettings, Settings
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.source import Source
@@ -66,9 +66,13 @@ class Radio:
 
 
 @asynccontextmanager
-async def radio_with(payloads: Sequence[bytes], **audio: Any) -> AsyncIterator[Radio]:
+async def radio_with(
+    payloads: Sequence[bytes], access: AccessSettings | None = None, **audio: Any
+) -> AsyncIterator[Radio]:
     settings = Settings(
-        server=ServerSettings(host="127.0.0.1"), audio=msgspec.structs.replace(AudioSettings(port=free_port()), **audio)
+        server=ServerSettings(host="127.0.0.1"),
+        audio=msgspec.structs.replace(AudioSettings(port=free_port()), **audio),
+        access=access or AccessSettings(),
     )
     radio = Radio(settings, payloads)
     await radio.server.start()

@@ -53,6 +53,8 @@ class RecordingTransport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
+        self.unsent_bytes = 0
+        """As if the player did not read."""
         self.writes: list[tuple[float, bytes]] = []
         self._is_closing = False
 
@@ -67,7 +69,7 @@ class RecordingTransport(asyncio.Transport):
         return self._is_closing
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent_bytes
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default

@@ -34,6 +34,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now_s
 
+    def pass_time(self, seconds: float) -> None:
+        """The call that is being made takes so long."""
+        self._jumping.now_s += seconds
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Runs it on a new loop whose time is virtual."""

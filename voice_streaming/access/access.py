@@ -57,21 +57,21 @@ class Access:
         """What stands before our paths in the client's address: behind ingress, what Home Assistant says."""
         return request.headers.get("X-Ingress-Path", "") if self._is_ingress(request) else ""
 
-    def allows_origin(self, request: web.Request) -> bool:
-        """Whether the request is of a page of our own host or of an origin that is allowed, or of no page at all."""
+    def check_origin(self, request: web.Request) -> None:
+        """Raises 403 for a page from elsewhere. Native clients send no Origin and are not stopped."""
+        if not self.is_own_page(request):
+            self.foreign_origins += 1
+            text = "Pages of another site are not served: open this server's own page, or see access.allowed_origins.\n"
+            raise web.HTTPForbidden(text=text)
+
+    def is_own_page(self, request: web.Request) -> bool:
+        """Whether it is of the server's own host, on any port, or one that is allowed, or of no page at all."""
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
             return True
         host = request.headers.get("X-Forwarded-Host") if self._is_ingress(request) else None
         here = _host_name(f"//{host or request.headers.get(hdrs.HOST, '')}")
         return here is not None and _host_name(origin) == here
-
-    def check_origin(self, request: web.Request) -> None:
-        """Raises 403 for a page from elsewhere. Native clients send no Origin and are not stopped."""
-        if not self.allows_origin(request):
-            self.foreign_origins += 1
-            text = "Pages of another site are not served: open this server's own page, or see access.allowed_origins.\n"
-            raise web.HTTPForbidden(text=text)
 
     def grant(self, request: web.Request) -> Grant:
         """What the request's token allows. Raises 401 without a valid one."""

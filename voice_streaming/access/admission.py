@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from aiohttp import web
+from aiohttp import hdrs, web, web_response
 
 from ..process.failures import Failures
 from ..process.figures import Figures
@@ -16,6 +16,10 @@ from .access import Access
 from .ingress import ingress_guard
 from .limits import Limits
 from .tcp_ports import TcpPorts
+
+web_response.SERVER_SOFTWARE = ""  # type: ignore[attr-defined]
+"""aiohttp 3.14 has no setting for it, and answers what is no HTTP before any application is asked: with an empty
+`Server` then. `test_no_answer_tells_what_serves` proves that it is needed."""
 
 
 class Admission:
@@ -37,7 +41,9 @@ class Admission:
 
     def application(self) -> web.Application:
         """An application whose middlewares admit and pace requests."""
-        return web.Application(middlewares=(self._ingress_guard, self.limits.pace, self.access.guard))
+        application = web.Application(middlewares=(self._ingress_guard, self.limits.pace, self.access.guard))
+        application.on_response_prepare.append(_leave_out_banner)
+        return application
 
     def close(self) -> None:
         """Refuses new WebSockets and accepts no more TCP connections."""
@@ -55,3 +61,8 @@ class Admission:
             "refused_origins": self.access.foreign_origins,
             **self.limits.figures(),
         }
+
+
+async def _leave_out_banner(request: web.Request, response: web.StreamResponse) -> None:
+    """Which versions of Python and aiohttp run here is of use to attackers alone."""
+    response.headers.popall(hdrs.SERVER, None)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from ..process.transports import below_tls
 from ..process.turns import Turns
 
 READ_BYTES = 2048
@@ -64,8 +65,7 @@ class PacedProtocol(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        # Below TLS there is a transport of its own.
-        self._lower_transport = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
+        self._lower_transport = below_tls(transport)
         self._protocol = self._protocols()
         self._protocol.connection_made(transport)
 

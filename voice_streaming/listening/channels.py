@@ -18,8 +18,10 @@ from ..streams.grants import Grant
 from ..streams.registry import StreamObserver
 from ..streams.relay import VoiceRelay
 from ..streams.stream import Stream, newest
-from .listeners import Delivery, Listener
+from .backlog import BacklogLimits
+from .listeners import Chunk, Delivery, Listener
 from .mp3 import EncodingContext, Mp3Counters, Programme
+from .requests import MOST_BURST_S
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +107,7 @@ class Channels(StreamObserver):
         self._most_behind_frames = self._chunk_frames + max(self._burst_frames, mp3.frames_in(MOST_BEHIND_S * 1000))
         self._failures = Failures() if failures is None else failures
         self._turns = Turns("mp3-turns", self._failures)
-        backlog_bytes = (settings.max_backlog_s + settings.burst_ms / 1000) * mp3.bytes_per_s
-        self._delivery = Delivery(self._turns, self.counters, backlog_bytes, self._failures)
+        self._delivery = Delivery(self._turns, self.counters, self._loop.time, self._failures)
         self._silence = Channel(self._context)
         self._channels: dict[Stream, StreamChannel] = {}
         self._channel_of: dict[Listener, Channel] = {}
@@ -118,6 +119,11 @@ class Channels(StreamObserver):
     @property
     def counters(self) -> Mp3Counters:
         return self._context.counters
+
+    @property
+    def frame_s(self) -> float:
+        """An MP3 frame's duration."""
+        return self._context.mp3.frame_s
 
     @property
     def listeners(self) -> int:
@@ -132,18 +138,26 @@ class Channels(StreamObserver):
         """The first bytes of a silent frame."""
         return self._context.silent.take(1)[0][:count]
 
-    def join(self, listener: Listener, stream: Stream | None) -> None:
-        """Adds a listener to a stream, or with None to silence, and sends it the latest past at once."""
+    def join(self, listener: Listener, stream: Stream | None, burst_s: float | None = None) -> None:
+        """Adds a listener to a stream, or with None to silence, and sends it the latest past at once.
+
+        `burst_s`, MOST_BURST_S at most, is how much of it; None is what the settings say.
+        """
         self._run()
+        burst_s = self._settings.burst_ms / 1000 if burst_s is None else burst_s
         channel = self._channel(stream)
+        wanted = self._next_frame - math.ceil(self._context.clock.now() - self._context.mp3.frames_in(burst_s * 1000))
+        past = channel.past(wanted) if wanted > 0 else []
+        listener.begin(self._next_frame - len(past), self._backlog_limits(burst_s))
         self._assign(listener, channel)
         self.counters.listeners_total += 1
-        wanted = self._next_frame - math.ceil(self._context.clock.now() - self._burst_frames)
-        if wanted <= 0:
-            return
-        burst = b"".join(channel.past(wanted))
-        listener.write(burst, channel.title)
-        self.counters.bytes_sent += len(burst)
+        if past:
+            self.counters.bytes_sent += listener.write(b"".join(past), channel.title)
+
+    def behind_s(self, listener: Listener, played_s: float) -> float:
+        """How long ago it was live what the listener plays after so many seconds of what it was sent."""
+        frame = listener.sent.frame_at(played_s / self._context.mp3.frame_s)
+        return self._loop.time() - self._context.clock.time_of(frame)
 
     def leave(self, listener: Listener) -> None:
         """Removes a listener; safe when it is not there any more."""
@@ -190,10 +204,19 @@ class Channels(StreamObserver):
         channel = self._channels.get(stream)
         if channel is None:
             programme = Programme(self._context, self._relay, stream.track, self._next_frame)
-            past_frames = self._burst_frames + self._chunk_frames
+            past_frames = self._context.mp3.frames_in(MOST_BURST_S * 1000) + self._chunk_frames
             channel = self._channels[stream] = StreamChannel(self._context, programme, stream, past_frames)
             logger.info("Encoding stream %s as MP3", stream.id)
         return channel
+
+    def _backlog_limits(self, burst_s: float) -> BacklogLimits:
+        mp3 = self._context.mp3
+        return BacklogLimits.of(
+            bytes_per_s=mp3.bytes_per_s,
+            chunk_s=self._chunk_frames * mp3.frame_s,
+            burst_s=burst_s,
+            max_backlog_s=self._settings.max_backlog_s,
+        )
 
     def _assign(self, listener: Listener, channel: Channel) -> None:
         channel.listeners[listener] = None
@@ -261,12 +284,22 @@ class Channels(StreamObserver):
         return False
 
     def _hand_out(self, count: int) -> None:
+        begin, end = self._next_frame, self._next_frame + count
+        first = max(begin, end - self._most_behind_frames)
         for channel in (*self._channels.values(), self._silence):
             with self._failures.guard("mp3-channel"):
-                frames = channel.take(count)[-self._most_behind_frames :]
-                if channel.listeners:
-                    self._delivery.deliver(tuple(channel.listeners), b"".join(frames), channel.title)
+                self._hand_out_of(channel, begin, first, end)
         self._end_long_silence()
+
+    def _hand_out_of(self, channel: Channel, begin: int, first: int, end: int) -> None:
+        """The channel's frames from `begin` to `end`, of which listeners get those from `first` on."""
+        frames = channel.take(end - begin)[first - begin :]
+        if not channel.listeners:
+            return
+        listeners = tuple(channel.listeners)
+        if first > begin:
+            self._delivery.skip(listeners, range(begin, first))
+        self._delivery.deliver(listeners, Chunk(b"".join(frames), channel.title, range(first, end)))
 
     def _close_what_is_over(self) -> None:
         """Closes channels whose stream has ended, or that have had no listener for `encoder_linger_s`."""

@@ -94,7 +94,7 @@ class FrameClock:
     def at(self, monotonic_s: float) -> float:
         return (monotonic_s - self._start_s) / self._frame_s
 
-    def time_of(self, frame: int) -> float:
+    def time_of(self, frame: float) -> float:
         """Monotonic seconds at which a frame is due."""
         return self._start_s + frame * self._frame_s
 

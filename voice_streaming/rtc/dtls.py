@@ -37,13 +37,20 @@ def is_client_hello(datagram: bytes) -> bool:
 
 
 class DtlsPath:
-    """Carries the datagrams of aiortc's DTLS transport, which so outlives the ICE session that it began in."""
+    """Carries the datagrams of aiortc's DTLS transport, which so outlives the ICE session that it began in.
 
-    def __init__(self, ice: RTCIceTransport, route: Callable[[], Route | None]) -> None:
-        self._ice = ice
+    Until it is attached to an ICE transport, it can stand in for one.
+    """
+
+    def __init__(self, route: Callable[[], Route | None]) -> None:
         self._route: Callable[[], Route | None] = route
         self._incoming: asyncio.Queue[bytes | None] = asyncio.Queue()
-        substitute(ice, "_recv", self._receive)
+        self._ice: RTCIceTransport | None = None
+
+    def attach(self, ice: RTCIceTransport) -> None:
+        """Whoever uses the ICE transport uses this path from now on."""
+        self._ice = ice
+        substitute(ice, "_recv", self._recv)
         substitute(ice, "_send", self._send)
 
     def put(self, datagram: bytes) -> None:
@@ -51,22 +58,22 @@ class DtlsPath:
         if self._incoming.qsize() < MAX_QUEUED_DATAGRAMS:
             self._incoming.put_nowait(datagram)
 
-    def clear(self) -> None:
-        """Forgets what has not been read."""
-        while not self._incoming.empty():
-            self._incoming.get_nowait()
-
     def close(self) -> None:
         """Ends a transport that waits for a datagram. What it sends still goes out."""
         self._incoming.put_nowait(None)
 
+    def detach(self) -> None:
+        """Another path is attached in place of this one."""
+        self._route, self._ice = _no_route, None
+
     def release(self) -> None:
         """After the transport stopped."""
         self._route = _no_route
-        for name in ("_recv", "_send"):
-            self._ice.__dict__.pop(name, None)
+        if self._ice is not None:
+            for name in ("_recv", "_send"):
+                self._ice.__dict__.pop(name, None)
 
-    async def _receive(self) -> bytes:
+    async def _recv(self) -> bytes:
         datagram = await self._incoming.get()
         if datagram is None:
             raise ConnectionError("the peer is closed")

@@ -154,7 +154,7 @@ class NegotiatedPeer(Peer):
         given_up, self._next_ice = self._next_ice, None
         if given_up is not None:
             await given_up.close()
-        self._hello, self._candidates = b"", 0
+        self._second_path, self._candidates = None, 0
         before = self._ice.connection
         connection = IceConnection(ice_controlling=before.ice_controlling, stun_server=before.stun_server)
         session = IceSession(connection, self._endpoint, self, self._on_nominated)
@@ -168,7 +168,7 @@ class NegotiatedPeer(Peer):
     async def _finish_restart(
         self, session: IceSession, theirs: Credentials, candidates: Sequence[RTCIceCandidate], is_lite: bool = False
     ) -> None:
-        self._may_be_replaced = True
+        self._may_be_replaced = self._dtls.state == "connected"
         session.expect(theirs, is_lite)
         await session.add_candidates(candidates)
         session.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
 from collections import deque
@@ -15,6 +16,7 @@ from aiortc import (
     RTCBundlePolicy,
     RTCConfiguration,
     RTCIceServer,
+    RTCIceTransport,
     RTCPeerConnection,
     RTCRtpSender,
     RTCRtpTransceiver,
@@ -32,6 +34,10 @@ from .shared_socket import Address, SharedSocket
 from .srtp import Incoming
 from .substitution import substitute
 
+LINGER_S = 1.0
+"""How long an ICE session that was replaced still takes media: longer than any packet is under way."""
+HANDSHAKE_TIMEOUT_S = 10.0
+"""After that a handshake beside the association is given up, and another may begin."""
 LEFT = "left"
 """The reason when a peer says goodbye, by RTCP or DTLS."""
 MAX_EARLY_DATAGRAMS = 50
@@ -74,7 +80,10 @@ class Peer:
         self._dtls: RTCDtlsTransport = self._transceiver.receiver.transport
         self._dtls._srtp_profiles = SRTP_PROFILES
         HandshakeWatch(self._dtls)
-        self._dtls_path = DtlsPath(self._dtls.transport, self._route)
+        self._dtls_path = DtlsPath(self._route)
+        self._dtls_path.attach(self._dtls.transport)
+        self._second_path: DtlsPath | None = None
+        """Of a handshake beside the association that there is: after a restart, a new connection may have begun it."""
         self._begin_ice()
         self._cname = uuid.uuid4().hex
         self._pc.add_listener("connectionstatechange", self._on_connection_state)
@@ -84,10 +93,8 @@ class Peer:
         self._ice = IceSession(ice, self._endpoint, self, self._on_nominated)
         self._next_ice: IceSession | None = None
         """A restart, while media still takes the old way."""
-        self._hello = b""
-        """A ClientHello that came through `_next_ice`."""
         self._may_be_replaced = False
-        """Since a restart nothing has shown that the DTLS association goes on."""
+        """ICE was restarted: by the connection that we know, or by a new one that looks the same."""
         self._substitute(ice, "connect", self._wait_for_ice)
         # aiortc's monitor asks for ever, without a pause, if the connection was closed before the monitor began.
         self._substitute(ice, "get_event", self._next_ice_event)
@@ -191,13 +198,15 @@ class Peer:
 
     def on_dtls(self, datagram: bytes, port: PeerPort) -> None:
         """For `PortOwner`."""
-        if self._may_be_replaced and self._dtls.state == "connected" and is_client_hello(datagram):
-            if self._next_ice is not None and port.receiver is self._next_ice.connection:
-                self._hello = datagram
-            elif self._next_ice is None and port.receiver is self._ice.connection:
-                self._shake_hands_anew(datagram)
-        else:
-            self._dtls_path.put(datagram)
+        newest = self._next_ice or self._ice
+        if self._second_path is not None:
+            self._second_path.put(datagram)
+        elif self._may_be_replaced and port.receiver is newest.connection and is_client_hello(datagram):
+            self._second_path = DtlsPath(self._route)
+            self._second_path.put(datagram)
+            if self._next_ice is None:
+                self._spawn(self._shake_hands(self._second_path), "dtls-handshake")
+        self._dtls_path.put(datagram)
 
     def on_media(self, incoming: Incoming) -> None:
         """For `PortOwner`."""
@@ -289,13 +298,20 @@ class Peer:
             substitute(self._dtls.transport, "_connection", session.connection)
             if self._consent is not None:
                 self._grant_consent()
-            self._spawn(old.close(), "close-ice")
+            self._spawn(self._retire(old), "close-ice")
+            if self._second_path is not None:
+                self._spawn(self._shake_hands(self._second_path), "dtls-handshake")
         elif session is not self._ice:
             return
         self._connected.set()
         self._redirect()
-        if self._hello:
-            self._shake_hands_anew(self._hello)
+
+    async def _retire(self, session: IceSession) -> None:
+        """Closes a session when what is still under way in it has come."""
+        try:
+            await asyncio.sleep(LINGER_S)
+        finally:
+            await session.close()
 
     async def _wait_for_ice(self) -> None:
         """Replaces aioice's `connect`: a restart may succeed where the first session does not."""
@@ -312,38 +328,44 @@ class Peer:
             if session is self._ice:
                 return ConnectionClosed()
 
-    def _note_keys_in_use(self) -> None:
-        """What came was protected with the keys that we have."""
-        if self._next_ice is None:
-            self._may_be_replaced = False
+    async def _shake_hands(self, path: DtlsPath) -> None:
+        """Lets a new connection in place of the one we know have an association of its own.
 
-    def _shake_hands_anew(self, hello: bytes) -> None:
-        """The other end is a new connection in place of the one we know: it gets an association of its own."""
-        self._hello, self._may_be_replaced = b"", False
+        The one that there is goes on until the other end has shown that it has the certificate: anyone can send a
+        ClientHello.
+        """
+        dtls = RTCDtlsTransport(cast(RTCIceTransport, path), [self._certificate])
+        dtls._srtp_profiles = SRTP_PROFILES
+        dtls._set_role("server")
+        HandshakeWatch(dtls)
+        prints = [RTCDtlsFingerprint(algorithm, value) for algorithm, value in self._fingerprints()]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                await dtls.start(RTCDtlsParameters(fingerprints=prints, role="client"))
+        is_wanted, self._second_path = self._second_path is path, None
+        if is_wanted and dtls.state == "connected":
+            self._replace_association(dtls, path)
+            await self._on_keys()
+        elif dtls._task is not None:
+            dtls._task.cancel()
+
+    def _replace_association(self, dtls: RTCDtlsTransport, path: DtlsPath) -> None:
+        self._may_be_replaced = False
         old, ice = self._dtls, self._dtls.transport
         old.remove_all_listeners()
         if old._task is not None:
-            # Not `stop`: it would say goodbye to the new connection.
+            # Not `stop`: it would say goodbye, to the new connection.
             old._task.cancel()
-        fresh = RTCDtlsTransport(ice, [self._certificate])
-        fresh._srtp_profiles = SRTP_PROFILES
-        fresh._set_role("server")
-        HandshakeWatch(fresh)
-        fresh.add_listener("statechange", self._pc._RTCPeerConnection__updateConnectionState)  # type: ignore[attr-defined]
-        substitute(self._pc, "_RTCPeerConnection__dtlsTransports", {fresh})
-        self._transceiver.receiver.setTransport(fresh)
-        self._transceiver.sender.setTransport(fresh)
-        self._dtls = fresh
+        self._dtls_path.detach()
+        path.attach(ice)
+        substitute(dtls, "_transport", ice)
+        update = self._pc._RTCPeerConnection__updateConnectionState  # type: ignore[attr-defined]
+        dtls.add_listener("statechange", update)
+        substitute(self._pc, "_RTCPeerConnection__dtlsTransports", {dtls})
+        self._transceiver.receiver.setTransport(dtls)
+        self._transceiver.sender.setTransport(dtls)
+        self._dtls, self._dtls_path = dtls, path
         self._early = deque(maxlen=MAX_EARLY_DATAGRAMS)
-        self._dtls_path.clear()
-        self._dtls_path.put(hello)
-        self._spawn(self._shake_hands(fresh), "dtls-handshake")
-
-    async def _shake_hands(self, dtls: RTCDtlsTransport) -> None:
-        prints = [RTCDtlsFingerprint(algorithm, value) for algorithm, value in self._fingerprints()]
-        await dtls.start(RTCDtlsParameters(fingerprints=prints, role="client"))
-        if dtls.state == "connected":
-            await self._on_keys()
 
     def _fingerprints(self) -> frozenset[tuple[str, str]]:
         """The newest that the peer described itself with."""

@@ -77,7 +77,6 @@ class ReceiverPeer(NegotiatedPeer):
         return self._source in rtcp.byes
 
     def _read_reports(self, rtcp: rtp.Rtcp) -> None:
-        self._note_keys_in_use()
         if rtcp.reporters:
             self._source = rtcp.reporters[0]
         for block in rtcp.blocks:

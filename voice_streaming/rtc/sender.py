@@ -116,7 +116,6 @@ class SenderPeer(NegotiatedPeer):
         if self._reception is None or self._reception.ssrc != packet.ssrc:
             self._reception = rtp.Reception(packet.ssrc)
         self._reception.count(packet.sequence, packet.timestamp, arrived_s)
-        self._note_keys_in_use()
         if self._is_silent:
             self._is_silent = False
             self._await_silence()

@@ -34,8 +34,9 @@ async def check_claim(
 ) -> None:
     """Whether the claim is good for a live stream that another client is the sender of.
 
-    It is with a token that names the stream, with the stream's key, with `take_over` as far as the policy has it, and where the holder is gone: its peer is
-    lost, or answers no check within CHECK_TIMEOUT_S. Raises Refused `name_taken`.
+    It is with a token that names the stream, with the stream's key, with `take_over` as far as the policy has it, and
+    where the holder is gone: its peer is lost, or answers no check within CHECK_TIMEOUT_S. Raises Refused
+    `name_taken`.
     """
     if claim.owns_name or has_key(claim, stream):
         return

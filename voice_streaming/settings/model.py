@@ -138,13 +138,13 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_listeners: Count = 3000
     """Players of the MP3; one more is refused with 503."""
     max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
-    """Seconds of audio that a listener may leave unread before it is disconnected."""
+    """How long a listener may take nothing at all before it is disconnected."""
     encoder_linger_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     """How long a stream's encoder runs on after its last listener has left."""
     max_silence_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     """How long `latest.mp3` keeps a listener with silence while nothing is live; 0 is without end."""
-    cors_origins: tuple[str, ...] = ("*",)
-    """Web pages, such as `https://home.example:8123`, whose scripts may read the audio; `*` is any."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages whose scripts may read the audio, beside this host's own and `access.allowed_origins`; `*` is any."""
 
 
 class TokenSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -41,5 +41,7 @@ def problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None =
 
 def problem_of(refusal: Refused) -> web.Response:
     """The answer that a refusal is."""
-    headers = {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)} if refusal.code in _TRY_AGAIN else None
+    headers: dict[str, str] = {}
+    if refusal.code in _TRY_AGAIN:
+        headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
     return problem(_STATUS_OF.get(refusal.code, HTTPStatus.BAD_REQUEST), str(refusal), headers)

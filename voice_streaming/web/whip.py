@@ -209,7 +209,7 @@ class WhipEndpoints:
     def _cors(self, request: web.Request) -> dict[str, str]:
         """For pages whose origin is allowed (the Fetch standard's CORS protocol)."""
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is None or not self._admission.access.allows_origin(request):
+        if origin is None or not self._admission.access.is_own_page(request):
             return {}
         return {
             hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: origin,
