@@ -106,8 +106,10 @@ async def test_two_servers_on_one_machine_have_names_of_their_own() -> None:
         for _ in range(2)
     ]
     async with browsing() as browser:
-        announcing = [asyncio.create_task(announce_on_lan(each, with_tls=False)) for each in settings]
-        found = [await browser.find(each.server.port) for each in settings]
+        announcing, found = [], []
+        for each in settings:
+            announcing.append(asyncio.create_task(announce_on_lan(each, with_tls=False)))
+            found.append(await browser.find(each.server.port))
         assert found[0].name != found[1].name
         for task in announcing:
             task.cancel()
