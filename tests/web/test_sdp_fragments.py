@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,10 +42,8 @@ def test_a_long_one_is_refused() -> None:
 
 @given(st.text())
 def test_any_text_is_a_fragment_or_refused(text: str) -> None:
-    try:
-        parse(text)
-    except Refused as refusal:
-        assert refusal.code == "bad_fragment"
+    with contextlib.suppress(Refused):
+        assert isinstance(parse(text), Fragment)
 
 
 def test_what_we_write_is_what_we_read() -> None:

@@ -254,14 +254,17 @@ async def test_tokens_have_their_scopes_and_one_that_names_the_stream_may_take_i
         assert unknown.headers["WWW-Authenticate"].startswith("Bearer")
         assert (await web.post("/whip/kitchen", offer, **bearer("somebody-who-may-listen"))).status == 403
         assert (await web.post("/whip/hall", offer, **bearer("the-owner-of-the-kitchen"))).status == 403
-        async with publishing(web, "/whip/kitchen?token=somebody-who-may-send") as (first, _):
-            async with signalling(f"{server.ws_url}?token=somebody-who-may-listen") as watcher:
-                first.say(PAYLOADS[0])
-                await until_live(watcher)
-                assert (await web.post("/whip/kitchen", offer, **bearer("somebody-who-may-send"))).status == 409
-                async with publishing(web, **bearer("the-owner-of-the-kitchen")) as (second, _):
-                    await until(lambda: second.peer.connectionState == "connected", "it is connected")
-                    assert (await web.post("/whep/kitchen", offer, **bearer("somebody-who-may-send"))).status == 403
+        listening = f"{server.ws_url}?token=somebody-who-may-listen"
+        async with (
+            publishing(web, "/whip/kitchen?token=somebody-who-may-send") as (first, _),
+            signalling(listening) as watcher,
+        ):
+            first.say(PAYLOADS[0])
+            await until_live(watcher)
+            assert (await web.post("/whip/kitchen", offer, **bearer("somebody-who-may-send"))).status == 409
+            async with publishing(web, **bearer("the-owner-of-the-kitchen")) as (second, _):
+                await until(lambda: second.peer.connectionState == "connected", "it is connected")
+                assert (await web.post("/whep/kitchen", offer, **bearer("somebody-who-may-send"))).status == 403
 
 
 async def test_options_say_what_may_be_sent_and_need_no_token() -> None:
@@ -286,11 +289,11 @@ async def test_options_say_what_may_be_sent_and_need_no_token() -> None:
 
 
 async def test_ice_servers_are_linked() -> None:
-    async with running_server({"webrtc": {"ice_servers": [{"urls": "stun:127.0.0.1:9"}]}}) as server:
-        async with visitor(server) as web:
-            answer = await web.post("/whip/kitchen", await Client().offer())
-            assert answer.status == 201, answer.text
-            assert answer.headers["Link"] == '<stun:127.0.0.1:9>; rel="ice-server"'
+    settings = {"webrtc": {"ice_servers": [{"urls": "stun:127.0.0.1:9"}]}}
+    async with running_server(settings) as server, visitor(server) as web:
+        answer = await web.post("/whip/kitchen", await Client().offer())
+        assert answer.status == 201, answer.text
+        assert answer.headers["Link"] == '<stun:127.0.0.1:9>; rel="ice-server"'
 
 
 async def test_the_limits_are_those_of_the_websocket() -> None:
@@ -317,7 +320,9 @@ async def test_sessions_without_media_end_and_their_url_is_404() -> None:
         assert created.status == 201
 
         async with asyncio.timeout(10):
-            while (await web.ask("PATCH", created.location, "a=end-of-candidates\r\n", FRAGMENT)).status != 404:
+            while (  # noqa: ASYNC110 - nothing tells when it ends
+                await web.ask("PATCH", created.location, "a=end-of-candidates\r\n", FRAGMENT)
+            ).status != 404:
                 await asyncio.sleep(0.05)
         assert (await health(server))["connected_clients"] == 0
         await client.peer.close()

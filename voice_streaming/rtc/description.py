@@ -69,7 +69,13 @@ class Description:
 
 
 def parse(text: str) -> Description:
-    """Raises ValueError where a media line cannot be read; unknown lines are passed over."""
+    """Raises ValueError for what is no description, or has a media line that cannot be read.
+
+    Unknown lines are passed over.
+    """
+    if not text.startswith("v="):
+        # RFC 8866 section 5.1: it is the first line.
+        raise ValueError("it does not begin with v=")
     description = Description()
     attributes = description.attributes
     for line in text.splitlines():
