@@ -20,7 +20,7 @@ from voice_streaming.settings.model import Settings
 from voice_streaming.streams.grants import Grant, Scope
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
-from voice_streaming.streams.stream import Stream, live_streams
+from voice_streaming.streams.stream import Stream, find, live_streams
 from voice_streaming.web.site import STATIC_FOLDER
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class AudioStreamServer:
         """One stream, to its end."""
         stream_id = request.match_info["stream_id"]
         grant = self._grant(request, stream_id)
-        stream = self._streams.get(stream_id)
+        stream = find(self._streams, stream_id)
         if stream is None or not stream.is_live:
             text = "There is no such stream now. /stream/status lists those that are live.\n"
             return web.Response(status=404, text=text, headers=self._headers(request))

@@ -19,8 +19,8 @@ from ..process.log import start_log
 from ..process.refusal import Refused
 from ..process.resources import FILES_BESIDE_CONNECTIONS, raise_file_limit
 from ..settings.model import MIN_SECRET_CHARACTERS, AccessSettings, ConfigError, Settings
-from ..signalling.messages import stream_name
 from ..streams.grants import Scope
+from ..streams.names import stream_name
 from .configuration import DEFAULT_CONFIG, load
 from .ports import StartError
 

@@ -25,11 +25,14 @@ class Sessions(StreamObserver):
 
         A stream that it starts again goes on. Raises Refused `name_taken` for a stream of the server's own.
         """
-        stream = self._services.streams.active.get(name or "")
+        stream = self._services.streams.find(name)
         if stream is not None and stream.permanent:
             raise Refused("name_taken", f"{name} is the server's own stream: choose another name")
         previous = connection.session
-        starts_again = isinstance(previous, PublishSession) and name is not None and previous.name == name
+        if stream is not None:
+            # As whoever was first wrote it.
+            name = stream.id
+        starts_again = isinstance(previous, PublishSession) and name is not None and previous.stream_id == name
         await self.release(connection, "sender left", may_resume=starts_again)
         return PublishSession(connection, name, self._services)
 

@@ -13,6 +13,7 @@ import msgspec
 
 from ..media.levels import SILENCE, Analyser, Analysis
 from ..media.opus import Samples
+from ..streams.names import name_key
 from ..streams.registry import StreamObserver
 from ..streams.relay import VoiceRelay
 from ..streams.stream import Stream
@@ -152,7 +153,8 @@ class Meters(StreamObserver):
 
     def unsubscribe(self, client: Client, stream_id: str | None = None) -> None:
         """From one stream, or from all; safe for one that was not subscribed to."""
-        for stream in [stream for stream in self._meters if stream_id is None or stream.id == stream_id]:
+        key = None if stream_id is None else name_key(stream_id)
+        for stream in [stream for stream in self._meters if key in (None, stream.key)]:
             if (send := client.meters.pop(stream.id, None)) is None:
                 continue
             meter = self._meters[stream]
