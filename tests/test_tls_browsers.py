@@ -13,7 +13,7 @@ from playwright.async_api import Error as PlaywrightError
 from tests.support.bidi import BidiError
 from tests.support.chromium import chromium
 from tests.support.firefox import firefox
-from voice_streaming.network.tls import LocalCertificates
+from voice_streaming.network.local_certificates import LocalCertificates
 
 HOSTS = ("localhost", "127.0.0.1")
 

@@ -111,6 +111,25 @@ async def test_each_message_is_measured_by_the_token(guarded: RunningServer) -> 
         assert await refusal_of(guest, "start_receiving", stream_id="kitchen") == "no_stream"
 
 
+async def test_a_token_to_send_alone_sees_no_stream_but_its_own(guarded: RunningServer) -> None:
+    talker = f"{guarded.ws_url}?token={TALKER}"
+    async with aiohttp.ClientSession() as http, http.get(f"{guarded.url('/stream/status')}?token={TALKER}") as status:
+        assert status.status == 403
+    async with signalling(talker) as watching, voice_sender(talker, name="kitchen") as kitchen:
+        await watching.send("subscribe_events")
+        await kitchen.send([PAYLOAD])
+        await kitchen.signalling.expect("stream_available", stream_id="kitchen")
+        await kitchen.signalling.send("get_available_streams")
+        await kitchen.signalling.expect("available_streams", streams=["kitchen"])
+        await watching.send("get_available_streams")
+        for _ in range(2):
+            assert (await watching.expect("available_streams"))["streams"] == []
+        await kitchen.stop()
+        await watching.send("get_available_streams")
+        await watching.expect("available_streams")
+        assert {message["type"] for message in watching.history} == {"available_streams"}
+
+
 async def test_a_token_for_one_stream_neither_hears_nor_sees_another(guarded: RunningServer) -> None:
     everything, guest = (f"{guarded.ws_url}?token={token}" for token in (EVERYTHING, GUEST))
     async with signalling(guest) as watching:

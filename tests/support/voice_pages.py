@@ -16,7 +16,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 from tests.support.pages import ScriptedPage
 from tests.support.server import RunningServer
 
-INSECURE_NAME = "voice.example"
+INSECURE_NAME = "voice.lan"
 """A name that the browser of the page tests takes for this machine, and for one that it must not trust with the
 microphone over plain HTTP."""
 LOUD_DBFS = -45

@@ -21,7 +21,7 @@ class Admission:
     """`access` says who, `limits` how much, `ports` are the TCP ports."""
 
     def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
-        self.access = Access(settings.access, settings.server.ingress_port)
+        self.access = Access(settings)
         self._ingress_guard = ingress_guard(settings.server.ingress_port, settings.access.ingress_address)
         self.limits = Limits(settings, streams)
         self.ports = TcpPorts(settings)
@@ -52,5 +52,6 @@ class Admission:
             "refused_tcp_connections_of_address": ports.refused_of_address,
             "refused_unauthorized": self.access.unauthorized,
             "refused_origins": self.access.foreign_origins,
+            "refused_hosts": self.access.foreign_hosts,
             **self.limits.figures(),
         }

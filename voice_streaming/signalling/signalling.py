@@ -108,7 +108,7 @@ class Signalling:
         client = Client(Outbox(ws, request.transport, settings.queue_size), grant)
         self.clients[client.id] = client
         writer = self._tasks.spawn(client.ws.run(), f"outbox-{client.id}")
-        logger.debug("Connection %s from %s", client.id, request.remote)
+        logger.debug("Connection %s from %s", client.id, self._admission.access.client_address(request))
         try:
             client.send(await self.actions.list_streams(client))
             await self._conversations.converse(ws, client, functools.partial(self.handle_message, client))
