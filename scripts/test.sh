@@ -9,7 +9,7 @@ set -eu
 # shellcheck source=scripts/python-environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/python-environment.sh"
 
-debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2 curl shellcheck libnss3-tools openssl apparmor systemd"
+debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2 curl shellcheck libnss3-tools nginx-light haproxy openssl apparmor systemd"
 homebrew_packages="ffmpeg mpv espeak-ng shellcheck"
 
 # Runs a command as root, without ever asking for a password; fails if that is not possible.
