@@ -62,7 +62,7 @@ async def test_every_address_of_a_kind_or_of_both(
 def test_a_new_authority_is_made_on_command(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(f'{{"server": {{"data_dir": "{tmp_path}", "tls_names": ["box.fritz.box"]}}}}')
     authority = tmp_path / "tls" / "authority.pem"
-    command = [sys.executable, DAEMON, "renew-authority", "--config", tmp_path / "config.json"]
+    command: list[str | Path] = [sys.executable, DAEMON, "renew-authority", "--config", tmp_path / "config.json"]
     made = []
     for _ in range(2):
         ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
@@ -77,7 +77,7 @@ def test_a_new_authority_is_made_on_command(tmp_path: Path) -> None:
 
 def test_without_an_authority_there_is_none_to_renew(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"server": {"tls": "off"}}')
-    command = [sys.executable, DAEMON, "renew-authority", "--config", tmp_path / "config.json"]
+    command: list[str | Path] = [sys.executable, DAEMON, "renew-authority", "--config", tmp_path / "config.json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: server.tls")
