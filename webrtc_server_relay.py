@@ -89,6 +89,8 @@ class VoiceStreamingServer:
     async def start(self, demo: bool = False) -> None:
         """Opens all ports. Raises StartError when one cannot be had, ConfigError for certificates of no use."""
         self.certificates = open_certificates(self.settings.server, os.environ)
+        if self.certificates is not None:
+            self.admission.access.hosts.certified = self.certificates.names
         application = self._application()
         self._ports = OpenPorts(self.settings, application, self.audio_server, self.certificates, self.admission.ports)
         await self._ports.open()

@@ -28,7 +28,7 @@ export class VoiceSender extends Machine {
 	/** @type {Promise<any>} */
 	#changed = Promise.resolve();
 
-	/** 1 to 64 letters, digits, `_`, `-`, spaces: keeps the stream's address; or nothing. */
+	/** 1 to 64 letters, digits, spaces, ordinary punctuation: keeps the stream's address; or nothing. */
 	name = "";
 
 	/** @param {VoiceSocket} socket */

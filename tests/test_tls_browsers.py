@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from playwright.async_api import Error as PlaywrightError
 from tests.support.bidi import BidiError
 from tests.support.chromium import chromium
 from tests.support.firefox import firefox
-from voice_streaming.network.tls import LocalCertificates
+from voice_streaming.network.certificates import Identity, make_server_identity
+from voice_streaming.network.local_certificates import LocalCertificates
+from voice_streaming.network.tls_context import server_context
 
 HOSTS = ("localhost", "127.0.0.1")
 
@@ -33,7 +37,7 @@ def authority(tmp_path: Path, certificates: LocalCertificates) -> Path:
 
 
 @asynccontextmanager
-async def secure_page(certificates: LocalCertificates) -> AsyncIterator[int]:
+async def secure_page(certificates: LocalCertificates | OtherSite) -> AsyncIterator[int]:
     """A page over HTTPS on 127.0.0.1; yields its port."""
 
     async def page(request: web.Request) -> web.Response:
@@ -108,4 +112,53 @@ async def test_browser_that_stays_open_gets_the_renewed_certificate(tmp_path: Pa
 
         page = await browser.new_page()
         await page.goto(f"https://127.0.0.1:{port}/")
+        assert await page.evaluate(IS_SECURE) == OPENED
+
+
+OTHER_SITE = "bank.example"
+
+
+class OtherSite:
+    """A page at OTHER_SITE whose certificate the authority of `folder` signed, as a thief of its key would."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = Identity.from_pem((folder / "authority.pem").read_bytes())
+        path = folder / "other.pem"
+        path.write_bytes(make_server_identity(authority, [OTHER_SITE], datetime.now(UTC)).to_pem())
+        self._context = server_context()
+        self._context.load_cert_chain(path)
+
+    def context(self) -> ssl.SSLContext:
+        return self._context
+
+
+async def test_chromium_refuses_another_site_that_the_trusted_authority_signed(
+    tmp_path: Path, certificates: LocalCertificates, authority: Path
+) -> None:
+    mapping = f"--host-resolver-rules=MAP {OTHER_SITE} 127.0.0.1"
+    async with (
+        secure_page(certificates) as own,
+        secure_page(OtherSite(tmp_path / "tls")) as port,
+        chromium(authority=authority, arguments=[mapping]) as browser,
+    ):
+        page = await browser.new_page()
+        with pytest.raises(PlaywrightError, match=r"ERR_CERT_(INVALID|AUTHORITY_INVALID|NAME_CONSTRAINT_VIOLATION)"):
+            await page.goto(f"https://{OTHER_SITE}:{port}/")
+        await page.goto(f"https://localhost:{own}/")
+        assert await page.evaluate(IS_SECURE) == OPENED
+
+
+async def test_firefox_refuses_another_site_that_the_trusted_authority_signed(
+    tmp_path: Path, certificates: LocalCertificates, authority: Path
+) -> None:
+    preferences = {"network.dns.localDomains": OTHER_SITE}
+    async with (
+        secure_page(certificates) as own,
+        secure_page(OtherSite(tmp_path / "tls")) as port,
+        firefox(authority=authority, preferences=preferences) as browser,
+    ):
+        page = await browser.new_page()
+        with pytest.raises(BidiError, match="SEC_ERROR_CERT_NOT_IN_NAME_SPACE"):
+            await page.goto(f"https://{OTHER_SITE}:{port}/")
+        await page.goto(f"https://localhost:{own}/")
         assert await page.evaluate(IS_SECURE) == OPENED

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.ports import free_port
-from voice_streaming.access.access import Access
+from voice_streaming.access import wrong_tokens
+from voice_streaming.access.access import MOST_ORIGINS_LOGGED, Access
 from voice_streaming.access.tokens import new_token
-from voice_streaming.settings.model import AccessSettings, TokenSettings
+from voice_streaming.settings.model import AccessSettings, ServerSettings, Settings, TokenSettings
 from voice_streaming.streams.grants import Scope
 
 SECRET = "a secret of more than thirty-two characters"
@@ -47,9 +48,12 @@ class AccessServer:
 
 
 @asynccontextmanager
-async def access_server(settings: AccessSettings, *, as_ingress: bool = False) -> AsyncIterator[AccessServer]:
+async def access_server(
+    settings: AccessSettings, *, as_ingress: bool = False, names: tuple[str, ...] = (), tls_names: tuple[str, ...] = ()
+) -> AsyncIterator[AccessServer]:
     port = free_port()
-    access = Access(settings, port if as_ingress else 0)
+    server = ServerSettings(ingress_port=port if as_ingress else 0, names=names, tls_names=tls_names)
+    access = Access(Settings(server=server, access=settings))
 
     async def grant(request: web.Request) -> web.Response:
         found = access.grant(request)
@@ -63,12 +67,20 @@ async def access_server(settings: AccessSettings, *, as_ingress: bool = False) -
         access.check_origin(request)
         return web.Response(text=access.client_address(request))
 
+    async def route(request: web.Request) -> web.Response:
+        return web.Response(text=" ".join(access.route(request)))
+
     app = web.Application(middlewares=[access.guard])
     app.add_routes(
-        [web.get("/grant", grant), web.get("/require/{scope}/{stream}", require), web.get("/origin", origin)]
+        [
+            web.get("/grant", grant),
+            web.get("/require/{scope}/{stream}", require),
+            web.get("/origin", origin),
+            web.get("/route", route),
+        ]
     )
-    async with TestServer(app, port=port) as server:
-        yield AccessServer(access, f"http://127.0.0.1:{server.port}")
+    async with TestServer(app, port=port) as running:
+        yield AccessServer(access, f"http://127.0.0.1:{running.port}")
 
 
 # Origins
@@ -229,4 +241,79 @@ async def test_a_token_for_no_stream_covers_none() -> None:
 @given(st.text())
 def test_no_text_is_a_token_by_accident(text: str) -> None:
     if text not in (OPAQUE, "administrators-only"):
-        assert Access(SETTINGS)._check(text) is None
+        assert Access(Settings(access=SETTINGS))._check(text) is None
+
+
+async def test_ten_wrong_tokens_make_answers_slower_and_one_line_of_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wrong_tokens, "DELAY_S", 0.5)
+    async with access_server(SETTINGS) as asked:
+        for number in range(9):
+            assert (await asked.get(f"/grant?token=guess-number-{number}"))[0] == 401
+        assert caplog.messages == []
+        for number in (9, 10):
+            begun_s = time.monotonic()
+            assert (await asked.get(f"/grant?token=guess-number-{number}"))[0] == 401
+            assert time.monotonic() - begun_s >= 0.5
+        assert caplog.messages == ["10 wrong tokens from 127.0.0.1"]
+        # Who sends none, or a good one, does not wait.
+        begun_s = time.monotonic()
+        assert (await asked.get("/grant"))[0] == 401
+        assert (await asked.get(f"/grant?token={OPAQUE}"))[0] == 200
+        assert time.monotonic() - begun_s < 0.5
+
+
+# Proxies and names
+
+
+FORWARDED = {"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Host": "voice.example.com", "X-Forwarded-Proto": "https"}
+
+
+async def test_a_trusted_proxy_says_who_asks_and_for_what() -> None:
+    async with access_server(AccessSettings(trusted_proxies=("127.0.0.0/8",))) as asked:
+        assert await asked.get("/route", **FORWARDED) == (200, "198.51.100.7 voice.example.com https")
+        assert await asked.get("/origin", **FORWARDED, Origin="https://voice.example.com") == (200, "198.51.100.7")
+        assert (await asked.get("/origin", **FORWARDED, Origin="https://evil.example"))[0] == 403
+
+
+async def test_a_proxy_that_nobody_named_is_a_client_like_any_other() -> None:
+    async with access_server(AccessSettings(trusted_proxies=("192.0.2.0/24",))) as asked:
+        status, text = await asked.get("/origin", **FORWARDED, Origin="https://voice.example.com")
+        assert status == 403
+        assert "access.allowed_origins" in text
+        assert "access.trusted_proxies" in text
+        assert await asked.get("/origin", **FORWARDED) == (200, "127.0.0.1")
+
+
+async def test_a_page_that_is_refused_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with access_server(AccessSettings()) as asked:
+        for _ in range(3):
+            await asked.get("/origin", Origin="https://voice.example.com")
+        for number in range(100):
+            await asked.get("/origin", Origin=f"https://{number}.example.com")
+    assert "'https://voice.example.com'" in caplog.messages[0]
+    assert "access.allowed_origins" in caplog.messages[0]
+    assert len(caplog.messages) == MOST_ORIGINS_LOGGED
+
+
+async def test_a_public_name_that_is_not_configured_is_refused() -> None:
+    async with access_server(AccessSettings(), names=("voice.example.com",), tls_names=("box.example.com",)) as asked:
+        for host in ("voice.example.com", "box.example.com:8080", "127.0.0.1", "box", "box.local"):
+            assert (await asked.get("/grant", Host=host))[0] == 200
+        assert asked.access.foreign_hosts == 0
+        for method in ("GET", "POST"):
+            status, text = await asked.get(
+                "/grant", method, Host="evil.example:8080", Origin="http://evil.example:8080"
+            )
+            assert status == 421
+            assert "'evil.example:8080'" in text
+            assert "server.names" in text
+        assert asked.access.foreign_hosts == 2
+
+
+async def test_a_trusted_proxy_vouches_for_its_names_and_ingress_for_home_assistants() -> None:
+    async with access_server(AccessSettings(trusted_proxies=("127.0.0.1",))) as asked:
+        assert (await asked.get("/grant", Host="voice.example.com"))[0] == 200
+    async with access_server(AccessSettings(ingress_address="127.0.0.1"), as_ingress=True) as asked:
+        assert (await asked.get("/grant", Host="home.example.com"))[0] == 200

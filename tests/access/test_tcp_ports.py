@@ -20,7 +20,7 @@ from tests.support.ports import free_port
 from tests.support.tls_client import handshake
 from voice_streaming.access.paced_protocol import READ_BYTES, PacedProtocol
 from voice_streaming.access.tcp_ports import MAX_REFUSALS, SPARE_CONNECTIONS, TcpPorts, address_key
-from voice_streaming.network.tls import LocalCertificates
+from voice_streaming.network.local_certificates import LocalCertificates
 from voice_streaming.settings.model import AccessSettings, AudioSettings, LimitSettings, ServerSettings, Settings
 
 MANY = Settings()

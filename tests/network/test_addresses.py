@@ -69,3 +69,52 @@ def test_host_name_is_usable_in_an_address(
 
 def _adapter(name: str, index: int, address: str) -> object:
     return ifaddr.Adapter(name, name, [ifaddr.IP(address, 24, name)], index)
+
+
+MACHINE = ["192.168.1.5", "10.0.0.4", "2001:db8::5"]
+
+
+@pytest.mark.parametrize(
+    ("host", "listening", "others", "here", "loopback"),
+    [
+        ("0.0.0.0", ["0.0.0.0"], MACHINE[:2], "127.0.0.1", ["127.0.0.1"]),
+        ("::", ["::"], MACHINE[2:], "::1", ["::1"]),
+        ("", ["0.0.0.0", "::"], MACHINE, "127.0.0.1", ["127.0.0.1", "::1"]),
+        ("*", ["0.0.0.0", "::"], MACHINE, "127.0.0.1", ["127.0.0.1", "::1"]),
+        ("127.0.0.1", ["127.0.0.1"], [], "127.0.0.1", ["127.0.0.1"]),
+        ("::1", ["::1"], [], "::1", ["::1"]),
+        ("192.168.1.5", ["192.168.1.5"], ["192.168.1.5"], "192.168.1.5", []),
+        ("0:0::0", ["::"], MACHINE[2:], "::1", ["::1"]),
+        ("two.names.test", ["192.168.1.5", "2001:db8::5"], ["192.168.1.5", "2001:db8::5"], "192.168.1.5", []),
+        ("missing.test", None, [], "missing.test", []),
+    ],
+)
+def test_what_is_said_is_what_is_listened_on(
+    host: str,
+    listening: list[str] | None,
+    others: list[str],
+    here: str,
+    loopback: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The addresses and the DNS are made up: no test machine has all of these."""
+    monkeypatch.setattr(addresses, "lan_addresses", lambda: list(MACHINE))
+    monkeypatch.setattr(socket, "getaddrinfo", _look_up)
+    addresses._looked_up.cache_clear()
+    try:
+        if listening is None:
+            with pytest.raises(socket.gaierror):
+                addresses.listening_addresses(host)
+        else:
+            assert addresses.listening_addresses(host) == listening
+        assert addresses.addresses_listened_on(host) == others
+        assert addresses.local_address(host) == here
+        assert addresses.loopback_addresses(host) == loopback
+    finally:
+        addresses._looked_up.cache_clear()
+
+
+def _look_up(name: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+    if name != "two.names.test":
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return [(0, 0, 0, "", (address, 0)) for address in ("192.168.1.5", "2001:db8::5", "192.168.1.5")]

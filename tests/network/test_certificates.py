@@ -22,7 +22,7 @@ NAMES = ["kitchenbox", "kitchenbox.local", "localhost", "127.0.0.1", "::1", "192
 
 @pytest.fixture
 def authority() -> Identity:
-    return make_authority("Voice streaming on kitchenbox", NOW)
+    return make_authority("Voice streaming on kitchenbox", NOW, NAMES)
 
 
 def test_authority_may_sign_certificates_and_nothing_else(authority: Identity) -> None:
@@ -155,7 +155,7 @@ def test_rsa_authority_that_somebody_brought_signs_too(authority: Identity) -> N
 @pytest.mark.parametrize("name", ["-verify_hostname=kitchenbox.local", "-verify_ip=192.168.1.20", "-verify_ip=fd00::2"])
 def test_openssl_accepts_the_chain_strictly(tmp_path: Path, name: str) -> None:
     openssl = require_program("openssl")
-    authority = make_authority("Voice streaming on kitchenbox", datetime.now(UTC))
+    authority = make_authority("Voice streaming on kitchenbox", datetime.now(UTC), NAMES)
     server = make_server_identity(authority, NAMES, datetime.now(UTC))
     (tmp_path / "ca.pem").write_bytes(authority.certificate_pem())
     (tmp_path / "server.pem").write_bytes(server.certificate_pem())

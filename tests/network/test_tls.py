@@ -17,7 +17,9 @@ import pytest
 
 from tests.support.tls_client import handshake, hang_up, served_certificate, warnings
 from voice_streaming.network.certificates import Identity, make_authority, make_server_identity
-from voice_streaming.network.tls import LocalCertificates, TlsUnavailable, local_names, open_certificates
+from voice_streaming.network.local_certificates import LocalCertificates
+from voice_streaming.network.tls import local_names, open_certificates
+from voice_streaming.network.tls_context import TlsUnavailable
 from voice_streaming.settings.model import ServerSettings
 
 _NOBODY = 65534
@@ -46,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _every_log_line(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "voice_streaming.network.tls")
+    caplog.set_level(logging.INFO, "voice_streaming.network")
 
 
 # -- what a client gets
@@ -291,7 +293,8 @@ def test_nothing_is_left_behind_by_an_interrupted_write(
 
 async def test_processes_that_start_at_once_share_one_authority(folder: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from voice_streaming.network.tls import LocalCertificates\n"
+        "import sys; from pathlib import Path\n"
+        "from voice_streaming.network.local_certificates import LocalCertificates\n"
         "sys.stdin.readline()\n"
         "certificates = LocalCertificates(Path(sys.argv[1]), lambda: ['localhost', '127.0.0.1'])\n"
         "print(certificates.authority_pem().decode())"
@@ -371,7 +374,7 @@ def test_off_means_no_certificates(tmp_path: Path) -> None:
 
 
 def test_local_names_cover_the_machine_and_what_the_settings_add() -> None:
-    names = local_names(("Box.Fritz.Box", "FD00::00AA"))
+    names = local_names("*", ("Box.Fritz.Box", "FD00::00AA"))
 
     assert {"localhost", "homeassistant.local", "127.0.0.1", "::1", "box.fritz.box", "fd00::aa"} <= set(names)
     assert len(names) == len(set(names))

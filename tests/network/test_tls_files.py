@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.tls_client import served_certificate, warnings
+from voice_streaming.network.certificate_files import CertificateFiles
 from voice_streaming.network.certificates import Identity, make_authority, make_server_identity
-from voice_streaming.network.tls import CertificateFiles, open_certificates
+from voice_streaming.network.tls import open_certificates
 from voice_streaming.settings.model import ConfigError, ServerSettings
 
 NOW = datetime.now(UTC)

@@ -67,7 +67,6 @@ def test_the_file_may_be_named_by_argument_or_environment(tmp_path: Path) -> Non
     ("arguments", "reason"),
     [
         (["--port", "70000"], "command line: server.port is 70000: "),
-        (["--host", ""], 'command line: server.host is "": '),
         (["--log-level", "LOUD"], 'command line: server.log_level is "LOUD": allowed are '),
         (["--config", "missing.json"], "missing.json: cannot be read: "),
     ],

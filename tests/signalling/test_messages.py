@@ -138,47 +138,9 @@ def test_every_message_of_the_protocol_is_parsed() -> None:
         assert messages.parse(json.dumps({**values, "from_a_newer_client": 1, "type": kind})) == message
 
 
-@pytest.mark.parametrize("name", ["kitchen", "Küche 2", "a", "x" * 64, "living-room_1", "客厅", "  padded  "])
-def test_a_good_name_is_taken(name: str) -> None:
-    assert messages.stream_name(name) == name.strip()
-
-
-def test_a_name_is_composed_so_that_its_address_is_one() -> None:
-    assert messages.stream_name("Ku\u0308che") == "K\u00fcche"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        " ",
-        "x" * 65,
-        "a/b",
-        "../etc",
-        "a.mp3",
-        "a\nb",
-        "a\tb",
-        "latest",
-        "LATEST",
-        "status",
-        "stream_1",
-        "a%2fb",
-        "🎤",
-    ],
-)
-def test_a_bad_name_is_refused(name: str) -> None:
-    assert refusal(json.dumps({"type": "start_sending", "name": name})).code == "bad_name"
-
-
-@given(st.text())
-def test_any_name_is_refused_or_safe_in_an_address(name: str) -> None:
-    try:
-        taken = messages.stream_name(name)
-    except Refused:
-        return
-    assert 1 <= len(taken) <= 64
-    assert messages.stream_name(taken) == taken
-    assert not set(taken) & set("/\\.?#%\r\n\t\0")
+def test_a_bad_name_is_refused() -> None:
+    for name in ("", "a/b", "latest", "x" * 65):
+        assert refusal(json.dumps({"type": "start_sending", "name": name})).code == "bad_name"
 
 
 def test_server_messages_have_the_fields_of_the_protocol() -> None:

@@ -67,7 +67,13 @@ class RawAnswer:
 
 @asynccontextmanager
 async def raw_request(
-    port: int, target: str, *lines: str, method: str = "GET", version: str = "1.1", receive_buffer: int = 0
+    port: int,
+    target: str,
+    *lines: str,
+    method: str = "GET",
+    version: str = "1.1",
+    receive_buffer: int = 0,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[RawAnswer]:
     """Sends a request with these header lines on a connection of its own, and reads the head of the answer."""
     connection = socket.socket()
@@ -78,7 +84,7 @@ async def raw_request(
     limit = receive_buffer or 2**16
     reader, writer = await asyncio.open_connection(sock=connection, limit=limit)
     try:
-        head = [f"{method} {target} HTTP/{version}", "Host: 127.0.0.1", *lines, "", ""]
+        head = [f"{method} {target} HTTP/{version}", f"Host: {host}", *lines, "", ""]
         writer.write("\r\n".join(head).encode())
         yield await read_head(reader)
     finally:

@@ -182,7 +182,8 @@ class VoiceSender:
         if self.peer.connectionState == "closed":
             self.peer, self._track = new_peer(), PayloadTrack()
         await self.signalling.send("start_sending", **fields)
-        self.connection_id = (await self.signalling.expect("sender_ready"))["connection_id"]
+        ready = await self.signalling.expect("sender_ready")
+        self.connection_id, self.stream_id = ready["connection_id"], ready["stream_id"]
         self.peer.addTransceiver(self._track, direction="sendonly")
         offer = await self.peer.createOffer()
         gather_on_loopback(self.peer, self.address)

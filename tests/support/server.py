@@ -100,6 +100,7 @@ async def running_server(
     program: Path = DAEMON,
     ports: tuple[int, int] | None = None,
     host: str = "127.0.0.1",
+    probe: str = "",
 ) -> AsyncIterator[RunningServer]:
     """Run the daemon on free loopback ports, in an empty directory of its own, while the block runs.
 
@@ -107,7 +108,7 @@ async def running_server(
     the daemon is stopped by SIGTERM and must end with `expected_exit_code`, unless the block has stopped it already.
     When the block raises, the daemon's log is added to the exception. `ports`, the signalling and the audio port, are
     those of a daemon that was there before and is gone; `host` is another address of
-    this machine's to listen and to gather candidates on.
+    this machine's to listen and to gather candidates on, and `probe` where it answers, if not there.
     """
     port, audio_port = ports or (free_port(), free_port())
     base = {
@@ -126,7 +127,7 @@ async def running_server(
             environment={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},
             directory=directory,
         ) as process:
-            await _wait_until_healthy(process, f"http://{host}:{port}/health", start_timeout_s)
+            await _wait_until_healthy(process, f"http://{probe or host}:{port}/health", start_timeout_s)
             if program == DAEMON and "--demo" in arguments:
                 # The server answers a moment before the demo's first packet.
                 await process.wait_for_log("Stream 'demo' is live")

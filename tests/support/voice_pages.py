@@ -18,7 +18,7 @@ from tests.support.audio import level_dbfs
 from tests.support.pages import ScriptedPage, record_element
 from tests.support.server import RunningServer
 
-INSECURE_NAME = "voice.example"
+INSECURE_NAME = "voice.lan"
 """A name that the browser of the page tests takes for this machine, and for one that it must not trust with the
 microphone over plain HTTP."""
 LOUD_DBFS = -45

@@ -5,21 +5,29 @@ Tokens never leave this module: refusals, figures and log lines do not contain t
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from ..settings.model import AccessSettings
+from ..settings.model import Settings
 from ..streams.grants import EVERYTHING, Grant, Scope
+from .forwarded import Route, TrustedProxies
+from .hosts import Hosts, host_of
 from .tokens import grant_of, signed_grant
+from .wrong_tokens import WrongTokens
+
+logger = logging.getLogger(__name__)
 
 _SAFE_METHODS = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS}
 """RFC 9110 section 9.2.1: these change nothing."""
 _CHALLENGE = {hdrs.WWW_AUTHENTICATE: 'Bearer realm="voice"'}
 """RFC 6750 section 3."""
+MOST_ORIGINS_LOGGED = 32
+"""A page that is refused is a mistake of the settings more often than an attack, and it cannot show why itself."""
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -28,30 +36,42 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Access:
     """Authenticates requests by the settings. Without tokens everybody may do everything: the network is trusted."""
 
-    def __init__(self, settings: AccessSettings, ingress_port: int = 0) -> None:
-        """At `ingress_port` headers of ingress are trusted, if `access.ingress_address` sends them; 0 is no port."""
+    def __init__(self, settings: Settings) -> None:
         self.unauthorized = 0
         """Requests refused for lack of a token with the scope and the stream."""
         self.foreign_origins = 0
         """Requests refused because of their Origin."""
-        self._settings = settings
-        self._ingress_port = ingress_port
-        self._origins = {origin.lower() for origin in settings.allowed_origins}
+        self.foreign_hosts = 0
+        """Requests by a name of the public DNS that nobody configured."""
+        self.hosts = Hosts([*settings.server.names, *settings.server.tls_names])
+        self._settings = settings.access
+        self._ingress_port = settings.server.ingress_port
+        self._proxies = TrustedProxies(settings.access.trusted_proxies)
+        self._wrong_tokens = WrongTokens()
+        self._origins_logged: set[str] = set()
+        self._origins = {origin.lower() for origin in settings.access.allowed_origins}
         self._opaque = [
-            (_digest(token.token), grant_of(token.scopes, token.streams or None)) for token in settings.tokens
+            (_digest(token.token), grant_of(token.scopes, token.streams or None)) for token in settings.access.tokens
         ]
 
     @property
     def wants_tokens(self) -> bool:
         return bool(self._opaque or self._settings.token_secret)
 
+    def route(self, request: web.Request) -> Route:
+        """Where the request came from, and by which scheme and host: behind ingress and trusted proxies, theirs."""
+        if not self._is_ingress(request):
+            return self._proxies.route(request)
+        headers = request.headers
+        # Each proxy appends whom it saw; the last entry is the Supervisor's, which saw Home Assistant.
+        hops = [hop.strip() for hop in headers.get(hdrs.X_FORWARDED_FOR, "").split(",")]
+        host = headers.get(hdrs.X_FORWARDED_HOST) or headers.get(hdrs.HOST) or ""
+        scheme = headers.get(hdrs.X_FORWARDED_PROTO) or request.scheme
+        return Route(hops[-2] if len(hops) > 1 else hops[-1], host, scheme)
+
     def client_address(self, request: web.Request) -> str:
-        """The client's address: through ingress, the address that Home Assistant saw."""
-        if self._is_ingress(request):
-            # Each proxy appends whom it saw; the last entry is the Supervisor's, which saw Home Assistant.
-            hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
-            return hops[-2] if len(hops) > 1 else hops[-1]
-        return request.remote or ""
+        """What counts as the client's address in limits and in the log."""
+        return self.route(request).address
 
     def path_prefix(self, request: web.Request) -> str:
         """What stands before our paths in the client's address: behind ingress, what Home Assistant says."""
@@ -60,18 +80,36 @@ class Access:
     def check_origin(self, request: web.Request) -> None:
         """Raises 403 for a page from elsewhere. Native clients send no Origin and are not stopped."""
         if not self.is_own_page(request):
+            origin, here = request.headers[hdrs.ORIGIN], self.route(request).host
             self.foreign_origins += 1
-            text = "Pages of another site are not served: open this server's own page, or see access.allowed_origins.\n"
-            raise web.HTTPForbidden(text=text)
+            text = (
+                f"A page of {origin[:300]!a} may not use {here[:300]!a}: add that origin to "
+                "access.allowed_origins; if both are this server, behind a proxy, name the proxy in "
+                "access.trusted_proxies."
+            )
+            self._log_origin(origin, text)
+            raise web.HTTPForbidden(text=f"{text}\n")
+
+    def check_host(self, request: web.Request) -> None:
+        """Raises 421 for a name of the public DNS that nobody configured; ingress has a rule of its own."""
+        route = self.route(request)
+        is_vouched_for = self._is_ingress(request) or (request.remote or "") in self._proxies
+        if is_vouched_for or self.hosts.knows(route.host):
+            return
+        self.foreign_hosts += 1
+        text = (
+            f"This server does not answer by the name {route.host[:300]!a}: add it to server.names (or to "
+            "server.tls_names, for its certificate too), or name your proxy in access.trusted_proxies.\n"
+        )
+        raise web.HTTPMisdirectedRequest(text=text)
 
     def is_own_page(self, request: web.Request) -> bool:
         """Whether it is of the server's own host, on any port, or one that is allowed, or of no page at all."""
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
             return True
-        host = request.headers.get("X-Forwarded-Host") if self._is_ingress(request) else None
-        here = _host_name(f"//{host or request.headers.get(hdrs.HOST, '')}")
-        return here is not None and _host_name(origin) == here
+        here = host_of(self.route(request).host)
+        return here is not None and _host_of_origin(origin) == here
 
     def grant(self, request: web.Request) -> Grant:
         """What the request's token allows. Raises 401 without a valid one."""
@@ -84,6 +122,8 @@ class Access:
         grant = self._check(token) if token is not None else None
         if grant is None:
             self.unauthorized += 1
+            if token is not None:
+                self._wrong_tokens.note(self.client_address(request))
             text = "This server wants a token: add ?token=... to the address, or send Authorization: Bearer ...\n"
             raise web.HTTPUnauthorized(text=text, headers=_CHALLENGE)
         return grant
@@ -98,10 +138,19 @@ class Access:
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """A middleware that checks the origin of requests that change something."""
+        """A middleware that checks the host, and the origin of requests that change something.
+
+        Whoever tries many tokens waits for each answer.
+        """
+        self.check_host(request)
         if request.method not in _SAFE_METHODS:
             self.check_origin(request)
-        return await handler(request)
+        try:
+            return await handler(request)
+        except web.HTTPUnauthorized:
+            if _token(request) is not None:
+                await asyncio.sleep(self._wrong_tokens.delay_s(self.client_address(request)))
+            raise
 
     def _is_ingress(self, request: web.Request) -> bool:
         transport = request.transport
@@ -109,6 +158,11 @@ class Access:
             return False
         own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         return bool(own and peer and own[1] == self._ingress_port and peer[0] == self._settings.ingress_address)
+
+    def _log_origin(self, origin: str, text: str) -> None:
+        if len(self._origins_logged) < MOST_ORIGINS_LOGGED and origin not in self._origins_logged:
+            self._origins_logged.add(origin)
+            logger.warning("%s", text)
 
     def _check(self, token: str) -> Grant | None:
         if not token.isascii():
@@ -136,8 +190,5 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _host_name(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
+def _host_of_origin(origin: str) -> str | None:
+    return host_of(origin) if "://" in origin else None

@@ -26,7 +26,7 @@ class Admission:
     """`access`: who may do what. `limits`: how much clients may use. `ports`: the listening TCP sockets."""
 
     def __init__(self, settings: Settings, streams: Mapping[str, Stream], failures: Failures | None = None) -> None:
-        self.access = Access(settings.access, settings.server.ingress_port)
+        self.access = Access(settings)
         self._ingress_guard = ingress_guard(settings.server.ingress_port, settings.access.ingress_address)
         self.limits = Limits(settings, streams)
         self.ports = TcpPorts(settings, failures)
@@ -59,6 +59,7 @@ class Admission:
             "refused_tcp_connections_of_address": ports.refused_of_address,
             "refused_unauthorized": self.access.unauthorized,
             "refused_origins": self.access.foreign_origins,
+            "refused_hosts": self.access.foreign_hosts,
             **self.limits.figures(),
         }
 

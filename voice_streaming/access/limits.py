@@ -14,7 +14,7 @@ from ..process.figures import Figures
 from ..process.refusal import Refused
 from ..process.turns import Turns
 from ..settings.model import Settings
-from ..streams.stream import Stream
+from ..streams.stream import Stream, find
 from .tcp_ports import address_key
 
 RETRY_AFTER_S = 5
@@ -103,7 +103,7 @@ class Limits:
     def check_stream(self, stream_id: str | None) -> None:
         """Raises Refused `too_many_streams` when the stream would be new and the limit is reached."""
         limit = self._limits.max_streams
-        if stream_id not in self._streams and len(self._streams) >= limit:
+        if len(self._streams) >= limit and find(self._streams, stream_id) is None:
             raise self._refusal("streams", f"There are {limit} streams: no more are taken now")
 
     def check_receivers(self) -> None:

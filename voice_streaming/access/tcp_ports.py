@@ -14,10 +14,12 @@ import ssl
 from collections import Counter, deque
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
+from ..network.addresses import listening_addresses
 from ..process.failures import Failures
 from ..process.tasks import Tasks
 from ..process.turns import Turns
 from ..settings.model import Settings
+from .forwarded import TrustedProxies
 from .paced_protocol import PacedProtocol, Protocols
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ SPARE_CONNECTIONS = 256
 REFUSAL_LINGER_S = 1.0
 MAX_REFUSALS = 64
 """Refused connections that are kept for REFUSAL_LINGER_S, so that the client can read why."""
+_NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -58,7 +61,9 @@ class TcpPorts:
         self.refused_of_address = 0
         self.max_connections = settings.server.max_connections + settings.audio.max_listeners + SPARE_CONNECTIONS
         self._per_address = settings.limits.tcp_connections_per_address
-        self._proxy = settings.access.ingress_address if settings.server.ingress_port else ""
+        ingress = [settings.access.ingress_address] if settings.server.ingress_port else []
+        self._proxies = TrustedProxies([*settings.access.trusted_proxies, *filter(None, ingress)])
+        """Behind each of these are many clients."""
         self._of_address: Counter[str] = Counter()
         self._listening: list[socket.socket] = []
         self._refusals: deque[socket.socket] = deque()
@@ -66,20 +71,30 @@ class TcpPorts:
         self._tasks = Tasks(failures)
 
     async def open(self, host: str, port: int, protocols: Protocols, context: ssl.SSLContext | None = None) -> None:
-        """Listens on every address of `host`. Raises OSError."""
+        """Listens on every address of `host`, as `listening_addresses` has them. Raises OSError."""
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, kind, protocol)
-            self._listening.append(listening)
-            listening.setblocking(False)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                # Else it would bind IPv4's port too, and conflict with the socket for that.
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.bind(address)
-            listening.listen(BACKLOG)
+        addresses = await asyncio.to_thread(listening_addresses, host)
+        for address in addresses:
+            try:
+                listening = self._listen(address, port)
+            except OSError as error:
+                if len(addresses) > 1 and error.errno in _NO_SUCH_FAMILY:
+                    continue  # A machine without IPv6, say.
+                raise
             loop.add_reader(listening.fileno(), self._accept, listening, protocols, context)
+
+    def _listen(self, address: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        self._listening.append(listening)
+        listening.setblocking(False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # Else it would take IPv4's port too, and clash with a socket for that.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind((address, port))
+        listening.listen(BACKLOG)
+        return listening
 
     def stop_listening(self) -> None:
         """Accepts no more connections; those that are open stay."""
@@ -128,7 +143,7 @@ class TcpPorts:
         if self.connections >= self.max_connections:
             self.refused_in_all += 1
             self._refuse(connection, "503 Service Unavailable", context)
-        elif self._of_address[key] >= self._per_address and host != self._proxy:
+        elif self._of_address[key] >= self._per_address and host not in self._proxies:
             self.refused_of_address += 1
             self._refuse(connection, "429 Too Many Requests", context)
         else:

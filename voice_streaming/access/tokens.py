@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,6 +37,5 @@ def grant_of(scopes: Iterable[str], streams: Sequence[str] | None) -> Grant:
     if streams is not None:
         if isinstance(streams, str):
             raise TypeError("streams is a list of names")
-        # Normalised like messages.stream_name, so that equal names compare equal.
-        names = frozenset(unicodedata.normalize("NFC", name).strip() for name in streams)
+        names = frozenset(streams)
     return Grant(frozenset(Scope(scope) for scope in scopes), names)

@@ -1,10 +1,11 @@
 """The addresses and the name of this machine on its networks.
 
-Used for the certificate's names, for the addresses that are announced and logged, and for gathering ICE candidates.
+What is listened on, announced, logged, checked and certified comes from here, and so does ICE gathering.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 from collections.abc import Iterable
@@ -60,27 +61,61 @@ def in_order(candidates: Iterable[tuple[int, IPAddress]], default_sources: Itera
     ]
 
 
-def is_every_address(host: str) -> bool:
-    """Whether a server that listens on `host` listens on every address of its family."""
-    return host in ("0.0.0.0", "::")
+def listening_addresses(host: str) -> list[str]:
+    """The addresses that a server listens on for `host`, an address or a name as in the settings. Raises OSError.
+
+    `0.0.0.0` is every IPv4 address, `::` every IPv6 address; nothing or `*` is both, and gives both. A name is looked
+    up once, as sockets are opened once: that waits for an answer.
+    """
+    if host in ("", "*"):
+        return ["0.0.0.0", "::"]
+    try:
+        return [str(ip_address(host))]
+    except ValueError:
+        return _looked_up(host)
 
 
 def addresses_listened_on(host: str) -> list[str]:
-    """The addresses at which other machines reach a server that listens on `host`; empty for a loopback address.
-
-    `host` is an address or a name, as in the settings.
-    """
-    if is_every_address(host):
-        return lan_addresses()
-    try:
-        return [] if ip_address(host).is_loopback else [host]
-    except ValueError:
-        return [] if host == "localhost" else lan_addresses()
+    """Where other machines find a server that listens on `host` now; empty where it is for this machine alone."""
+    found: dict[str, None] = {}
+    for listening in _listening(host):
+        if listening.is_unspecified:
+            found |= dict.fromkeys(a for a in lan_addresses() if ip_address(a).version == listening.version)
+        elif not listening.is_loopback:
+            found[str(listening)] = None
+    return list(found)
 
 
 def local_address(host: str) -> str:
-    """The address at which this machine itself reaches a server that listens on `host`."""
-    return "127.0.0.1" if is_every_address(host) else host
+    """Where this machine itself finds a server that listens on `host`."""
+    listening = next(iter(_listening(host)), None)
+    if listening is None:
+        return host
+    if listening.is_unspecified:
+        return "127.0.0.1" if listening.version == 4 else "::1"
+    return str(listening)
+
+
+def loopback_addresses(host: str) -> list[str]:
+    """Those of `127.0.0.1` and `::1` at which a server that listens on `host` is found."""
+    listening = _listening(host)
+    loopbacks = [ip_address("127.0.0.1"), ip_address("::1")]
+    every = [address.version for address in listening if address.is_unspecified]
+    return [str(loopback) for loopback in loopbacks if loopback.version in every or loopback in listening]
+
+
+def _listening(host: str) -> list[IPAddress]:
+    try:
+        return [ip_address(address) for address in listening_addresses(host)]
+    except OSError:
+        return []  # Whoever opens the sockets says so.
+
+
+@functools.cache
+def _looked_up(name: str) -> list[str]:
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # Of scoped addresses only the address: a certificate has no scope.
+    return list(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found))
 
 
 def host_name() -> str | None:

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Self
 
 from cryptography import x509
@@ -33,6 +33,21 @@ RENEWAL_DAYS = 30
 """A certificate with less than this left is replaced."""
 BACKDATED = timedelta(days=1)
 """How long before it is made a certificate becomes valid, as a phone's clock may be slow."""
+
+VOUCHED_SUFFIXES = ("local", "localhost", "home.arpa", "lan", "internal")
+"""Names under these are nobody's on the Internet: RFC 6762, RFC 6761, RFC 8375; ICANN's resolution of 2024-07-29."""
+VOUCHED_NETWORKS = (
+    # Private (RFC 1918, RFC 4193), of providers and VPNs (RFC 6598), link-local (RFC 3927, RFC 4291), loopback.
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "127.0.0.0/8",
+    "fc00::/7",
+    "fe80::/10",
+    "::1/128",
+)
 
 _KEY_USAGES = (
     "digital_signature",
@@ -102,6 +117,28 @@ class Identity:
             return False
         return True
 
+    def may_vouch_for(self, name: str) -> bool:
+        """Whether its name constraints (RFC 5280 section 4.2.1.10) let it sign for the name or address."""
+        constraints = self._name_constraints()
+        if constraints is None:
+            return True
+        permitted = [tree for tree in constraints.permitted_subtrees or () if _is_of_kind(tree, name)]
+        excluded = [tree for tree in constraints.excluded_subtrees or () if _is_of_kind(tree, name)]
+        if any(_is_within(tree, name) for tree in excluded):
+            return False
+        return not permitted or any(_is_within(tree, name) for tree in permitted)
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether there are sites that it may not vouch for."""
+        return self._name_constraints() is not None
+
+    def _name_constraints(self) -> x509.NameConstraints | None:
+        try:
+            return self.certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+        except x509.ExtensionNotFound:
+            return None
+
     def names(self) -> frozenset[str]:
         """DNS names and addresses that the certificate is good for."""
         try:
@@ -112,8 +149,17 @@ class Identity:
         return frozenset(alternatives.get_values_for_type(x509.DNSName)) | frozenset(addresses)
 
 
-def make_authority(name: str, now: datetime) -> Identity:
-    """A new authority. `name` is shown in a system's list of authorities; a random suffix makes it unique."""
+def make_authority(name: str, now: datetime, names: Sequence[str] = ()) -> Identity:
+    """A new authority, for whatever is private (`VOUCHED_SUFFIXES`, `VOUCHED_NETWORKS`) and these names and addresses.
+
+    `name` is what people see in their system's list of authorities; a random mark after it tells two of them apart.
+    """
+    own = [_general_name(own) for own in names]
+    networks = [x509.IPAddress(ip_network(network)) for network in VOUCHED_NETWORKS]
+    networks += [x509.IPAddress(ip_network(own.value)) for own in own if isinstance(own, x509.IPAddress)]
+    suffixes = [x509.DNSName(suffix) for suffix in VOUCHED_SUFFIXES]
+    suffixes += [own for own in own if isinstance(own, x509.DNSName)]
+    permitted = [*dict.fromkeys([*suffixes, *networks])]
     subject = _subject(f"{name[:57]} {secrets.token_hex(3)}")
     key = ec.generate_private_key(ec.SECP256R1())
     begins = now - BACKDATED
@@ -122,6 +168,7 @@ def make_authority(name: str, now: datetime) -> Identity:
         .issuer_name(subject)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+        .add_extension(x509.NameConstraints(permitted, None), critical=True)
     )
     return Identity(builder.sign(key, hashes.SHA256()), key)
 
@@ -129,7 +176,7 @@ def make_authority(name: str, now: datetime) -> Identity:
 def make_server_identity(authority: Identity, names: Sequence[str], now: datetime) -> Identity:
     """A new key, and a certificate for TLS servers of these DNS names and addresses, that the authority signs.
 
-    It is valid only while the authority is. `names` must not be empty; the first one becomes the subject.
+    It is valid only while the authority is. `names` must not be empty; the first DNS name becomes the subject.
     """
     issuer, signer = authority.certificate, authority.key
     if not isinstance(signer, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
@@ -138,9 +185,12 @@ def make_server_identity(authority: Identity, names: Sequence[str], now: datetim
     begins = max(now - BACKDATED, issuer.not_valid_before_utc)
     ends = min(begins + timedelta(days=SERVER_DAYS), issuer.not_valid_after_utc)
     alternatives = x509.SubjectAlternativeName([_general_name(name) for name in dict.fromkeys(names)])
+    # Without a DNS name among the alternatives OpenSSL takes a subject that looks like one for a DNS name, and holds it
+    # to the name constraints: an address would void the certificate.
+    subject = next((name.value for name in alternatives if isinstance(name, x509.DNSName)), "Voice streaming server")
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     builder = (
-        _builder(_subject(names[0][:64]), key, begins, ends)
+        _builder(_subject(subject[:64]), key, begins, ends)
         .issuer_name(issuer.subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage("digital_signature"), critical=True)
@@ -178,6 +228,18 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def _is_of_kind(tree: x509.GeneralName, name: str) -> bool:
+    return type(tree) is type(_general_name(name))
+
+
+def _is_within(tree: x509.GeneralName, name: str) -> bool:
+    """Of two of one kind."""
+    if isinstance(tree, x509.DNSName):
+        suffix = tree.value.lower().lstrip(".")
+        return name.lower() == suffix or name.lower().endswith(f".{suffix}")
+    return isinstance(tree, x509.IPAddress) and ip_address(name) in ip_network(str(tree.value))
 
 
 def _public_bytes(key: object) -> bytes:

@@ -15,12 +15,14 @@ from .. import __version__
 from ..access.tcp_ports import MAX_REFUSALS, SPARE_CONNECTIONS
 from ..access.tokens import new_token
 from ..network.supervisor import chosen_ports
+from ..network.tls import renew_authority
+from ..network.tls_context import TlsUnavailable
 from ..process.log import start_log
 from ..process.refusal import Refused
 from ..process.resources import FILES_BESIDE_CONNECTIONS, raise_file_limit
-from ..settings.model import MIN_SECRET_CHARACTERS, AccessSettings, ConfigError, Settings
-from ..signalling.messages import stream_name
+from ..settings.model import MIN_SECRET_CHARACTERS, AccessSettings, ConfigError, ServerSettings, Settings
 from ..streams.grants import Scope
+from ..streams.names import stream_name
 from .configuration import DEFAULT_CONFIG, load
 from .ports import StartError
 
@@ -54,6 +56,8 @@ def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
         return _fail(error, EXIT_WRONG_SETTING)
     if parsed.command == "token":
         return _print_token(settings.access, parsed)
+    if parsed.command == "renew-authority":
+        return _renew_authority(settings.server)
     start_log(settings.server.log_level)
     files = settings.server.max_connections + settings.audio.max_listeners
     files += SPARE_CONNECTIONS + MAX_REFUSALS + FILES_BESIDE_CONNECTIONS
@@ -92,12 +96,25 @@ def _print_token(access: AccessSettings, parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _renew_authority(server: ServerSettings) -> int:
+    try:
+        folder = renew_authority(server, os.environ)
+    except ConfigError as error:
+        return _fail(error, EXIT_WRONG_SETTING)
+    except TlsUnavailable as error:
+        return _fail(error, EXIT_CANNOT_START)
+    sys.stdout.write(
+        f"A new certificate authority is in {folder}. Restart the server, then open /certificate on each device.\n"
+    )
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="webrtc_server_relay.py",
         description="Takes voices over WebRTC and relays them live: to browsers over WebRTC, to players as MP3.",
     )
-    parser.add_argument("--host", help="address to listen on (default 0.0.0.0: every address)")
+    parser.add_argument("--host", help="address to listen on (default 0.0.0.0: every IPv4 address; *: every address)")
     parser.add_argument("--port", type=int, help="port of pages and signalling (default 8080)")
     parser.add_argument("--audio-port", type=int, help="port of the MP3 streams (default 8081)")
     parser.add_argument("--config", metavar="FILE", help="settings as JSON (default: config.json beside the program)")
@@ -110,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--stream", action="append", default=[], metavar="NAME", help="only for this stream; repeatable")
     token.add_argument("--days", type=_days, default=30, help="how long it is valid (default 30)")
     token.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="settings with access.token_secret")
+    renewal = commands.add_parser("renew-authority", help="make a new certificate authority, which devices must trust")
+    renewal.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="settings with server.data_dir")
     return parser
 
 

@@ -155,14 +155,28 @@ def _check_addresses(source: str, settings: Settings) -> None:
         "discovery.addresses": settings.discovery.addresses,
     }.items():
         for index, address in enumerate(addresses):
-            try:
-                ipaddress.ip_address(address)
-            except ValueError:
-                raise ConfigError(f"{source}: {key}.{index} is {_shown(address)}: expected an IP address") from None
+            if not _is_ip_address(address):
+                raise ConfigError(f"{source}: {key}.{index} is {_shown(address)}: expected an IP address")
+    if (ingress := settings.access.ingress_address) and not _is_ip_address(ingress):
+        raise ConfigError(f"{source}: access.ingress_address is {_shown(ingress)}: expected an IP address")
+    for index, network in enumerate(settings.access.trusted_proxies):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            key = f"access.trusted_proxies.{index}"
+            raise ConfigError(f"{source}: {key} is {_shown(network)}: expected an IP network: {error}") from None
     ports = webrtc.udp_port_range
     if webrtc.udp_ports and not (ports and ports[0] >= 1 and ports[-1] <= MAX_PORT):
         allowed = f"allowed are ports from 1 to {MAX_PORT}, such as 40000 or 40000-40100"
         raise ConfigError(f"{source}: webrtc.udp_ports is {_shown(webrtc.udp_ports)}: {allowed}")
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _explained(message: str, values: dict[str, Any]) -> str:

@@ -176,7 +176,7 @@ class PublishSession(Session):
         self._watch(peer, stream)
         try:
             description = await describe(peer)
-            if self.has_ended or self._services.streams.active.get(self.stream_id) is not stream:
+            if self.has_ended or self._services.streams.find(self.stream_id) is not stream:
                 raise Refused("stream_ended", "Stream ended")
         except BaseException:
             await peer.close()
@@ -187,18 +187,20 @@ class PublishSession(Session):
         return description
 
     def _stream_to_publish(self) -> Stream:
-        stream = self._services.streams.active.get(self.stream_id)
+        stream = self._services.streams.find(self.stream_id)
         if stream is None:
             shown = self.name or f"Voice {self._owner.id[:4]}"
             stream = self._services.streams.create(self.stream_id, shown, self._owner.id)
             stream.resume_digest, stream.via = digest(self.resume_key), self._owner.via
+        # Somebody else may have begun it since, and written its name in another case.
+        self.stream_id = stream.id
         return stream
 
     def _is_sender_of(self, stream: Stream) -> bool:
         return stream.sender_id == self._owner.id
 
     def _leave_stream(self, reason: str, may_resume: bool) -> None:
-        stream = self._services.streams.active.get(self.stream_id)
+        stream = self._services.streams.find(self.stream_id)
         if stream is None or not self._is_sender_of(stream):
             return
         if may_resume and self.name is not None:
@@ -220,7 +222,7 @@ class PublishSession(Session):
     def _on_connected(self, peer: SenderPeer, stream: Stream) -> None:
         if self.peer is not peer:
             return
-        if self._services.streams.active.get(self.stream_id) is not stream:
+        if self._services.streams.find(self.stream_id) is not stream:
             # It ended since the offer was answered.
             self._owner.on_stream_ended(self.stream_id, "sender left")
             self.end("sender left")
@@ -254,7 +256,7 @@ class PublishSession(Session):
         if self.peer is not peer:
             return
         self._note_lost(reason)
-        stream = self._services.streams.active.get(self.stream_id)
+        stream = self._services.streams.find(self.stream_id)
         if self.name is not None and stream is not None and stream.is_live:
             # The client is there: its next offer goes on with the stream, `release` ends it.
             self.peer = None

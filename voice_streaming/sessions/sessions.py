@@ -27,20 +27,21 @@ class Sessions(StreamObserver):
 
         A stream that it starts again goes on. Raises Refused `name_taken`: see `check_claim`.
         """
-        name = claim.name
         await self._check_claim(connection, claim)
-        previous = connection.session
-        starts_again = isinstance(previous, PublishSession) and name is not None and previous.name == name
+        previous, stream = connection.session, self._services.streams.find(claim.name)
+        # As whoever was first wrote it.
+        name = claim.name if stream is None else stream.id
+        starts_again = isinstance(previous, PublishSession) and name is not None and previous.stream_id == name
         await self.release(connection, "sender left", may_resume=starts_again)
         session = PublishSession(connection, name, self._services)
-        stream = self._services.streams.active.get(session.stream_id)
+        stream = self._services.streams.find(session.stream_id)
         if stream is not None and (stream.sender_id == connection.id or has_key(claim, stream)):
             # A key is good for one use, so that whoever overheard it comes too late.
             stream.resume_digest = digest(session.resume_key)
         return session
 
     async def _check_claim(self, connection: Connection, claim: Claim) -> None:
-        stream = self._services.streams.active.get(claim.name or "")
+        stream = self._services.streams.find(claim.name)
         if stream is None or stream.sender_id == connection.id:
             return
         if stream.permanent:

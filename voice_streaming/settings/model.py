@@ -23,6 +23,8 @@ Port = Annotated[int, Meta(ge=1, le=MAX_PORT)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 MachineName = Annotated[str, Meta(pattern=r"^(([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+|[0-9A-Fa-f:.]+)$", max_length=253)]
 """A DNS name or an IP address."""
+Network = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$")]
+"""An IP network such as `192.168.1.0/24`, or one address."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -42,8 +44,9 @@ class IceServer(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"
-    """Address to listen on; this one is every address of the machine."""
+    host: str = "0.0.0.0"
+    """Address to listen on: `0.0.0.0` is every IPv4 address of the machine, `::` every IPv6 address, `*` (or nothing)
+    all of both."""
     port: Port = 8080
     """Pages and signalling."""
     log_level: LogLevel = "INFO"
@@ -75,6 +78,9 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """A further port, for Home Assistant's ingress alone; 0 for none. The add-on sets it."""
     tls_names: tuple[MachineName, ...] = ()
     """Further names and addresses for our own certificate: what a router calls this machine (`box.fritz.box`)."""
+    names: tuple[MachineName, ...] = ()
+    """Names of the public DNS that this server is reached by, such as `voice.example.com`, beside those of `tls_names`
+    and of its certificate; addresses, single words and names such as `box.local` or `box.lan` need not be here."""
     ssl_cert_file: str = ""
     """PEM file with the certificate and its chain; goes with `ssl_key_file`."""
     ssl_key_file: str = ""
@@ -170,6 +176,9 @@ class AccessSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     allowed_origins: tuple[Annotated[str, Meta(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)$")], ...] = ()
     """Web pages, such as `https://home.example:8123`, that may use the server beside its own; `*` is any."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Networks of reverse proxies, such as `127.0.0.1` or `172.18.0.0/16`, whose `X-Forwarded-For`, `-Host`, `-Proto`
+    and `Forwarded` are believed. See docs/proxies.md."""
     tokens: tuple[TokenSettings, ...] = ()
     """Who may talk or listen; none given: everybody on the network. See SECURITY.md."""
     token_secret: str = ""

@@ -73,7 +73,7 @@ class Actions:
     async def list_streams(
         self, client: Client, message: messages.GetAvailableStreams | None = None
     ) -> messages.AvailableStreams:
-        live = live_streams(self._streams.active, client.grant)
+        live = [stream for stream in live_streams(self._streams.active) if client.may_know(stream.id)]
         return messages.AvailableStreams([stream.id for stream in live], [stream.details() for stream in live])
 
     async def stop_stream(self, client: Client, message: messages.StopStream) -> None:

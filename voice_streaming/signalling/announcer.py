@@ -33,7 +33,7 @@ class Announcer(StreamObserver):
         text = message.text
         event = messages.Event(kind, message.stream_id, round(time.time(), 3), **facts).text
         for client in self._clients.values():
-            if client.grant.covers(message.stream_id):
+            if client.may_know(message.stream_id):
                 client.ws.send(text)
                 if kind in client.event_kinds:
                     client.ws.send(event)

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from ..sessions.connection import Connection
-from ..streams.grants import EVERYTHING, Grant
+from ..sessions.states import Role
+from ..streams.grants import EVERYTHING, Grant, Scope
 from . import messages
 from .outbox import Outbox
 
@@ -23,6 +24,11 @@ class Client(Connection):
         """Of which kinds it gets events."""
         self.heard_s = time.monotonic()
         """Monotonic seconds at which it last said something."""
+
+    def may_know(self, stream_id: str) -> bool:
+        """Whether it is told of the stream: one that it may receive, as at `/stream/status`, or its own."""
+        is_own = self.role is Role.SENDER and stream_id == self.stream_id
+        return is_own or (Scope.RECEIVE in self.grant.scopes and self.grant.covers(stream_id))
 
     @property
     def is_idle(self) -> bool:

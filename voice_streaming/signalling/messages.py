@@ -6,20 +6,16 @@ nobody here knows are ignored, so that newer clients work with older servers.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from ..process.refusal import Refused
+from ..streams.names import stream_name
 from ..streams.stream import StreamDetails
 
 MAX_STREAM_ID_LENGTH = 128
-_NAME = re.compile(r"[\w\- ]{1,64}")
-_RESERVED_NAME = re.compile(r"latest|status|stream_.*", re.IGNORECASE)
-"""`/stream/latest.mp3` and `/stream/status` are routes; `stream_…` is what streams without a name are called."""
 
 
 class OfferDescription(Struct, frozen=True):
@@ -138,16 +134,6 @@ def parse(text: str) -> AnyClientMessage:
 def _brief(reason: str) -> str:
     """The reason without the middle of a long value that it quotes: the client knows what it sent."""
     return reason if len(reason) <= 200 else f"{reason[:120]}...{reason[-60:]}"
-
-
-def stream_name(name: str) -> str:
-    """The name in composed form without spaces around it, as it stands in addresses. Raises Refused."""
-    name = unicodedata.normalize("NFC", name[:1024]).strip()
-    if not _NAME.fullmatch(name):
-        raise Refused("bad_name", "A stream's name has 1 to 64 letters, digits, _, - or spaces")
-    if _RESERVED_NAME.fullmatch(name):
-        raise Refused("bad_name", "This name is reserved: choose another")
-    return name
 
 
 class ServerMessage(Struct, frozen=True, tag_field="type"):

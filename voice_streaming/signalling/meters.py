@@ -15,6 +15,7 @@ from ..media.levels import SILENCE, Analyser, Analysis
 from ..media.opus import Samples
 from ..process.failures import Failures
 from ..process.timers import Timer
+from ..streams.names import name_key
 from ..streams.registry import StreamObserver
 from ..streams.relay import VoiceRelay
 from ..streams.stream import Stream
@@ -157,7 +158,8 @@ class Meters(StreamObserver):
 
     def unsubscribe(self, client: Client, stream_id: str | None = None) -> None:
         """From one stream, or from all; safe for one that was not subscribed to."""
-        for stream in [stream for stream in self._meters if stream_id is None or stream.id == stream_id]:
+        key = None if stream_id is None else name_key(stream_id)
+        for stream in [stream for stream in self._meters if key in (None, stream.key)]:
             if (send := client.meters.pop(stream.id, None)) is None:
                 continue
             meter = self._meters[stream]

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from ..process.failures import Failures
 from ..process.refusal import Refused
 from .grants import EVERYTHING, Grant
+from .names import name_key
 from .relay import FirstPacket, VoiceRelay
-from .stream import Stream, StreamState, newest
+from .stream import Stream, StreamState, find, newest
 from .track import OpusTrack
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Streams:
         self._resume_grace_s = resume_grace_s
         self._failures = Failures() if failures is None else failures
         self._observers: list[StreamObserver] = []
-        self._ended_ids: deque[str] = deque(maxlen=REMEMBERED_ENDS)
+        self._ended_keys: deque[str] = deque(maxlen=REMEMBERED_ENDS)
         self._graces: dict[Stream, asyncio.TimerHandle] = {}
 
     def observe(self, observer: StreamObserver) -> None:
@@ -63,12 +64,16 @@ class Streams:
         FirstPacket(self._relay, stream.track, functools.partial(self._start, stream))
         return stream
 
+    def find(self, stream_id: str | None) -> Stream | None:
+        """The stream that the id means, live or not yet: `Kitchen` and `kitchen` are one."""
+        return find(self.active, stream_id)
+
     def live(self, stream_id: str | None, grant: Grant = EVERYTHING) -> Stream:
         """That stream, or the newest that the grant covers. Raises Refused `no_stream` or `stream_ended`."""
-        stream = newest(self.active, grant) if stream_id is None else self.active.get(stream_id)
+        stream = newest(self.active, grant) if stream_id is None else self.find(stream_id)
         if stream is not None and stream.is_live:
             return stream
-        if stream_id in self._ended_ids:
+        if stream_id is not None and name_key(stream_id) in self._ended_keys:
             raise Refused("stream_ended", "Stream ended")
         raise Refused("no_stream", "No audio stream available")
 
@@ -119,7 +124,7 @@ class Streams:
         if was_live:
             logger.info("Stream %s ended: %s", ascii(stream.id), reason)
             self._tell(lambda observer: observer.on_stream_ended(stream, reason))
-            self._ended_ids.append(stream.id)
+            self._ended_keys.append(stream.key)
         self.ended_bytes += stream.track.payload_bytes
         del self.active[stream.id]
         stream.advance(StreamState.REMOVED)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import enum
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from msgspec import Struct
 
 from .grants import EVERYTHING, Grant
+from .names import name_key
 from .track import OpusTrack
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,11 @@ class Stream:
     """The way its sender came."""
     permanent: bool = False
     """The server's own: kept when nobody listens, and no client's to take over."""
+    key: str = field(init=False)
+    """The id as it compares with others: see `name_key`."""
+
+    def __post_init__(self) -> None:
+        self.key = name_key(self.id)
 
     def advance(self, state: StreamState) -> None:
         """The only method that changes the state. Raises InvalidTransition."""
@@ -108,6 +115,16 @@ class Stream:
     def is_consumed(self) -> bool:
         """Whether somebody takes it, in whatever way."""
         return bool(self.receivers or self.listeners or self.consumers)
+
+
+def find(streams: Mapping[str, Stream], stream_id: str | None) -> Stream | None:
+    """The stream that the id means, in whatever case it is written; None is no id. The one way to look up a stream."""
+    if stream_id is None:
+        return None
+    if stream_id in streams:
+        return streams[stream_id]
+    key = name_key(stream_id)
+    return next((stream for stream in streams.values() if stream.key == key), None)
 
 
 def live_streams(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> list[Stream]:

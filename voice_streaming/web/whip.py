@@ -18,8 +18,8 @@ from ..sessions.claim import Claim
 from ..sessions.session import PublishSession, SubscribeSession
 from ..sessions.sessions import Sessions
 from ..settings.model import Settings
-from ..signalling.messages import stream_name
 from ..streams.grants import Grant, Scope
+from ..streams.names import stream_name
 from . import sdp_fragments
 from .http_sessions import HttpConnection, HttpSessions, PreconditionFailed, PreconditionRequired
 from .problems import problem, problem_of

@@ -1,0 +1,34 @@
+"""What every source of certificates needs."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+
+logger = logging.getLogger(__name__)
+
+
+class TlsUnavailable(Exception):
+    """No certificate can be kept or read; the message is one line that says why and what to do."""
+
+
+def server_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class WarnOnce:
+    """Says what is wrong once, however often the check that finds it is repeated."""
+
+    def __init__(self) -> None:
+        self._said: str | None = None
+
+    def warn(self, message: str) -> None:
+        if message != self._said:
+            self._said = message
+            logger.warning("%s", message)
+
+    def all_is_well(self) -> None:
+        self._said = None
