@@ -38,6 +38,6 @@ def grant_of(scopes: Iterable[str], streams: Sequence[str] | None) -> Grant:
     if streams is not None:
         if isinstance(streams, str):
             raise TypeError("streams is a list of names")
-        # Normalised like messages.stream_name, so that equal names compare equal.
+        # As messages.stream_name has them, so that they compare.
         names = frozenset(unicodedata.normalize("NFC", name).strip() for name in streams)
     return Grant(frozenset(Scope(scope) for scope in scopes), names)

@@ -14,13 +14,13 @@ class Scope(enum.Enum):
 
 @dataclass(frozen=True)
 class Grant:
-    """What a client may do, and with which streams; None means all of them."""
+    """What a client may do, and with which streams; `streams` None is all of them."""
 
     scopes: frozenset[Scope]
     streams: frozenset[str] | None = None
 
     def covers(self, stream_id: str | None) -> bool:
-        """Whether the stream is one of the grant's; None is a stream without a name."""
+        """Whether the stream is one of the grant's; None is a stream that has no name."""
         return self.streams is None or stream_id in self.streams
 
 
