@@ -12,7 +12,8 @@ from .shared_socket import Address
 class Consent:
     """One peer's consent to receive what is sent to it (RFC 7675 section 5.1).
 
-    To aioice it is a transaction, one that never ends: each check is sent once, and any authentic answer counts.
+    The owner calls `check` every 4 to 6 seconds, and stops sending once `has_expired`: `timeout_s`, at most 30, after
+    the check that was answered last. aioice takes it for a STUN transaction, but a check is never retransmitted.
     """
 
     def __init__(self, connection: Connection, timeout_s: float, now_s: float) -> None:

@@ -16,7 +16,7 @@ from .srtp import Incoming
 logger = logging.getLogger(__name__)
 
 MAX_QUEUED_DATAGRAMS = 64
-"""DTLS datagrams that may wait for the handshake to read them; aioice's own queue has no bound."""
+"""DTLS datagrams that the handshake has not read yet; aioice's own queue has no bound."""
 
 MAX_ADDRESSES = 64
 """More than a client has: for each address that it sends a check from, aioice keeps a candidate and a pair."""
@@ -36,7 +36,7 @@ class PeerPort(StunProtocol):
         self.shared = shared
         self.on_media = on_media
         self._known: set[Address] = set()
-        """Addresses that proved to know our password."""
+        """Addresses whose checks proved that the peer knows our password."""
         host, number = shared.address
         self.local_candidate = host_candidate(host, number)
         shared.add_user(connection.local_username, self)

@@ -26,11 +26,11 @@ class ReceiverPeer(Peer):
         self._transceiver.sender._ssrc = fanout.ssrc
 
     async def offer(self) -> str:
-        """Our offer to the client."""
+        """The SDP offer to the client."""
         return sdp.finish_offer(await self._describe(), self._endpoint.settings)
 
     async def accept(self, answer: str) -> None:
-        """The client's answer. Raises Refused."""
+        """Applies the client's SDP answer. Raises Refused."""
         text, self._payload_type = sdp.take_answer(answer, self._endpoint.sockets.hosts())
         await self._take(text, "answer")
 
