@@ -170,7 +170,7 @@ async def test_a_token_comes_in_a_header_or_in_the_address() -> None:
         assert await asked.get("/grant", Authorization=f"bearer  {OPAQUE}") == expected
 
 
-async def test_scopes_and_streams_are_told_apart() -> None:
+async def test_scopes_and_streams_are_distinguished() -> None:
     async with access_server(SETTINGS) as asked:
         assert (await asked.get(f"/require/receive/kitchen?token={OPAQUE}"))[0] == 200
         assert (await asked.get(f"/require/receive/bedroom?token={OPAQUE}"))[0] == 403
@@ -224,7 +224,7 @@ async def test_a_clock_that_was_set_back_locks_nobody_out() -> None:
         jwt.utils.base64url_encode(b"[" * 4000).decode() + ".e30.AA",
     ],
 )
-async def test_what_is_not_one_of_the_tokens_is_refused_without_being_told(token: str) -> None:
+async def test_what_is_not_one_of_the_tokens_is_refused_and_not_shown(token: str) -> None:
     async with access_server(SETTINGS) as asked:
         status, text = await asked.get(f"/grant?token={token}")
         assert status == 401

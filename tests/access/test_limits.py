@@ -56,7 +56,7 @@ async def test_sockets_over_the_limit_get_503_and_of_one_address_429() -> None:
         assert await upgrade(server) == (101, None)
 
 
-async def test_a_socket_that_says_too_much_is_told_so_and_cut_off() -> None:
+async def test_a_socket_that_sends_too_much_gets_an_error_and_is_cut_off() -> None:
     config = {"limits": {"messages_per_s": 1, "message_burst": 5}}
     async with (
         running_server(config) as server,

@@ -52,13 +52,13 @@ def _forget() -> None:
 
 
 @asynccontextmanager
-async def open_doors(settings: Settings = MANY) -> AsyncIterator[tuple[TcpPorts, int]]:
-    doors, port = TcpPorts(settings), free_port()
-    await doors.open("127.0.0.1", port, Echo)
+async def open_ports(settings: Settings = MANY) -> AsyncIterator[tuple[TcpPorts, int]]:
+    ports, port = TcpPorts(settings), free_port()
+    await ports.open("127.0.0.1", port, Echo)
     try:
-        yield doors, port
+        yield ports, port
     finally:
-        await doors.close()
+        await ports.close()
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -71,15 +71,15 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 async def test_what_comes_is_passed_on_in_small_pieces_and_goes_back_whole() -> None:
-    async with open_doors() as (doors, port):
+    async with open_ports() as (ports, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         data = bytes(range(256)) * 4096
         writer.write(data)
         assert await reader.readexactly(len(data)) == data
         assert max(Echo.pieces) <= READ_BYTES
-        assert doors.connections == 1
+        assert ports.connections == 1
         writer.close()
-        await eventually(lambda: doors.connections == 0)
+        await eventually(lambda: ports.connections == 0)
         assert Echo.lost == 1
 
 
@@ -91,34 +91,34 @@ async def refused(port: int) -> bytes:
     return answer
 
 
-async def test_an_address_with_too_many_connections_is_told_so_until_one_is_free() -> None:
-    async with open_doors(FEW) as (doors, port):
+async def test_an_address_with_too_many_connections_is_refused_until_one_is_free() -> None:
+    async with open_ports(FEW) as (ports, port):
         open_ones = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-        await eventually(lambda: doors.connections == 3)
+        await eventually(lambda: ports.connections == 3)
         answer = await refused(port)
         assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\n")
-        assert doors.refused_of_address == 1
+        assert ports.refused_of_address == 1
         elsewhere = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
-        await eventually(lambda: doors.connections == 4)
+        await eventually(lambda: ports.connections == 4)
         open_ones[0][1].close()
-        await eventually(lambda: doors.connections == 3)
+        await eventually(lambda: ports.connections == 3)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"welcome")
         assert await reader.readexactly(7) == b"welcome"
         for _, other in [*open_ones, elsewhere, (reader, writer)]:
             other.close()
-        await eventually(lambda: doors.connections == 0)
+        await eventually(lambda: ports.connections == 0)
 
 
 async def test_the_server_has_a_limit_of_its_own() -> None:
     settings = Settings(ServerSettings(max_connections=1), audio=AudioSettings(max_listeners=1))
-    async with open_doors(settings) as (doors, port):
-        assert doors.max_connections == 2 + SPARE_CONNECTIONS
-        doors.max_connections = 1
+    async with open_ports(settings) as (ports, port):
+        assert ports.max_connections == 2 + SPARE_CONNECTIONS
+        ports.max_connections = 1
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        await eventually(lambda: doors.connections == 1)
+        await eventually(lambda: ports.connections == 1)
         assert (await refused(port)).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        assert doors.refused_in_all == 1
+        assert ports.refused_in_all == 1
         writer.close()
 
 
@@ -126,20 +126,20 @@ async def test_the_proxy_stands_for_many() -> None:
     settings = msgspec.structs.replace(
         FEW, access=AccessSettings(ingress_address="127.0.0.1"), server=ServerSettings(ingress_port=8099)
     )
-    async with open_doors(settings) as (doors, port):
+    async with open_ports(settings) as (ports, port):
         writers = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(10)]
-        await eventually(lambda: doors.connections == 10)
+        await eventually(lambda: ports.connections == 10)
         for writer in writers:
             writer.close()
 
 
 async def test_refused_connections_are_forgotten() -> None:
     settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
-    async with open_doors(settings) as (doors, port):
+    async with open_ports(settings) as (ports, port):
         _, kept = await asyncio.open_connection("127.0.0.1", port)
         crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * MAX_REFUSALS)]
-        await eventually(lambda: doors.refused_of_address == len(crowd))
-        assert doors.connections == 1
+        await eventually(lambda: ports.refused_of_address == len(crowd))
+        assert ports.connections == 1
         for reader, writer in crowd:
             assert (await reader.read()).startswith(b"HTTP/1.1 429 ")
             writer.close()
@@ -147,10 +147,10 @@ async def test_refused_connections_are_forgotten() -> None:
 
 
 async def test_closing_lets_nobody_in_and_frees_the_port() -> None:
-    async with open_doors() as (doors, port):
+    async with open_ports() as (ports, port):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        await eventually(lambda: doors.connections == 1)
-        doors.stop_listening()
+        await eventually(lambda: ports.connections == 1)
+        ports.stop_listening()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
         again = TcpPorts(MANY)
@@ -160,40 +160,40 @@ async def test_closing_lets_nobody_in_and_frees_the_port() -> None:
 
 
 async def test_a_taken_port_is_an_error_that_says_so() -> None:
-    async with open_doors() as (_, port):
+    async with open_ports() as (_, port):
         with pytest.raises(OSError, match="in use"):
             await TcpPorts(MANY).open("127.0.0.1", port, Echo)
 
 
 async def test_ipv6_and_ipv4_share_a_port_number() -> None:
-    doors, port = TcpPorts(MANY), free_port()
-    await doors.open("127.0.0.1", port, Echo)
-    await doors.open("::1", port, Echo)
+    ports, port = TcpPorts(MANY), free_port()
+    await ports.open("127.0.0.1", port, Echo)
+    await ports.open("::1", port, Echo)
     for host in ("127.0.0.1", "::1"):
         _, writer = await asyncio.open_connection(host, port)
         writer.close()
-    await doors.close()
+    await ports.close()
 
 
 async def test_tls_and_those_who_do_not_speak_it(tmp_path: Path) -> None:
     certificates = LocalCertificates(tmp_path, lambda: ["localhost"])
-    doors, port = TcpPorts(MANY), free_port()
-    await doors.open("127.0.0.1", port, Echo, certificates.context())
+    ports, port = TcpPorts(MANY), free_port()
+    await ports.open("127.0.0.1", port, Echo, certificates.context())
     _, plain = await asyncio.open_connection("127.0.0.1", port)
     plain.write(b"GET / HTTP/1.1\r\n\r\n")
-    await eventually(lambda: doors.connections == 1)
-    await eventually(lambda: doors.connections == 0)
+    await eventually(lambda: ports.connections == 1)
+    await eventually(lambda: ports.connections == 0)
     authority = certificates.authority_pem()
     assert authority is not None
     await handshake(port, authority, "localhost")
-    await doors.close()
+    await ports.close()
     plain.close()
 
 
 async def test_nothing_of_a_tls_connection_waits_for_the_collector(tmp_path: Path) -> None:
     certificates = LocalCertificates(tmp_path, lambda: ["localhost"])
-    doors, port = TcpPorts(MANY), free_port()
-    await doors.open("127.0.0.1", port, Echo, certificates.context())
+    ports, port = TcpPorts(MANY), free_port()
+    await ports.open("127.0.0.1", port, Echo, certificates.context())
     gc.collect()
     gc.disable()
     try:
@@ -203,7 +203,7 @@ async def test_nothing_of_a_tls_connection_waits_for_the_collector(tmp_path: Pat
         await eventually(lambda: not [thing for thing in gc.get_objects() if isinstance(thing, CONNECTION_PARTS)])
     finally:
         gc.enable()
-    await doors.close()
+    await ports.close()
 
 
 def _say_something(port: int, authority: bytes) -> None:
@@ -219,11 +219,11 @@ async def test_aiohttp_serves_through_it() -> None:
     runner = web.AppRunner(web.Application())
     await runner.setup()
     assert runner.server is not None
-    doors, port = TcpPorts(MANY), free_port()
-    await doors.open("127.0.0.1", port, runner.server)
+    ports, port = TcpPorts(MANY), free_port()
+    await ports.open("127.0.0.1", port, runner.server)
     assert b"404: Not Found" in await asyncio.wait_for(_get(port), 10)
     await runner.cleanup()
-    await doors.close()
+    await ports.close()
 
 
 async def _get(port: int) -> bytes:

@@ -36,7 +36,7 @@ def test_concealment_goes_on_and_dies_away(payloads: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff", bytes([0x03, 0xFF]) + b"x" * 30])
-def test_a_broken_packet_is_told_and_does_no_harm(payloads: list[bytes], payload: bytes) -> None:
+def test_a_broken_packet_is_reported_and_does_no_harm(payloads: list[bytes], payload: bytes) -> None:
     decoder = OpusDecoder()
     for good in payloads[:20]:
         decoder.decode(good)

@@ -156,7 +156,7 @@ async def test_lan_announcement_can_be_switched_off() -> None:
 # A Supervisor does not run outside of Home Assistant: tests.support.supervisor is a mock of its two answers.
 
 
-async def test_mock_supervisor_is_told_where_the_server_is() -> None:
+async def test_mock_supervisor_gets_the_servers_address() -> None:
     async with mock_supervisor() as supervisor, running_server(environment=supervisor.environment) as server:
         announced = await supervisor.announced()
         assert announced == {
@@ -170,7 +170,7 @@ async def test_mock_supervisor_is_told_where_the_server_is() -> None:
         }
 
 
-async def test_mock_supervisor_that_comes_late_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_mock_supervisor_that_starts_late_gets_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "SUPERVISOR_RETRIES_S", (0.01, 0.01))
     async with mock_supervisor(refusals=2) as supervisor:
         await announce_to_supervisor(Settings(), False, Supervisor(supervisor.url, TOKEN))

@@ -1,4 +1,4 @@
-"""What `voice_streaming/peers` uses of aioice beyond what it promises.
+"""What `voice_streaming/rtc` uses of aioice beyond what it promises.
 
 Each test fails with a sentence that says where to look when a new version no longer fits.
 """

@@ -1,4 +1,4 @@
-"""What `voice_streaming/peers` uses of aiortc beyond what it promises.
+"""What `voice_streaming/rtc` uses of aiortc beyond what it promises.
 
 Each test fails with a sentence that says where to look when a new version no longer fits.
 """
@@ -19,8 +19,8 @@ from tests.support.rtc_client import gather_on_loopback, new_peer
 
 
 def test_the_versions_are_those_that_these_contracts_were_read_in() -> None:
-    assert version("aiortc").startswith("1.16."), f"read voice_streaming/peers against {INSTALLED}, then go on here"
-    assert version("aioice").startswith("0.13."), f"read voice_streaming/peers against {INSTALLED}, then go on here"
+    assert version("aiortc").startswith("1.16."), f"read voice_streaming/rtc against {INSTALLED}, then go on here"
+    assert version("aioice").startswith("0.13."), f"read voice_streaming/rtc against {INSTALLED}, then go on here"
     assert tuple(map(int, version("av").split(".")[:2])) >= (17, 1), "av before 17.1 leaks on every encoded audio frame"
 
 

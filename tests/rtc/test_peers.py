@@ -97,7 +97,7 @@ async def test_a_senders_report_dates_the_report_to_it() -> None:
         assert sender.reception.last_report == 0x33445566
 
 
-async def test_a_goodbye_is_told_once() -> None:
+async def test_a_goodbye_is_reported_once() -> None:
     async with on_stage() as stage:
         sender, talker = await stage.sender()
         talker.say(b"voice")

@@ -87,7 +87,7 @@ def test_a_packet_that_is_shorter_than_it_says_is_none(datagram: bytes) -> None:
     assert rtp.parse_rtp(datagram) is None
 
 
-def test_rtcp_is_told_from_rtp_as_rfc_5761_says() -> None:
+def test_rtcp_is_distinguished_from_rtp_as_rfc_5761_says() -> None:
     kinds = [kind for kind in range(256) if rtp.is_rtcp(bytes([0x80, kind]))]
     assert kinds == list(range(192, 224))
     assert not rtp.is_rtcp(b"\x80")

@@ -62,7 +62,7 @@ async def settle() -> None:
 # Telling datagrams apart
 
 
-def test_first_bytes_are_told_apart_as_rfc_7983_says() -> None:
+def test_first_bytes_are_distinguished_as_rfc_7983_says() -> None:
     rest = bytes(30)
     assert [first for first in range(256) if udp.is_stun(bytes([first]) + rest)] == list(range(4))
     assert [first for first in range(256) if udp.is_dtls(bytes([first]) + rest)] == list(range(20, 64))
@@ -206,7 +206,7 @@ async def test_after_lone_datagrams_another_is_asked_for_every_other_time(shared
             asked += 1
             return real.recvfrom_into(memory)
 
-    # In the place of the socket, which allows no method of its own to be replaced.
+    # Instead of the socket, which allows no method of its own to be replaced.
     real = shared.socket
     shared.socket = cast(socket.socket, Counted())
     try:
@@ -216,7 +216,7 @@ async def test_after_lone_datagrams_another_is_asked_for_every_other_time(shared
     finally:
         shared.socket = real
     assert len(port.media) == 28
-    assert asked <= 8 + 4 + 1, "the first may still expect a crowd"
+    assert asked <= 8 + 4 + 1, "the first wake-up may still try many reads"
 
 
 async def test_send_says_whether_it_left(shared: SharedSocket, client: Client) -> None:

@@ -101,7 +101,7 @@ def test_what_is_refused_is_named_and_left_in_the_clear() -> None:
 
 
 def test_sessions_come_and_go_while_places_stay() -> None:
-    """The last session takes the place of the one that leaves, as `Batch.remove` does with addresses."""
+    """The last session takes the row of the one that is removed, as `Batch.remove` does with addresses."""
     chance = random.Random(7)
     rows, places = Rows(40), BatchProtection()
     there: list[tuple[Session, Session]] = []

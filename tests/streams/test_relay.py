@@ -64,7 +64,7 @@ async def test_packets_reach_every_sink_in_the_call_that_published_them() -> Non
     assert (track.packets, track.payload_bytes, track.last_packet_s) == (3, 21, 0.04)
 
 
-async def test_the_end_is_told_once_and_nothing_comes_after_it() -> None:
+async def test_the_end_is_notified_once_and_nothing_comes_after_it() -> None:
     relay, track, sink = VoiceRelay(), OpusTrack(), Recorder()
     relay.attach(track, sink)
     track.stop()
@@ -74,7 +74,7 @@ async def test_the_end_is_told_once_and_nothing_comes_after_it() -> None:
     assert track.packets == 0
 
 
-async def test_who_attaches_after_the_end_is_told_at_once() -> None:
+async def test_a_sink_attached_after_the_end_is_notified_at_once() -> None:
     relay, track, sink = VoiceRelay(), OpusTrack(), Recorder()
     track.stop()
     relay.attach(track, sink)
@@ -186,7 +186,7 @@ async def test_what_was_queued_is_read_before_the_end() -> None:
     assert subscribed.readyState == "ended"
 
 
-async def test_who_waits_at_the_end_is_told() -> None:
+async def test_a_consumer_that_waits_at_the_end_is_notified() -> None:
     relay, track = VoiceRelay(), OpusTrack()
     waiting = asyncio.create_task(relay.subscribe(track).recv())
     await settle()
@@ -195,7 +195,7 @@ async def test_who_waits_at_the_end_is_told() -> None:
         await asyncio.wait_for(waiting, 5)
 
 
-async def test_who_subscribes_after_the_end_is_told_at_once() -> None:
+async def test_a_consumer_subscribed_after_the_end_is_notified_at_once() -> None:
     """aiortc's own proxy waits for ever here."""
     relay, track = VoiceRelay(), OpusTrack()
     track.stop()

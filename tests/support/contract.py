@@ -19,7 +19,7 @@ INSTALLED = f"aiortc {version('aiortc')}, aioice {version('aioice')}"
 
 
 def changed(what: str, where: str) -> str:
-    return f"voice_streaming/peers/{where} relies on this: {what}. See what became of it in {INSTALLED}."
+    return f"voice_streaming/rtc/{where} relies on this: {what}. See what became of it in {INSTALLED}."
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:

@@ -74,8 +74,12 @@ class Access:
         return self.route(request).address
 
     def path_prefix(self, request: web.Request) -> str:
-        """What stands before our paths in the client's address: behind ingress, what Home Assistant says."""
-        return request.headers.get("X-Ingress-Path", "") if self._is_ingress(request) else ""
+        """What stands before our paths in the client's address, as ingress or a trusted proxy has it."""
+        if self._is_ingress(request):
+            return request.headers.get("X-Ingress-Path", "").rstrip("/")
+        if (request.remote or "") in self._proxies:
+            return request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
+        return ""
 
     def check_origin(self, request: web.Request) -> None:
         """Raises 403 for a page from elsewhere. Native clients send no Origin and are not stopped."""
