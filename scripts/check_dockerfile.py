@@ -30,6 +30,7 @@ import numpy as np
 import yaml
 from docker.utils.build import exclude_paths
 
+from scripts.clean_debian import Failed, call, chrooted, download_wheels, image_of, make_clean_debian, wheels_only
 from scripts.dockerfile import Instruction, Stage, ancestry, expand, read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -38,10 +39,6 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
 """An engine kills what does not stop within this."""
 STREAM_BYTES = 48_000
-
-
-class Failed(Exception):
-    """The Dockerfile does not do what it should."""
 
 
 def main() -> int:
@@ -53,8 +50,10 @@ def main() -> int:
         folder = Path(name)
         lint()
         context = build_context()
-        wheels = download_wheels(stages[0], folder / "wheels")
-        base = clean_debian(stages[0].base, options.debian or folder / "debian")
+        image = image_of(stages[0].base)
+        wheels = collect_wheels(image.python, folder / "wheels")
+        base = options.debian or folder / "debian"
+        make_clean_debian(image, base)
         packages = build(stages, "packages", base, folder / "packages", wheels, {})
         for target in ("server", "addon"):
             root = build(stages, target, base, folder / target, wheels, {"packages": packages})
@@ -65,7 +64,7 @@ def main() -> int:
 
 
 def lint() -> None:
-    _call([Path(sys.executable).with_name("hadolint"), REPOSITORY / "Dockerfile"])
+    call([Path(sys.executable).with_name("hadolint"), REPOSITORY / "Dockerfile"])
     say("hadolint: clean")
 
 
@@ -76,48 +75,22 @@ def build_context() -> set[str]:
     return {path for path in found if (REPOSITORY / path).is_file()} - {"Dockerfile", ".dockerignore"}
 
 
-def download_wheels(stage: Stage, folder: Path) -> Path:
+def collect_wheels(version: str, folder: Path) -> Path:
     """Wheels of every requirement for this machine; asks for the other architecture's without fetching them."""
-    version = _tag(stage.base)[0]
+    requirements = REPOSITORY / "requirements.txt"
     for architecture, machine in PLATFORMS.items():
-        platforms = [f"--platform=manylinux_2_{glibc}_{machine}" for glibc in (17, 28, 34)]
-        common = [
-            "--only-binary=:all:",
-            f"--python-version={version}",
-            "--requirement",
-            str(REPOSITORY / "requirements.txt"),
-        ]
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
         if machine == os.uname().machine:
-            _call([*pip, "download", "--dest", str(folder), *common, *platforms])
+            download_wheels(version, requirements, folder)
         else:
-            _call([*pip, "install", "--dry-run", "--ignore-installed", "--target", str(folder), *common, *platforms])
+            ask = ["install", "--quiet", "--dry-run", "--ignore-installed", f"--target={folder}"]
+            call([sys.executable, "-m", "pip", *ask, *wheels_only(version, requirements, machine)])
         say(f"wheels for Python {version} on {architecture}: there for every requirement")
-    return folder
-
-
-def clean_debian(image: str, folder: Path) -> Path:
-    """What stands in for the base image: the same Debian, with its own Python of the same version as `python`."""
-    version, release = _tag(image)
-    if not (folder / "usr/bin/python3").exists():
-        say(f"making a clean Debian {release}")
-        packages = "python3,python3-venv,python3-pip"
-        _call(["debootstrap", "--variant=minbase", f"--include={packages}", release, folder])
-    found = _call(["chroot", folder, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
-    if found != version:
-        raise Failed(f"Debian {release} has Python {found}, and the base image {version}")
-    for name in ("python", "pip"):
-        link = folder / "usr/local/bin" / name
-        if not link.is_symlink():
-            link.symlink_to(f"/usr/bin/{name}3")
-    for marker in (folder / "usr/lib").glob("python3*/EXTERNALLY-MANAGED"):
-        marker.unlink()
     return folder
 
 
 def build(stages: list[Stage], target: str, base: Path, root: Path, wheels: Path, others: dict[str, Path]) -> Path:
     """Does what the target's stages say, in a copy of the base."""
-    _call(["cp", "--archive", base, root])
+    call(["cp", "--archive", base, root])
     shutil.copytree(wheels, root / "wheels")
     for stage in ancestry(stages, target):
         workdir = "/"
@@ -132,7 +105,7 @@ def build(stages: list[Stage], target: str, base: Path, root: Path, wheels: Path
             elif instruction.keyword == "RUN":
                 # The only difference: packages come from a folder, as the clean Debian has no network of its own.
                 environment = {**_environment(stages, target), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
-                _call(_chrooted(root, workdir, environment, instruction.command))
+                call(chrooted(root, workdir, environment, instruction.command))
     shutil.rmtree(root / "wheels")
     say(f"{target}: built")
     return root
@@ -161,9 +134,9 @@ def run(stages: list[Stage], root: Path, target: str) -> None:
     if target == "addon":
         port = _as_addon(root, environment)
     with _container(root, environment, user, command) as (process, inside):
-        _wait_until_healthy(process, lambda: _call([*inside, *health]))
+        _wait_until_healthy(process, lambda: call([*inside, *health]))
         say(f"{target}: healthy as user {user}, by the image's own HEALTHCHECK")
-        answer = json.loads(_call([*inside, "python", "-c", _FETCH, f"http://127.0.0.1:{port}/health", "100000"]))
+        answer = json.loads(call([*inside, "python", "-c", _FETCH, f"http://127.0.0.1:{port}/health", "100000"]))
         if answer["status"] != "ok" or not answer["tls_port"]:
             raise Failed(f"/health says {answer}")
         _check_stream(subprocess.check_output([*inside, "python", "-c", _FETCH, _STREAM, str(STREAM_BYTES)]))
@@ -212,7 +185,7 @@ def _container(
 ) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
     """The command as process 1 of namespaces of its own, with loopback alone, and how to run another one beside it."""
     start = 'ip link set lo up && exec "$@"'
-    chroot = _chrooted(root, "/app", environment, command, user)
+    chroot = chrooted(root, "/app", environment, command, user)
     isolated = [
         "unshare",
         "--net",
@@ -228,7 +201,7 @@ def _container(
     with subprocess.Popen([*isolated, *chroot]) as process:
         try:
             inside = ["nsenter", f"--net=/proc/{_child(process.pid)}/ns/net"]
-            yield process, [*inside, *_chrooted(root, "/app", environment, [], user)]
+            yield process, [*inside, *chrooted(root, "/app", environment, [], user)]
         finally:
             process.kill()
 
@@ -277,14 +250,6 @@ def _last(stages: list[Stage], keyword: str) -> Instruction:
     return next(found for stage in reversed(stages) if (found := stage.last(keyword)) is not None)
 
 
-def _chrooted(
-    root: Path, workdir: str, environment: dict[str, str], command: Sequence[str], user: str = "0:0"
-) -> list[str]:
-    variables = [f"{name}={value}" for name, value in environment.items()]
-    enter = ["chroot", f"--userspec={user}", str(root), "/usr/bin/env", "--ignore-environment", f"--chdir={workdir}"]
-    return [*enter, *variables, *command]
-
-
 def _inside(root: Path, *parts: str) -> Path:
     return root / str(Path("/", *parts)).lstrip("/")
 
@@ -299,21 +264,6 @@ def _copy(source: Path, names: list[str], destination: Path) -> None:
         else:
             destination.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(found, destination)
-
-
-def _tag(image: str) -> tuple[str, str]:
-    """Python's version, without the patch, and Debian's release, of `python:3.13.14-slim-trixie`."""
-    match = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-(\w+)", image)
-    if match is None:
-        raise Failed(f"{image} is not an official slim image of an exact version")
-    return match[1], match[2]
-
-
-def _call(command: Sequence[str | Path]) -> str:
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise Failed(f"{command[0]} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
-    return ended.stdout
 
 
 def say(text: str) -> None:
