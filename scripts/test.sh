@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks everything: style, types and tests; the arguments go to pytest (for example: scripts/test.sh -k mp3).
+# Checks everything: style, types and tests, these on every supported Python that is at hand and on the image's.
+# Arguments go to pytest, and then the tests run on one Python only (for example: scripts/test.sh -k mp3).
 #
 # The tests drive real browsers and players. What is missing of them is installed first where that is possible without
 # a question (as root or with passwordless sudo on Debian and its relatives; with Homebrew on macOS). Tests whose
@@ -9,7 +10,7 @@ set -eu
 # shellcheck source=scripts/python-environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/python-environment.sh"
 
-debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2 curl shellcheck libnss3-tools openssl apparmor systemd"
+debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2 curl shellcheck libnss3-tools openssl apparmor systemd debootstrap"
 homebrew_packages="ffmpeg mpv espeak-ng shellcheck"
 
 # Runs a command as root, without ever asking for a password; fails if that is not possible.
@@ -87,8 +88,26 @@ run_tests() {
     fi
 }
 
+# pytest heeds its last -m alone, so one that is given becomes part of those below.
+versions=$([ $# = 0 ] && echo all || echo one)
+marks=""
+others=()
+while [ $# -gt 0 ]; do
+    if [ "$1" = -m ] && [ $# -gt 1 ]; then
+        marks="($2) and "
+        shift
+    else
+        others+=("$1")
+    fi
+    shift
+done
+set -- ${others[@]+"${others[@]}"}
+
 # Tests mostly wait, for voices to be heard and pages to load: so several files side by side, and then, by themselves,
 # those whose result other work would spoil.
-run_tests "$@" -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-run_tests "$@" -m alone
+run_tests "$@" -m "${marks}not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+run_tests "$@" -m "${marks}alone"
+if [ "$versions" = all ]; then
+    "$environment_python" -m scripts.check_versions || verdict=1
+fi
 exit "$verdict"

@@ -123,6 +123,7 @@ def test_pictures() -> None:
         assert (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) == size
 
 
+@pytest.mark.any_python
 def test_apparmor_profile_parses() -> None:
     """Only that: this kernel may have no AppArmor."""
     profile = REPOSITORY / "apparmor.txt"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from aiohttp import web
 
@@ -24,6 +25,7 @@ def last(stage: Stage, keyword: str) -> Instruction:
     return found
 
 
+@pytest.mark.any_python
 def test_the_linter_finds_nothing_in_the_dockerfile() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     ended = subprocess.run([hadolint, REPOSITORY / "Dockerfile"], capture_output=True, text=True, check=False)
@@ -59,6 +61,7 @@ def test_compose_uses_the_image_as_it_is_meant() -> None:
     assert service["volumes"] == [f"{volume}:/data"]
 
 
+@pytest.mark.any_python
 def test_systemd_unit_verifies(tmp_path: Path) -> None:
     analyze = require_program("systemd-analyze")
     program = tmp_path / "opt"
