@@ -36,7 +36,8 @@ PYTEST = (
 DEBIAN_PACKAGES = ("espeak-ng", "openssl")
 """What the unit tests start besides Python."""
 DEBIAN_ENVIRONMENT = "/opt/voice-streaming-tests"
-ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+ISOLATED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child")
+"""In namespaces that end when this program does."""
 MOUNT = """
 mount --bind "$1" "$2/repository"
 mount --rbind /dev "$2/dev"
