@@ -30,13 +30,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 PYTEST = (
-    *("-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-m", "not e2e and not any_python"),
+    *("-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-m", "not e2e and not alone and not any_python"),
     *("--numprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"),
 )
 DEBIAN_PACKAGES = ("espeak-ng", "openssl")
 """What the unit tests start besides Python."""
 DEBIAN_ENVIRONMENT = "/opt/voice-streaming-tests"
-ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+ISOLATED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child")
+"""In namespaces that end when this program does."""
 MOUNT = """
 mount --bind "$1" "$2/repository"
 mount --rbind /dev "$2/dev"

@@ -18,19 +18,29 @@ is_usable_python() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
 
-# Prints the path of the first interpreter that is new enough; prints nothing if there is none.
+# Succeeds if the tests run on the interpreter $1, too.
+is_supported_python() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' >/dev/null 2>&1
+}
+
+# Prints the path of the first interpreter that is supported; if there is none, of one that is newer; else nothing.
 find_python() {
-    local name path
+    local name path newer=""
     for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
         path=$(command -v "$name") || continue
         case "$path" in
         "$environment"/*) continue ;; # An activated .venv cannot be made anew by itself.
         esac
-        if is_usable_python "$path"; then
+        if is_supported_python "$path"; then
             echo "$path"
             return
+        elif [ -z "$newer" ] && is_usable_python "$path"; then
+            newer=$path
         fi
     done
+    if [ -n "$newer" ]; then
+        echo "$newer"
+    fi
 }
 
 # Prints the name of the Debian package that gives the interpreter $1 a working `venv`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,6 +158,35 @@ def test_without_a_python_that_is_new_enough_one_line_says_so(copy: Path, tmp_pa
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("Python 3.11 or newer is needed")
     assert "command not found" not in ended.stderr
+
+
+def test_a_python_that_is_supported_is_preferred_to_a_newer_one(tmp_path: Path) -> None:
+    find = f'. "{REPOSITORY}/scripts/python-environment.sh"; find_python'
+
+    def place(name: str, version: str) -> str:
+        """A command that takes this for its version, on a PATH that has no other Python."""
+        said = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
+        command = tmp_path / name
+        command.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{said}' \"$2\"\n")
+        command.chmod(0o755)
+        return f"{command}\n"
+
+    def found() -> str:
+        return subprocess.check_output(["bash", "-euc", find], env={"PATH": str(tmp_path)}, text=True)
+
+    (tmp_path / "bash").symlink_to(shutil.which("bash") or "bash")
+    (tmp_path / "dirname").symlink_to(shutil.which("dirname") or "dirname")
+    assert found() == ""
+    place("python", "(3, 10, 9)")
+    assert found() == ""
+    newer = place("python3", "(3, 15, 0)")
+    assert found() == newer
+    oldest = place("python3.11", "(3, 11, 0)")
+    assert found() == oldest
+    newest = place("python3.14", "(3, 14, 0)")
+    assert found() == newest
+    default = place("python3", "(3, 12, 0)")
+    assert found() == default
 
 
 @pytest.mark.any_python
