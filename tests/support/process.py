@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -74,6 +75,10 @@ class ChildProcess:
                 self._line_arrived.notify_all()
 
 
+_ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+"""Where there is util-linux: a test that is killed itself leaves no daemon and no browser behind (prctl(2))."""
+
+
 @asynccontextmanager
 async def child_process(
     command: Sequence[str | Path],
@@ -87,6 +92,7 @@ async def child_process(
     Only root can name another `user`.
     """
     process = await asyncio.create_subprocess_exec(
+        *_ENDS_WITH_US,
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
