@@ -77,7 +77,7 @@ async def browsing() -> AsyncIterator[Browser]:
 async def test_server_announces_itself_and_says_goodbye() -> None:
     async with (
         browsing() as browser,
-        running_server({"discovery": {"addresses": [LOOPBACK]}}) as server,
+        running_server({"discovery": {"lan": True, "addresses": [LOOPBACK]}}) as server,
     ):
         info = await browser.find(server.port)
         assert info.parsed_addresses() == [LOOPBACK]
@@ -137,7 +137,7 @@ async def test_a_new_address_is_announced(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_an_address_that_cannot_be_used_is_a_warning_and_no_more() -> None:
-    async with running_server({"discovery": {"addresses": ["203.0.113.7"]}}) as server:
+    async with running_server({"discovery": {"lan": True, "addresses": ["203.0.113.7"]}}) as server:
         line = await server.process.wait_for_log("discovery.lan")
         assert "WARNING" in line
 

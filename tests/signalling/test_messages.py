@@ -172,5 +172,6 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
         "listeners": 3,
         "state": "active",
         "paused": False,
+        "via": "",
     }
     assert texts[2]["offer"] == {"sdp": "v=0", "type": "offer"}

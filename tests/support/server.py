@@ -115,6 +115,8 @@ async def running_server(
         "server": {"host": host, "port": port, "tls": "off"},
         "audio": {"port": audio_port},
         "webrtc": {"host_addresses": [host]},
+        # Daemons of tests that run at the same time would be found under one host name.
+        "discovery": {"lan": False},
     }
     with tempfile.TemporaryDirectory(prefix="voice-server-") as name:
         directory = Path(name)
