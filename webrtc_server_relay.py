@@ -12,6 +12,11 @@ import os
 import signal
 import sys
 import time
+
+if __name__ == "__main__":
+    # The imports below take half a second, and SIGHUP, which is for reloading, would end the process meanwhile.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -30,6 +35,7 @@ from voice_streaming.process.resources import process_figures, reduce_garbage_co
 from voice_streaming.process.tasks import Tasks
 from voice_streaming.program import command_line
 from voice_streaming.program.ports import OpenPorts
+from voice_streaming.program.reload import Reload, ReloadRequests
 from voice_streaming.program.startup import log_addresses
 from voice_streaming.rtc import Peers, ReceiverPeer
 from voice_streaming.sessions.session import Services
@@ -248,8 +254,13 @@ class VoiceStreamingServer:
             await self.signalling.close_idle()
 
 
-async def serve(settings: Settings, demo: bool) -> None:
-    await VoiceStreamingServer(settings).run_server(demo)
+async def serve(
+    settings: Settings, demo: bool, read_settings: Callable[[], Settings], requests: ReloadRequests
+) -> None:
+    server = VoiceStreamingServer(settings)
+    reload = Reload(read_settings, settings, server.admission.access)
+    with requests.listening(lambda: reload.run(server.certificates)):
+        await server.run_server(demo)
 
 
 def main() -> int:

@@ -170,6 +170,7 @@ async def test_mock_supervisor_gets_the_servers_address() -> None:
                 "port": server.port,
                 "audio_port": server.audio_port,
                 "version": __version__,
+                "id": (server.directory / "voice-streaming" / "server-id").read_text().strip(),
             },
         }
 

@@ -45,6 +45,9 @@ class Certificates(Protocol):
     def names(self) -> frozenset[str]:
         """DNS names and addresses that the certificate in use is good for."""
 
+    def reload(self) -> None:
+        """Takes up what is in the files now. Raises ConfigError, and then the certificate so far stays in use."""
+
     def renew_if_needed(self) -> bool:
         """Brings the context up to date; True when it changed. Never raises: a failure is logged once, and the
         certificate so far stays in use."""
