@@ -94,10 +94,12 @@ class Site:
     async def _answer_metrics(self, request: web.Request) -> web.Response:
         self._access.require(request, Scope.ADMIN)
         figures = self._figures()
-        if metrics.wants_prometheus(request.headers.get("Accept", "")):
-            return web.Response(text=metrics.prometheus(figures), headers={"Content-Type": metrics.CONTENT_TYPE})
+        headers, accept = {"Vary": "Accept"}, request.headers.get("Accept", "")
+        if metrics.wants_prometheus(accept):
+            body, content_type = metrics.prometheus(figures, accept)
+            return web.Response(body=body, headers=headers | {"Content-Type": content_type})
         details = {"receiver_details": self._receiver_details()} if request.query.get("details") == "1" else {}
-        return web.json_response({**figures, **details})
+        return web.json_response({**figures, **details}, headers=headers)
 
 
 def _file(name: str) -> web.FileResponse:
