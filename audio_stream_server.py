@@ -81,7 +81,7 @@ class AudioStreamServer:
 
     @property
     def is_running(self) -> bool:
-        return self._runner is not None
+        return self._runner is not None and self._admission.ports.is_listening(self._settings.audio.port)
 
     async def start(self) -> None:
         """Opens the port; raises OSError when it is in use."""

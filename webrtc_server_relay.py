@@ -12,6 +12,11 @@ import os
 import signal
 import sys
 import time
+
+if __name__ == "__main__":
+    # The imports below take half a second, and SIGHUP, which is for reloading, would end the process meanwhile.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,6 +26,7 @@ from audio_stream_server import AudioStreamServer
 from voice_streaming import __version__
 from voice_streaming.access.admission import Admission
 from voice_streaming.network.discovery import announcements
+from voice_streaming.network.server_id import NoServerId, server_id
 from voice_streaming.network.tls import Certificates, open_certificates, renew_certificates
 from voice_streaming.process.failures import Failures
 from voice_streaming.process.figures import Figures
@@ -29,6 +35,7 @@ from voice_streaming.process.resources import process_figures, reduce_garbage_co
 from voice_streaming.process.tasks import Tasks
 from voice_streaming.program import command_line
 from voice_streaming.program.ports import OpenPorts
+from voice_streaming.program.reload import Reload, ReloadRequests
 from voice_streaming.program.startup import log_addresses
 from voice_streaming.rtc import Peers, ReceiverPeer
 from voice_streaming.sessions.session import Services
@@ -40,6 +47,7 @@ from voice_streaming.signalling.signalling import Signalling
 from voice_streaming.streams.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.web.health import AUDIO_PORT, REGISTRY, status_of
 from voice_streaming.web.site import Site
 from voice_streaming.web.whip import WhipEndpoints
 
@@ -70,6 +78,8 @@ class VoiceStreamingServer:
         self._started_s = time.monotonic()
         self._stop_requested = asyncio.Event()
         self._lag = LoopLag()
+        self.id: str | None = None
+        """By which other programs know this server again; None before the start, and where it cannot be kept."""
         self.certificates: Certificates | None = None
         self._ports: OpenPorts | None = None
 
@@ -88,17 +98,20 @@ class VoiceStreamingServer:
 
     async def start(self, demo: bool = False) -> None:
         """Opens all ports. Raises StartError when one cannot be had, ConfigError for certificates of no use."""
-        self.certificates = open_certificates(self.settings.server, os.environ)
+        self.certificates = open_certificates(self.settings.server, os.environ, self.failures)
         if self.certificates is not None:
             self.admission.access.hosts.certified = self.certificates.names
+        self._open_id()
         application = self._application()
-        self._ports = OpenPorts(self.settings, application, self.audio_server, self.certificates, self.admission.ports)
+        self._ports = OpenPorts(
+            self.settings, application, self.audio_server, self.certificates, self.admission.ports, self.failures
+        )
         await self._ports.open()
         background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "renew-certificates": functools.partial(renew_certificates, self.certificates),
             "cleanup-stale-streams": self.cleanup_stale_streams,
             "loop-lag": self._lag.run,
-            **announcements(self.settings, self.certificates is not None, os.environ),
+            **announcements(self.settings, self.certificates is not None, os.environ, self.id),
         }
         for name, work in background.items():
             self._tasks.supervise(work, name)
@@ -130,6 +143,13 @@ class VoiceStreamingServer:
         logger.info("Stopping")
         self._stop_requested.set()
 
+    def _open_id(self) -> None:
+        try:
+            self.id = server_id(self.settings.server, os.environ)
+        except NoServerId as error:
+            logger.warning("No id for programs that look for this server: %s", error)
+            self.failures.hold("server-id", str(error))
+
     def _application(self) -> web.Application:
         site = Site(
             self.websocket_handler,
@@ -153,12 +173,19 @@ class VoiceStreamingServer:
 
     def health(self) -> dict[str, object]:
         """What `GET /health` says. `problems`: what failed and is not running again yet, each with its cause."""
+        active_streams = 0
+        with self.failures.guard(REGISTRY):
+            active_streams = self.streams.live_count
+        problems = self.failures.problems
+        if not self.audio_server.is_running:
+            problems[AUDIO_PORT] = f"port {self.settings.audio.port} is not open"
         return {
-            "status": "degraded" if self.failures.problems else "ok",
-            "problems": self.failures.problems,
+            "status": status_of(problems),
+            "problems": problems,
+            "id": self.id,
             "webrtc_available": True,
             "audio_server_running": self.audio_server.is_running,
-            "active_streams": self.streams.live_count,
+            "active_streams": active_streams,
             "connected_clients": len(self.connections) + len(self.whip.connections),
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "audio_port": self.settings.audio.port,
@@ -227,8 +254,13 @@ class VoiceStreamingServer:
             await self.signalling.close_idle()
 
 
-async def serve(settings: Settings, demo: bool) -> None:
-    await VoiceStreamingServer(settings).run_server(demo)
+async def serve(
+    settings: Settings, demo: bool, read_settings: Callable[[], Settings], requests: ReloadRequests
+) -> None:
+    server = VoiceStreamingServer(settings)
+    reload = Reload(read_settings, settings, server.admission.access)
+    with requests.listening(lambda: reload.run(server.certificates)):
+        await server.run_server(demo)
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
-"""Prints the README's table of settings, from `voice_streaming/settings/model.py`: keys, defaults and docstrings.
+"""Prints the table of docs/settings.md, from `voice_streaming/settings/model.py`: keys, defaults and docstrings.
 
     python scripts/settings_table.py
 
-`tests/test_readme.py` holds the README to it.
+`tests/test_readme.py` holds the document to it.
 """
 
 from __future__ import annotations

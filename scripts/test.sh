@@ -58,6 +58,29 @@ install_debian_packages() {
         echo "Could not install $missing(see above); the tests that need them will say so." >&2
 }
 
+# Puts Prometheus' promtool into the cache. Debian has it in a package that also starts a server, which would look around
+# on the network: the program is taken out of the package, and nothing is installed.
+fetch_promtool() {
+    local folder cache="$HOME/.cache/voice-streaming"
+    if command -v promtool >/dev/null || [ -x "$cache/promtool" ]; then
+        return
+    fi
+    folder=$(mktemp -d)
+    if (
+        cd "$folder" &&
+            { apt-get download --quiet=2 prometheus || { as_root apt-get update --quiet=2 && apt-get download --quiet=2 prometheus; }; } &&
+            dpkg-deb --extract prometheus_*.deb . &&
+            mkdir -p "$cache" &&
+            cp usr/bin/promtool "$cache/promtool.new" &&
+            mv "$cache/promtool.new" "$cache/promtool"
+    ) </dev/null >&2; then
+        echo "promtool is in $cache" >&2
+    else
+        echo "Could not download promtool (package prometheus); the test that needs it will say so." >&2
+    fi
+    rm -rf "$folder"
+}
+
 install_homebrew_packages() {
     local package
     for package in $homebrew_packages; do
@@ -69,6 +92,7 @@ install_homebrew_packages() {
 
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
     install_debian_packages
+    fetch_promtool
 elif command -v brew >/dev/null; then
     install_homebrew_packages
 fi

@@ -22,7 +22,7 @@ from tests.support.supervisor import mock_supervisor
 from voice_streaming import __version__
 from voice_streaming.network.supervisor import DISCOVERY_SERVICE, NETWORK_KEYS
 from voice_streaming.program.configuration import load
-from voice_streaming.settings.model import AccessSettings, ConfigError, Settings
+from voice_streaming.settings.model import AccessSettings, ConfigError, Settings, TokenSettings
 
 Nested = dict[str, Any]
 
@@ -146,6 +146,9 @@ def test_every_option_has_a_type_a_default_and_words() -> None:
         if text["name"] and text["description"]
     }
     assert words == set(SCHEMA)
+    (of_a_token,) = SCHEMA["access.tokens"]
+    words_of_a_token = TRANSLATION["configuration"]["access"]["fields"]["tokens"]["fields"]
+    assert {key for key, text in words_of_a_token.items() if text["name"] and text["description"]} == set(of_a_token)
     assert all(texts["name"] and texts["description"] for texts in TRANSLATION["configuration"].values())
 
 
@@ -160,22 +163,31 @@ def test_every_option_is_a_setting_with_the_same_default(tmp_path: Path) -> None
 @pytest.mark.parametrize("key", SCHEMA)
 def test_an_options_type_is_the_settings(key: str) -> None:
     kind, default = SCHEMA[key], OPTIONS[key]
-    expected = setting_type(key)
+    check_type(kind, default, setting_type(key))
+
+
+def check_type(kind: Any, default: Any, expected: Any) -> None:
     if isinstance(kind, list):
         assert isinstance(default, list)
         (kind,), expected = kind, expected.item_type
+    if isinstance(kind, dict):
+        fields = {field.name: field.type for field in expected.fields}
+        assert set(kind) == set(fields)
+        for name in kind:
+            check_type(kind[name], [] if isinstance(kind[name], list) else None, fields[name])
+        return
     element = SCHEMA_ELEMENT.fullmatch(kind)
     assert element is not None, kind
     if element["list"]:
         choices = element["list"].split("|")
         assert set(choices) == {str(value) for value in expected.values}
-        assert default in choices
+        assert default in choices or default == []
     elif kind.startswith("int"):
         assert (int(element["min"]), int(element["max"])) == (expected.ge, expected.le)
     elif kind.startswith("match"):
         assert element["match"] == expected.pattern
     else:
-        assert kind.rstrip("?") == {bool: "bool", str: "str"}[type(msgspec_example(expected))]
+        assert kind.rstrip("?") in {bool: ("bool",), str: ("str", "password")}[type(msgspec_example(expected))]
 
 
 def msgspec_example(kind: Any) -> object:
@@ -191,6 +203,18 @@ def msgspec_example(kind: Any) -> object:
         ("server.ssl_cert_file", "", ""),
         ("webrtc.udp_ports", "40000-40100", "40000-40100"),
         ("discovery.lan", False, False),
+        ("access.token_secret", "s" * 32, "s" * 32),
+        (
+            "access.tokens",
+            [
+                {"token": "t" * 16, "scopes": ["send", "receive"]},
+                {"token": "u" * 16, "scopes": ["admin"], "streams": []},
+            ],
+            (
+                TokenSettings(token="t" * 16, scopes=("send", "receive")),
+                TokenSettings(token="u" * 16, scopes=("admin",)),
+            ),
+        ),
     ],
 )
 def test_an_option_sets_its_setting(tmp_path: Path, key: str, value: object, setting: object) -> None:

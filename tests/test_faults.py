@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -325,12 +326,14 @@ async def test_a_clock_that_is_set_back_changes_nothing() -> None:
 
 
 async def test_a_background_task_that_dies_is_told_in_health_and_starts_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tasks, "RESTART_DELAY_S", 0.3)
     monkeypatch.setattr(failures, "RECOVERY_S", 0.6)
     settings = Settings(
-        server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off", cleanup_interval_s=0.05),
+        server=ServerSettings(
+            host="127.0.0.1", port=free_port(), tls="off", data_dir=str(tmp_path), cleanup_interval_s=0.05
+        ),
         audio=AudioSettings(port=free_port()),
     )
     server = VoiceStreamingServer(settings)
@@ -356,9 +359,10 @@ async def test_a_background_task_that_dies_is_told_in_health_and_starts_again(
     ]
 
 
-async def test_health_answers_once_every_other_port_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_health_answers_once_every_other_port_is_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = Settings(
-        server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off"), audio=AudioSettings(port=free_port())
+        server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off", data_dir=str(tmp_path)),
+        audio=AudioSettings(port=free_port()),
     )
     server = VoiceStreamingServer(settings)
     open_audio_port = server.audio_server.start

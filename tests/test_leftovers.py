@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -38,9 +39,9 @@ OURS = (
 
 
 @pytest.fixture
-async def ws_url() -> AsyncIterator[str]:
+async def ws_url(tmp_path: Path) -> AsyncIterator[str]:
     settings = Settings(
-        server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off"),
+        server=ServerSettings(host="127.0.0.1", port=free_port(), tls="off", data_dir=str(tmp_path)),
         audio=AudioSettings(port=free_port(), encoder_linger_s=0),
         webrtc=WebrtcSettings(host_addresses=("127.0.0.1",)),
     )

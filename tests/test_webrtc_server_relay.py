@@ -304,7 +304,7 @@ async def test_health_and_metrics_say_what_goes_on() -> None:
             async with aiohttp.ClientSession() as http:
                 async with http.get(server.url("/metrics"), headers={"Accept": "text/plain"}) as response:
                     assert response.content_type == "text/plain"
-                    assert "voice_streaming_forwarded_packets 10\n" in await response.text()
+                    assert "voice_streaming_forwarded_packets_total 10.0\n" in await response.text()
                 async with http.get(server.audio_url("/health")) as response:
                     assert await response.text() == "OK"
 

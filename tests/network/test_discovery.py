@@ -81,7 +81,11 @@ async def test_server_announces_itself_and_says_goodbye() -> None:
     ):
         info = await browser.find(server.port)
         assert info.parsed_addresses() == [LOOPBACK]
-        assert info.decoded_properties == {"version": __version__, "audio_port": str(server.audio_port)}
+        assert info.decoded_properties == {
+            "version": __version__,
+            "audio_port": str(server.audio_port),
+            "id": (server.directory / "voice-streaming" / "server-id").read_text().strip(),
+        }
         await server.stop()
         await browser.expect_gone(info.name)
 
@@ -166,6 +170,7 @@ async def test_mock_supervisor_gets_the_servers_address() -> None:
                 "port": server.port,
                 "audio_port": server.audio_port,
                 "version": __version__,
+                "id": (server.directory / "voice-streaming" / "server-id").read_text().strip(),
             },
         }
 

@@ -45,3 +45,13 @@ async def test_what_is_guarded_goes_no_further_and_a_cancellation_does() -> None
     with pytest.raises(asyncio.CancelledError), failures.guard("divide"):
         raise asyncio.CancelledError
     assert failures.total == 1
+
+
+async def test_what_is_held_is_a_problem_until_it_is_released() -> None:
+    failures = Failures()
+    failures.hold("https", "no folder")
+    failures.note("divide", ZeroDivisionError())
+    assert failures.problems == {"https": "no folder", "divide": "ZeroDivisionError()"}
+    failures.release("https")
+    failures.release("https")
+    assert (list(failures.problems), failures.total) == (["divide"], 1)

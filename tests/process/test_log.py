@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voice_streaming.process.log import SafeFormatter
+from voice_streaming.process.log import JsonFormatter, SafeFormatter
 
 formatter = SafeFormatter("%(levelname)s %(message)s")
 
@@ -59,3 +60,32 @@ def test_a_traceback_keeps_its_lines() -> None:
     lines = formatted("failed", error=raised("why")).splitlines()
     assert lines[:2] == ["INFO failed", "Traceback (most recent call last):"]
     assert lines[-1] == "ValueError: why"
+
+
+def json_line(message: str, *arguments: object, error: BaseException | None = None) -> dict[str, str]:
+    exc_info = (type(error), error, error.__traceback__) if error else None
+    record = logging.LogRecord("voice.module", logging.WARNING, "f", 1, message, arguments, exc_info)
+    record.created = 1_000_000_000.5
+    line = JsonFormatter().format(record)
+    assert line.isprintable()
+    found: dict[str, str] = json.loads(line)
+    return found
+
+
+def test_a_line_of_json_has_the_same_facts() -> None:
+    assert json_line("Stream %s\n", "Küche") == {
+        "time": "2001-09-09T01:46:40.500+00:00",
+        "level": "WARNING",
+        "logger": "voice.module",
+        "message": "Stream Küche\n",
+    }
+    failed = json_line("failed", error=raised("GET /ws?token=SECRET"))
+    assert failed["message"] == "failed"
+    assert failed["exception"].startswith("Traceback (most recent call last):\n")
+    assert failed["exception"].endswith("ValueError: GET /ws?token=(hidden)")
+    assert json_line("Bearer SECRET")["message"] == "Bearer (hidden)"
+
+
+@given(st.text())
+def test_whatever_a_client_sends_is_one_line_of_json(text: str) -> None:
+    assert "SECRET" not in json_line("%s token=SECRET", text)["message"]

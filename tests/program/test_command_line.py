@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ PROGRAM = """
 import asyncio, logging, sys
 from voice_streaming.program import command_line
 
-async def serve(settings, demo):
+async def serve(settings, demo, read_settings, requests):
     logging.getLogger("a.module").info("served")
     logging.getLogger("aioice.ice").info("chatter")
     print(settings.server.host, settings.server.port, settings.audio.port, settings.server.log_level, demo)
@@ -103,3 +104,10 @@ def test_version_and_help(tmp_path: Path) -> None:
     assert ended.returncode == 0
     for option in ("--host", "--port", "--audio-port", "--config", "--log-level", "--demo", "--version"):
         assert option in ended.stdout
+
+
+def test_the_log_is_json_where_that_is_chosen(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text('{"server": {"log_format": "json"}}')
+    lines = run(tmp_path, "--config", "other.json").stderr.splitlines()
+    served = [json.loads(line) for line in lines if "served" in line]
+    assert [(line["level"], line["logger"], line["message"]) for line in served] == [("INFO", "a.module", "served")]

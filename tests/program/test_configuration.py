@@ -160,7 +160,8 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
     ],
 )
 def test_an_unknown_key_is_named(layers: Layers, values: object, key: str) -> None:
-    assert layers.error_of_config(values) == f"{layers.config}: {key}: there is no such setting"
+    message = layers.error_of_config(values)
+    assert message.startswith(f"{layers.config}: {key}: there is no such setting (line 1, column ")
 
 
 @pytest.mark.parametrize("key", ALL_KEYS)
@@ -176,6 +177,70 @@ def test_no_key_takes_null(layers: Layers, key: str) -> None:
     section, name = key.split(".")
     shown = "(not shown)" if key in SECRET_KEYS else "null"
     assert layers.error_of_config({section: {name: None}}).startswith(f"{layers.config}: {key} is {shown}: ")
+
+
+@pytest.mark.parametrize("key", ALL_KEYS)
+def test_every_wrong_value_is_found_in_the_file(layers: Layers, key: str) -> None:
+    section, name = key.split(".")
+    layers.config.write_text(f'{{\n  "{section}": {{\n    "{name}": {{"wrong": 1}}\n  }}\n}}\n')
+    assert layers.error().endswith(" (line 3, column 5)")
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ('{"server": {"port": 1,\n "ports": 2}}', "line 2, column 2"),
+        ('{"discovery": {"addresses": ["::1",\n\n   "x"]}}', "line 3, column 4"),
+        ('{"webrtc": {"ice_servers": [{"urls": "stun:x"}, [[{"a": [1]}]],\n{"urls": 1}]}}', "line 1, column 49"),
+        ('{"webrtc": {"ice_servers": [{"urls": "stun:a"},\n{"urls": "ü}", "b": 1}]}}', "line 2, column 2"),
+        ('{\n"audio": {"port": 1}\n "server": {}}', "line 3, column 2"),
+        ('{"server": {"host": "ä", }}', "line 1, column 26"),
+        ('{"server": {\n', "line 2, column 1"),
+        ("", "line 1, column 1"),
+    ],
+)
+def test_a_mistake_is_named_by_line_and_column(layers: Layers, text: str, position: str) -> None:
+    layers.config.write_text(text)
+    assert layers.error().endswith(f" ({position})")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "second"),
+    [
+        ('{"server": {},\n "server": {}}', "server", "line 2, column 2"),
+        ('{"server": {"port": 1,\n"port": 1}}', "server.port", "line 2, column 1"),
+        ('{"server": {"port": 1, "p\\u006frt": 1}}', "server.port", "line 1, column 24"),
+        ('{"access": {"tokens": [{"token": "a", "token": "b"}]}}', "access.tokens.0.token", "line 1, column 39"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_at_any_depth(layers: Layers, text: str, key: str, second: str) -> None:
+    layers.config.write_text(text)
+    message = layers.error()
+    assert message.startswith(f"{layers.config}: {key} is given twice: line 1, column ")
+    assert message.endswith(f" and {second}")
+
+
+def test_a_byte_order_mark_is_skipped(layers: Layers) -> None:
+    layers.config.write_bytes(b'\xef\xbb\xbf{"server": {"port": 1001}}')
+    assert layers.load().server.port == 1001
+
+
+def test_a_file_that_is_not_utf_8_says_where(layers: Layers) -> None:
+    layers.config.write_bytes(b'{"server":\n {"host": "\xe4"}}')
+    assert layers.error() == f"{layers.config}: is not JSON: it is not UTF-8 (line 2, column 12)"
+
+
+def test_nesting_without_end_is_refused(layers: Layers) -> None:
+    layers.config.write_text("[" * 100_000)
+    assert "nested too deeply" in layers.error()
+
+
+@pytest.mark.parametrize("level", ["debug", "Debug", "DEBUG"])
+def test_the_log_level_is_compared_without_case(layers: Layers, level: str) -> None:
+    assert layers.load({"LOG_LEVEL": level}).server.log_level == "DEBUG"
+    assert layers.load(overrides={"server.log_level": level}).server.log_level == "DEBUG"
+    layers.config.write_text(f'{{"server": {{"log_level": "{level}"}}}}')
+    assert layers.load().server.log_level == "DEBUG"
 
 
 def test_an_environment_variable_is_named(layers: Layers) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from voice_streaming.network.certificates import make_authority, make_server_identity
 from voice_streaming.program.configuration import load
 from voice_streaming.settings.model import ConfigError, ServerSettings, data_folder
 
@@ -37,7 +39,9 @@ def test_environment_names_the_certificate_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "overrides", "message"),
     [
-        ({"SSL_CERT_FILE": "c.pem"}, {"tls": "files"}, 'server.tls is "files": it needs server.ssl_cert_file'),
+        ({"SSL_CERT_FILE": "c.pem"}, {}, 'server.ssl_key_file is "": give both'),
+        ({"SSL_CERT_FILE": "c.pem"}, {}, "`SSL_CERT_FILE= python webrtc_server_relay.py` starts without"),
+        ({"SSL_CERT_FILE": "c.pem"}, {"tls": "files"}, 'server.ssl_key_file is "": give both'),
         ({}, {"ssl_cert_file": "c.pem"}, 'server.ssl_key_file is "": give both'),
         ({"SSL_KEY_FILE": "k.pem"}, {}, 'server.ssl_cert_file is "": give both'),
         ({"SSL_KEY_FILE": "k.pem"}, {"tls": "files"}, 'server.ssl_cert_file is "": give both'),
@@ -58,8 +62,19 @@ def test_settings_that_do_not_fit_stop_the_start_with_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_openssl_s_own_variable_does_not_stop_the_start(tmp_path: Path) -> None:
-    assert loaded({"SSL_CERT_FILE": "/etc/ssl/cert.pem"}, tmp_path).ssl_cert_file == ""
+def test_the_systems_list_of_authorities_does_not_stop_the_start(tmp_path: Path) -> None:
+    """Many systems set SSL_CERT_FILE to it for every program."""
+    now = datetime.now(UTC)
+    authority = make_authority("One", now, ["localhost"])
+    lists = tmp_path / "authorities.pem"
+    lists.write_bytes(authority.certificate_pem() + make_authority("Two", now, ["localhost"]).certificate_pem())
+    assert loaded({"SSL_CERT_FILE": str(lists)}, tmp_path).ssl_cert_file == ""
+
+    certificate = tmp_path / "fullchain.pem"
+    server = make_server_identity(authority, ["localhost"], now)
+    certificate.write_bytes(server.certificate_pem() + authority.certificate_pem())
+    with pytest.raises(ConfigError, match=r"server\.ssl_key_file"):
+        loaded({"SSL_CERT_FILE": str(certificate)}, tmp_path)
 
 
 def test_files_and_ports_of_no_https_do_not_matter(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ async def running_server(
         begun_s = time.monotonic()
         async with child_process(
             [sys.executable, program, "--config", config_file, *arguments],
-            environment={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            environment={**inherited, "PYTHONUNBUFFERED": "1", "XDG_DATA_HOME": name, **(environment or {})},
             directory=directory,
         ) as process:
             await _wait_until_healthy(process, f"http://{probe or host}:{port}/health", start_timeout_s)

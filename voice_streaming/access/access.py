@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from ..settings.model import Settings
+from ..settings.model import AccessSettings, Settings
 from ..streams.grants import EVERYTHING, Grant, Scope
 from .forwarded import Route, TrustedProxies
 from .hosts import Hosts, host_of
@@ -50,13 +50,20 @@ class Access:
         self._wrong_tokens = WrongTokens()
         self._origins_logged: set[str] = set()
         self._origins = {origin.lower() for origin in settings.access.allowed_origins}
+        self._opaque: list[tuple[bytes, Grant]] = []
+        self._secret = ""
+        self.use_tokens(settings.access)
+
+    def use_tokens(self, settings: AccessSettings) -> None:
+        """From now on `tokens` and `token_secret` of these count; sockets that are open keep their grant."""
         self._opaque = [
-            (_digest(token.token), grant_of(token.scopes, token.streams or None)) for token in settings.access.tokens
+            (_digest(token.token), grant_of(token.scopes, token.streams or None)) for token in settings.tokens
         ]
+        self._secret = settings.token_secret
 
     @property
     def wants_tokens(self) -> bool:
-        return bool(self._opaque or self._settings.token_secret)
+        return bool(self._opaque or self._secret)
 
     def route(self, request: web.Request) -> Route:
         """Where the request came from, and by which scheme and host: behind ingress and trusted proxies, theirs."""
@@ -177,8 +184,8 @@ class Access:
             # All are compared, each in constant time, so that the time taken reveals nothing.
             if hmac.compare_digest(digest, known):
                 found = grant
-        if found is None and self._settings.token_secret:
-            found = signed_grant(token, self._settings.token_secret)
+        if found is None and self._secret:
+            found = signed_grant(token, self._secret)
         return found
 
 

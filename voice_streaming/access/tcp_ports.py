@@ -96,6 +96,10 @@ class TcpPorts:
         listening.listen(BACKLOG)
         return listening
 
+    def is_listening(self, port: int) -> bool:
+        """Whether connections to that port are accepted."""
+        return any(listening.fileno() >= 0 and listening.getsockname()[1] == port for listening in self._listening)
+
     def stop_listening(self) -> None:
         """Accepts no more connections; those that are open stay."""
         for listening in self._listening:

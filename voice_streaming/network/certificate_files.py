@@ -46,6 +46,13 @@ class CertificateFiles:
     def names(self) -> frozenset[str]:
         return self._names
 
+    def reload(self) -> None:
+        signature = self._signature()
+        self._load()
+        self._seen = signature
+        self._trouble.all_is_well()
+        self._warn_of_expiry()
+
     def renew_if_needed(self) -> bool:
         # Taken before the files are read: what changes meanwhile is then seen the next time.
         signature = self._signature()

@@ -31,11 +31,13 @@ SUPERVISOR_RETRIES_S = (5.0, 30.0, 120.0)
 """It may be restarting, as for its own update."""
 
 
-def facts(settings: Settings, with_tls: bool) -> dict[str, object]:
+def facts(settings: Settings, with_tls: bool, server_id: str | None = None) -> dict[str, object]:
     """What is announced beside address and port."""
     found: dict[str, object] = {"version": __version__, "audio_port": settings.audio.port}
     if with_tls:
         found["tls_port"] = settings.server.tls_port
+    if server_id is not None:
+        found["id"] = server_id
     return found
 
 
@@ -47,19 +49,19 @@ def announced_addresses(settings: Settings) -> list[str]:
 
 
 def announcements(
-    settings: Settings, with_tls: bool, environment: Mapping[str, str]
+    settings: Settings, with_tls: bool, environment: Mapping[str, str], server_id: str | None = None
 ) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
     """The background tasks that announce the server, by name; they run until cancelled."""
     work: dict[str, Callable[[], Coroutine[None, None, None]]] = {}
     if settings.discovery.lan:
-        work["announce-on-lan"] = partial(announce_on_lan, settings, with_tls)
+        work["announce-on-lan"] = partial(announce_on_lan, settings, with_tls, server_id)
     supervisor = Supervisor.from_environment(environment)
     if settings.discovery.home_assistant and supervisor is not None:
-        work["announce-to-supervisor"] = partial(announce_to_supervisor, settings, with_tls, supervisor)
+        work["announce-to-supervisor"] = partial(announce_to_supervisor, settings, with_tls, supervisor, server_id)
     return work
 
 
-async def announce_on_lan(settings: Settings, with_tls: bool) -> None:
+async def announce_on_lan(settings: Settings, with_tls: bool, server_id: str | None = None) -> None:
     """Announces the server until cancelled, again when its addresses change; then withdraws it."""
     current: Announcement | None = None
     logged = ""
@@ -69,7 +71,7 @@ async def announce_on_lan(settings: Settings, with_tls: bool) -> None:
             if current is None or current.addresses != addresses:
                 if current is not None:
                     await current.withdraw()
-                current = Announcement(settings, with_tls, addresses)
+                current = Announcement(settings, with_tls, addresses, server_id)
                 try:
                     await current.publish()
                     logged = ""
@@ -84,10 +86,12 @@ async def announce_on_lan(settings: Settings, with_tls: bool) -> None:
             await current.withdraw()
 
 
-async def announce_to_supervisor(settings: Settings, with_tls: bool, supervisor: Supervisor) -> None:
+async def announce_to_supervisor(
+    settings: Settings, with_tls: bool, supervisor: Supervisor, server_id: str | None = None
+) -> None:
     """Announces the server once; after the last of several attempts, logs a warning."""
     host = next(iter(announced_addresses(settings)), "127.0.0.1")
-    config = {"host": host, "port": settings.server.port, **facts(settings, with_tls)}
+    config = {"host": host, "port": settings.server.port, **facts(settings, with_tls, server_id)}
     for wait_s in (*SUPERVISOR_RETRIES_S, None):
         try:
             await supervisor.announce(config)
@@ -103,14 +107,16 @@ async def announce_to_supervisor(settings: Settings, with_tls: bool, supervisor:
 class Announcement:
     """The server's records on the networks of some addresses of this machine."""
 
-    def __init__(self, settings: Settings, with_tls: bool, addresses: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Settings, with_tls: bool, addresses: Sequence[str], server_id: str | None = None
+    ) -> None:
         self.addresses = list(addresses)
         name = (host_name() or "this-network").partition(".")[0][:MAX_NAME_CHARACTERS]
         self._info = AsyncServiceInfo(
             SERVICE_TYPE,
             f"Voice on {name}.{SERVICE_TYPE}",
             port=settings.server.port,
-            properties={key: str(value) for key, value in facts(settings, with_tls).items()},
+            properties={key: str(value) for key, value in facts(settings, with_tls, server_id).items()},
             # Not the machine's own name, whose records are those of the machine's own mDNS responder.
             server=f"voice-streaming-{name}.local.",
             parsed_addresses=self.addresses,

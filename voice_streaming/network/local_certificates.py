@@ -73,6 +73,9 @@ class LocalCertificates:
         self._authority = self._replace_authority("is replaced as you asked", "replaced")
         self._renew(self._names())
 
+    def reload(self) -> None:
+        self.renew_if_needed()
+
     def renew_if_needed(self) -> bool:
         try:
             if self._authority.expires_within(RENEWAL_DAYS, self._now()):

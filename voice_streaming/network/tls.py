@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
+from ..process.failures import Failures
 from ..settings.model import ConfigError, ServerSettings, data_folder
 from .addresses import addresses_listened_on, host_name, loopback_addresses
 from .certificate_files import CertificateFiles
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 30.0
 """A check takes about a millisecond; a new address of the machine is in the certificate this soon."""
+
+HTTPS = "https"
+"""The problem that there is none, though the settings want it."""
 
 CA_CONTENT_TYPE = "application/x-x509-ca-cert"
 """With this type phones offer to install the certificate."""
@@ -41,17 +45,23 @@ class Certificates(Protocol):
     def names(self) -> frozenset[str]:
         """DNS names and addresses that the certificate in use is good for."""
 
+    def reload(self) -> None:
+        """Takes up what is in the files now. Raises ConfigError, and then the certificate so far stays in use."""
+
     def renew_if_needed(self) -> bool:
         """Brings the context up to date; True when it changed. Never raises: a failure is logged once, and the
         certificate so far stays in use."""
 
 
-def open_certificates(server: ServerSettings, environment: Mapping[str, str]) -> Certificates | None:
+def open_certificates(
+    server: ServerSettings, environment: Mapping[str, str], failures: Failures | None = None
+) -> Certificates | None:
     """The certificates that the settings ask for; None for no HTTPS.
 
     Raises ConfigError for the user's certificate files when they cannot be used. When our own certificate cannot be
-    stored, as in a read-only data folder, that is logged and the server runs without HTTPS: receivers and players need
-    none. A certificate in memory alone would not help, as every device had to trust a new one after each start.
+    stored, as in a read-only data folder, that is logged, held as a problem in `failures`, and the server runs without
+    HTTPS: receivers and players need none. A certificate in memory alone would not help, as every device had to trust
+    a new one after each start.
     """
     if server.tls == "off":
         return None
@@ -61,6 +71,8 @@ def open_certificates(server: ServerSettings, environment: Mapping[str, str]) ->
         return _local_certificates(server, environment)
     except (TlsUnavailable, ConfigError) as error:
         logger.warning("No HTTPS, so other machines' browsers give no microphone: %s", error)
+        if failures is not None:
+            failures.hold(HTTPS, str(error))
         return None
 
 

@@ -19,6 +19,18 @@ def server_context() -> ssl.SSLContext:
     return context
 
 
+def is_list_of_authorities(path: str) -> bool:
+    """Whether the PEM file holds several certificates, and all of them are authorities', as a system's list of those
+    to trust; False for a file that cannot be read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(path)
+    except OSError:  # Of which ssl.SSLError is one: then the file is no such list.
+        return False
+    counts = context.cert_store_stats()
+    return counts["x509"] > 1 and counts["x509"] == counts["x509_ca"]
+
+
 class WarnOnce:
     """Says what is wrong once, however often the check that finds it is repeated."""
 

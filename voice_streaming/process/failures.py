@@ -20,12 +20,21 @@ class Failures:
         self.total = 0
         """Failures since the start."""
         self._causes: dict[str, str] = {}
+        self._lasting: dict[str, str] = {}
         self._recoveries: dict[str, asyncio.TimerHandle] = {}
 
     @property
     def problems(self) -> dict[str, str]:
-        """What failed within the last RECOVERY_S, each with its newest cause; a copy."""
-        return dict(self._causes)
+        """What failed within the last RECOVERY_S, each with its newest cause, and what is held; a copy."""
+        return {**self._lasting, **self._causes}
+
+    def hold(self, name: str, cause: str) -> None:
+        """A problem that does not go by itself, until `release`; it is neither counted nor logged."""
+        self._lasting[name] = cause
+
+    def release(self, name: str) -> None:
+        """The opposite of `hold`; safe when nothing is held."""
+        self._lasting.pop(name, None)
 
     def note(self, name: str, error: Exception) -> None:
         """Counts a failure, and logs it with its traceback unless `name` is a problem already."""

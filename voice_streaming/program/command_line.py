@@ -9,6 +9,7 @@ import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from .. import __version__
@@ -25,46 +26,45 @@ from ..streams.grants import Scope
 from ..streams.names import stream_name
 from .configuration import DEFAULT_CONFIG, load
 from .ports import StartError
+from .reload import ReloadRequests
 
 EXIT_CANNOT_START = 1
 EXIT_WRONG_SETTING = 2
 MAX_TOKEN_DAYS = 3650
 """Ten years; for a token without an end there are opaque tokens in the settings."""
 
-Serve = Callable[[Settings, bool], Awaitable[None]]
+ReadSettings = Callable[[], Settings]
+Serve = Callable[[Settings, bool, ReadSettings, ReloadRequests], Awaitable[None]]
 
 
 def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
-    """Reads the settings, then runs `serve(settings, demo)` to its end; returns the exit code."""
+    """Reads the settings, then runs `serve` to its end; returns the exit code.
+
+    `serve` gets the settings, whether there is a demo stream, what reads the settings again, and the requests to do so.
+    """
     parsed = _parser().parse_args(arguments)
-    config_path = parsed.config or os.environ.get("CONFIG") or None
-    overrides = {
-        "server.host": parsed.host,
-        "server.port": parsed.port,
-        "audio.port": parsed.audio_port,
-        "server.log_level": parsed.log_level,
-    }
+    requests = ReloadRequests()
+    with requests.received():
+        return _run(serve, parsed, requests)
+
+
+def _run(serve: Serve, parsed: argparse.Namespace, requests: ReloadRequests) -> int:
+    read = _settings_reader(parsed)
     try:
-        settings = load(
-            Path(config_path) if config_path else None,
-            os.environ,
-            overrides,
-            addon_ports=chosen_ports(os.environ),
-            default_path=DEFAULT_CONFIG,
-        )
+        settings = read()
     except ConfigError as error:
         return _fail(error, EXIT_WRONG_SETTING)
     if parsed.command == "token":
         return _print_token(settings.access, parsed)
     if parsed.command == "renew-authority":
         return _renew_authority(settings.server)
-    start_log(settings.server.log_level)
+    start_log(settings.server.log_level, settings.server.log_format)
     files = settings.server.max_connections + settings.audio.max_listeners
     files += SPARE_CONNECTIONS + MAX_REFUSALS + FILES_BESIDE_CONNECTIONS
     if (shortage := raise_file_limit(files)) is not None:
         logging.warning("%s", shortage)
     try:
-        asyncio.run(_until_end(serve, settings, parsed.demo))
+        asyncio.run(_until_end(serve, settings, parsed.demo, read, requests))
     except StartError as error:
         return _fail(error, EXIT_CANNOT_START)
     except ConfigError as error:
@@ -74,8 +74,29 @@ def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _until_end(serve: Serve, settings: Settings, demo: bool) -> None:
-    await serve(settings, demo)
+def _settings_reader(parsed: argparse.Namespace) -> ReadSettings:
+    """The Supervisor is asked for the ports once; what reads the settings then does not wait for anything."""
+    config_path = parsed.config or os.environ.get("CONFIG") or None
+    overrides = {
+        "server.host": parsed.host,
+        "server.port": parsed.port,
+        "audio.port": parsed.audio_port,
+        "server.log_level": parsed.log_level,
+    }
+    return partial(
+        load,
+        Path(config_path) if config_path else None,
+        os.environ,
+        overrides,
+        addon_ports=chosen_ports(os.environ),
+        default_path=DEFAULT_CONFIG,
+    )
+
+
+async def _until_end(
+    serve: Serve, settings: Settings, demo: bool, read: ReadSettings, requests: ReloadRequests
+) -> None:
+    await serve(settings, demo, read, requests)
 
 
 def _fail(error: Exception, code: int) -> int:

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from ..network.tls_context import is_list_of_authorities
 from ..settings.model import ADDON_OPTIONS_PATH, MAX_PORT, MIN_SECRET_CHARACTERS, ConfigError, ServerSettings, Settings
+from .json_file import JsonObject, read_json_object
 
 DEFAULT_CONFIG = Path(__file__).parents[2] / "config.json"
 
@@ -25,7 +27,7 @@ ENVIRONMENT_KEYS = {
     "INGRESS_PORT": "server.ingress_port",
 }
 
-_SECRET_KEYS = (["access", "tokens"], ["access", "token_secret"])
+_SECRET_KEYS = (("access", "tokens"), ("access", "token_secret"))
 """Their values are never shown in messages."""
 
 ADDON_CERTIFICATE_FOLDER = Path("/ssl")
@@ -38,6 +40,12 @@ class Layer(Struct):
     source: str
     values: dict[str, Any]
     strict: bool = True
+    file: JsonObject | None = None
+
+    def error(self, path: tuple[str, ...], text: str) -> ConfigError:
+        """What is wrong with the value of that key; in a file, with its line and column."""
+        where = f" ({self.file.position(path)})" if self.file is not None else ""
+        return ConfigError(f"{self.source}: {'.'.join(path) or 'settings'}{text}{where}")
 
 
 def load(
@@ -63,11 +71,10 @@ def load(
     if options_path.exists():
         layers.append(_options_layer(options_path))
     layers += [Layer("Home Assistant's Network settings", _nest(*port)) for port in (addon_ports or {}).items()]
-    # Without a key SSL_CERT_FILE is OpenSSL's own: the authorities to trust, which many systems set for every program.
     layers += [
         Layer(f"environment variable {name}", _nest(key, environment[name]), strict=False)
         for name, key in ENVIRONMENT_KEYS.items()
-        if environment.get(name) and not (name == "SSL_CERT_FILE" and not environment.get("SSL_KEY_FILE"))
+        if environment.get(name) and not (name == "SSL_CERT_FILE" and _is_openssls_own(environment))
     ]
     layers += [Layer("command line", _nest(key, value)) for key, value in overrides.items() if value is not None]
     merged: dict[str, Any] = {}
@@ -77,6 +84,14 @@ def load(
     settings = _convert(Layer("settings", merged))
     _check_together(settings)
     return settings
+
+
+def _is_openssls_own(environment: Mapping[str, str]) -> bool:
+    """Whether SSL_CERT_FILE has OpenSSL's meaning: the authorities to trust, which many systems set for every program.
+
+    A single certificate without its key is taken for the server's, with the key forgotten.
+    """
+    return not environment.get("SSL_KEY_FILE") and is_list_of_authorities(environment["SSL_CERT_FILE"])
 
 
 def _check_together(settings: Settings) -> None:
@@ -104,7 +119,7 @@ def _check_certificate_files(server: ServerSettings) -> None:
     if len(missing) == 1:
         raise ConfigError(
             f'{missing[0]} is "": give both server.ssl_cert_file and server.ssl_key_file (environment: SSL_CERT_FILE '
-            "and SSL_KEY_FILE), or neither"
+            "and SSL_KEY_FILE), or neither (`SSL_CERT_FILE= python webrtc_server_relay.py` starts without the former)"
         )
     if missing and server.tls == "files":
         raise ConfigError(
@@ -114,15 +129,8 @@ def _check_certificate_files(server: ServerSettings) -> None:
 
 
 def _file_layer(path: Path) -> Layer:
-    try:
-        values = msgspec.json.decode(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must be a JSON object, such as {{}}, and is {_shown(values)}")
-    return Layer(str(path), values)
+    file = read_json_object(path)
+    return Layer(str(path), file.values, file=file)
 
 
 def _options_layer(path: Path) -> Layer:
@@ -138,37 +146,41 @@ def _options_layer(path: Path) -> Layer:
 
 
 def _convert(layer: Layer) -> Settings:
+    server = layer.values.get("server")
+    if isinstance(server, dict) and isinstance(level := server.get("log_level"), str):
+        server["log_level"] = level.upper()
     try:
         settings = msgspec.convert(layer.values, Settings, strict=layer.strict)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{layer.source}: {_explained(str(error), layer.values)}") from error
-    _check_addresses(layer.source, settings)
+        path, text = _explained(str(error), layer.values)
+        raise layer.error(path, text) from error
+    _check_addresses(layer, settings)
     return settings
 
 
-def _check_addresses(source: str, settings: Settings) -> None:
+def _check_addresses(layer: Layer, settings: Settings) -> None:
     """Checks IP addresses and port ranges, which a pattern cannot."""
-    webrtc = settings.webrtc
-    for key, addresses in {
-        "webrtc.host_addresses": webrtc.host_addresses,
-        "webrtc.advertised_addresses": webrtc.advertised_addresses,
-        "discovery.addresses": settings.discovery.addresses,
+    webrtc, access = settings.webrtc, settings.access
+    for (section, key), addresses in {
+        ("webrtc", "host_addresses"): webrtc.host_addresses,
+        ("webrtc", "advertised_addresses"): webrtc.advertised_addresses,
+        ("discovery", "addresses"): settings.discovery.addresses,
     }.items():
         for index, address in enumerate(addresses):
             if not _is_ip_address(address):
-                raise ConfigError(f"{source}: {key}.{index} is {_shown(address)}: expected an IP address")
-    if (ingress := settings.access.ingress_address) and not _is_ip_address(ingress):
-        raise ConfigError(f"{source}: access.ingress_address is {_shown(ingress)}: expected an IP address")
-    for index, network in enumerate(settings.access.trusted_proxies):
+                raise layer.error((section, key, str(index)), f" is {_shown(address)}: expected an IP address")
+    if (ingress := access.ingress_address) and not _is_ip_address(ingress):
+        raise layer.error(("access", "ingress_address"), f" is {_shown(ingress)}: expected an IP address")
+    for index, network in enumerate(access.trusted_proxies):
         try:
             ipaddress.ip_network(network)
         except ValueError as error:
-            key = f"access.trusted_proxies.{index}"
-            raise ConfigError(f"{source}: {key} is {_shown(network)}: expected an IP network: {error}") from None
+            path = ("access", "trusted_proxies", str(index))
+            raise layer.error(path, f" is {_shown(network)}: expected an IP network: {error}") from None
     ports = webrtc.udp_port_range
     if webrtc.udp_ports and not (ports and ports[0] >= 1 and ports[-1] <= MAX_PORT):
         allowed = f"allowed are ports from 1 to {MAX_PORT}, such as 40000 or 40000-40100"
-        raise ConfigError(f"{source}: webrtc.udp_ports is {_shown(webrtc.udp_ports)}: {allowed}")
+        raise layer.error(("webrtc", "udp_ports"), f" is {_shown(webrtc.udp_ports)}: {allowed}")
 
 
 def _is_ip_address(text: str) -> bool:
@@ -179,12 +191,12 @@ def _is_ip_address(text: str) -> bool:
     return True
 
 
-def _explained(message: str, values: dict[str, Any]) -> str:
-    """Turns msgspec's "Expected `int` >= 1 - at `$.server.port`" into key, value and what is allowed."""
+def _explained(message: str, values: dict[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Turns msgspec's "Expected `int` >= 1 - at `$.server.port`" into the key, and the value with what is allowed."""
     reason, _, path = message.partition(" - at `$")
-    keys = re.findall(r"[^.\[\]`]+", path)
+    keys = tuple(re.findall(r"[^.\[\]`]+", path))
     if unknown := re.search(r"unknown field `(.*)`", reason, re.DOTALL):
-        return f"{'.'.join([*keys, unknown[1]])}: there is no such setting"
+        return (*keys, unknown[1]), ": there is no such setting"
     value: Any = values
     for key in keys:
         if isinstance(value, dict):
@@ -192,10 +204,10 @@ def _explained(message: str, values: dict[str, Any]) -> str:
         elif isinstance(value, list) and key.isdigit():
             value = value[int(key)]
     shown = "(not shown)" if keys[:2] in _SECRET_KEYS else _shown(value)
-    return f"{'.'.join(keys) or 'settings'} is {shown}: {_allowed(keys, reason)}"
+    return keys, f" is {shown}: {_allowed(keys, reason)}"
 
 
-def _allowed(keys: list[str], reason: str) -> str:
+def _allowed(keys: tuple[str, ...], reason: str) -> str:
     """The choices of a setting with few, else msgspec's reason."""
     if reason.startswith("Invalid enum value"):
         choices = _choices(keys)
@@ -204,7 +216,7 @@ def _allowed(keys: list[str], reason: str) -> str:
     return reason[:1].lower() + reason[1:]
 
 
-def _choices(keys: list[str]) -> tuple[Any, ...]:
+def _choices(keys: tuple[str, ...]) -> tuple[Any, ...]:
     kind: Any = msgspec.inspect.type_info(Settings)
     for key in keys:
         fields = {field.name: field.type for field in getattr(kind, "fields", ())}

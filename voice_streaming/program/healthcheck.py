@@ -10,12 +10,22 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
+
 from ..network.addresses import local_address
 from ..settings.model import ConfigError, Settings
 from .configuration import DEFAULT_CONFIG, load
 
 TIMEOUT_S = 4.0
 """Less than the container engine's own limit (HEALTHCHECK --timeout), so that the reason is printed."""
+
+
+MAX_ANSWER_BYTES = 65_536
+"""The server's own answer has less than 1,000, and what others answer is not of interest."""
+
+
+class _Health(msgspec.Struct):
+    problems: dict[str, str]
 
 
 def main() -> int:
@@ -25,10 +35,20 @@ def main() -> int:
         host, port = health_address(settings)
         connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
         connection.request("GET", "/health")
-        status = connection.getresponse().status
+        response = connection.getresponse()
+        status, problems = response.status, _problems(response.read(MAX_ANSWER_BYTES))
     except (ConfigError, OSError, http.client.HTTPException) as error:
         return _say(f"no answer: {error}", 1)
-    return _say(f"/health answers {status}", 0 if status == http.HTTPStatus.OK else 1)
+    return _say(f"/health answers {status}{problems}", 0 if status == http.HTTPStatus.OK else 1)
+
+
+def _problems(body: bytes) -> str:
+    """What the answer says to be wrong, to be shown behind the status; empty for something else's answer."""
+    try:
+        problems = msgspec.json.decode(body, type=_Health).problems
+    except msgspec.DecodeError:  # Another program has the port.
+        return ""
+    return "".join(f", {name}: {cause}" for name, cause in problems.items())
 
 
 def health_address(settings: Settings) -> tuple[str, int]:

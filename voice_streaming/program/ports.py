@@ -13,6 +13,7 @@ from aiohttp import web
 from ..access.paced_protocol import Protocols
 from ..access.tcp_ports import TcpPorts
 from ..network.tls import Certificates
+from ..process.failures import Failures
 from ..settings.model import Settings
 
 logger = logging.getLogger(__name__)
@@ -38,11 +39,13 @@ class OpenPorts:
         audio_server: AudioServer,
         certificates: Certificates | None,
         tcp_ports: TcpPorts,
+        failures: Failures,
     ) -> None:
         self._settings = settings
         self._audio_server = audio_server
         self._certificates = certificates
         self._tcp_ports = tcp_ports
+        self._failures = failures
         self._runner = web.AppRunner(
             application,
             access_log=None,
@@ -69,11 +72,12 @@ class OpenPorts:
         )
 
     async def _open_ingress(self, host: str, port: int, protocols: Protocols) -> None:
-        """A failure is only logged: the pages can still be opened at the server's own address."""
+        """A failure is logged and stays a problem: the pages can still be opened at the server's own address."""
         try:
             await _open("server.ingress_port", port, partial(self._tcp_ports.open, host, port, protocols))
         except StartError as error:
             logger.warning("Home Assistant's side bar cannot show the pages: %s", error)
+            self._failures.hold("ingress-port", str(error))
 
     async def close(self) -> None:
         self._tcp_ports.stop_listening()

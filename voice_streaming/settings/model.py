@@ -1,4 +1,4 @@
-"""Settings: one frozen, typed object, read once at the start.
+"""Settings: one frozen, typed object, read at the start, and for some of its keys again on SIGHUP.
 
 Order, later wins: the defaults below, the configuration file, the add-on's options, the environment, the command line.
 Every key is checked in the layer that sets it, so that an error can name the source.
@@ -51,6 +51,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Pages and signalling."""
     log_level: LogLevel = "INFO"
     """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines of `text`, or of `json`: an object with `time`, `level`, `logger`, `message` and perhaps `exception`."""
     max_connections: Count = 1000
     """Signalling sockets; one more is refused with 503."""
     queue_size: Annotated[int, Meta(ge=4, le=10_000)] = 64

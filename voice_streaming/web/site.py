@@ -13,6 +13,7 @@ from ..network.tls import CA_CONTENT_TYPE
 from ..process.figures import Figures
 from ..streams.grants import Scope
 from . import metrics
+from .health import http_status
 
 STATIC_FOLDER = Path(__file__).parents[2] / "static"
 """The pages and what they load."""
@@ -87,15 +88,18 @@ class Site:
         return web.Response(body=pem, content_type=CA_CONTENT_TYPE, headers={"Content-Disposition": disposition})
 
     async def _answer_health(self, request: web.Request) -> web.Response:
-        return web.json_response(self._health())
+        health = self._health()
+        return web.json_response(health, status=http_status(health["status"]), headers={"Cache-Control": "no-store"})
 
     async def _answer_metrics(self, request: web.Request) -> web.Response:
         self._access.require(request, Scope.ADMIN)
         figures = self._figures()
-        if metrics.wants_prometheus(request.headers.get("Accept", "")):
-            return web.Response(text=metrics.prometheus(figures), headers={"Content-Type": metrics.CONTENT_TYPE})
+        headers, accept = {"Vary": "Accept"}, request.headers.get("Accept", "")
+        if metrics.wants_prometheus(accept):
+            body, content_type = metrics.prometheus(figures, accept)
+            return web.Response(body=body, headers=headers | {"Content-Type": content_type})
         details = {"receiver_details": self._receiver_details()} if request.query.get("details") == "1" else {}
-        return web.json_response({**figures, **details})
+        return web.json_response({**figures, **details}, headers=headers)
 
 
 def _file(name: str) -> web.FileResponse:
