@@ -8,7 +8,7 @@ import pytest
 from tests.support.audio import Samples, encode_opus
 from tests.support.radio import packets_of
 from voice_streaming.media.opus import OpusPacket
-from voice_streaming.media.pcm import CONCEAL_SAMPLES, PcmBlock, PcmCounters, PcmTimeline
+from voice_streaming.media.pcm import CONCEAL_SAMPLES, PcmBlock, PcmCounters, PcmTimeline, faded_in, faded_out
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +136,31 @@ def test_a_timeline_that_begins_anew_is_followed(packets: list[OpusPacket]) -> N
     again = [packet._replace(sequence=packet.sequence + 100, timestamp=packet.timestamp - 10**6) for packet in packets]
     timeline.push(*packets[:100], *again[:20])
     assert [block.timestamp for block in timeline.blocks[-20:]] == [packet.timestamp for packet in again[:20]]
+
+
+def test_a_hole_of_one_sample_is_filled(packets: list[OpusPacket]) -> None:
+    timeline = Timeline()
+    later = [packet._replace(timestamp=packet.timestamp + 1) for packet in packets[110:113]]
+    timeline.push(*packets[100:110], *later)
+    timeline.assert_no_hole()
+    assert [len(block.samples) for block in timeline.blocks if block.concealed] == [1]
+
+
+# The fade
+
+
+def test_sound_fades_in_within_five_milliseconds_and_is_itself_from_then_on() -> None:
+    level = np.full((960, 2), 10_000, np.int16)
+    faded = faded_in(level)[:, 0]
+    assert faded[0] == 0
+    assert faded[120] == pytest.approx(5_000, abs=1), "half of the level after half of the time"
+    assert faded[60] == pytest.approx(10_000 * np.sin(np.pi / 8) ** 2, abs=1)
+    assert np.all(np.diff(faded[:241].astype(int)) >= 0)
+    assert faded[239] < faded[240] == 10_000
+    assert np.array_equal(faded_in(level)[240:], level[240:])
+    assert level[0, 0] == 10_000, "the samples are shared, and must stay as they are"
+
+
+def test_sound_fades_out_over_its_whole_length_as_it_fades_in() -> None:
+    level = np.full((240, 2), 10_000, np.int16)
+    assert np.array_equal(faded_out(level), faded_in(level)[::-1])

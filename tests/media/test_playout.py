@@ -6,11 +6,20 @@ import random
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from voice_streaming.media import playout
 from voice_streaming.media.opus import CHANNELS
 from voice_streaming.media.pcm import PcmBlock
-from voice_streaming.media.playout import Playout, PlayoutCounters, stretched
+from voice_streaming.media.playout import (
+    LATE_SAMPLES,
+    OUTLIER_SAMPLES,
+    RECENT_PACKETS,
+    Arrivals,
+    Playout,
+    PlayoutCounters,
+    stretched,
+)
 
 MARGIN = 1920
 BLOCK = 5760
@@ -87,3 +96,74 @@ def test_stretching_moves_no_pitch_and_makes_no_step() -> None:
     positions = np.concatenate([np.arange(960), 959 + np.arange(1, 961 * 5 + 1) * 960 / 961])
     ideal = 12_000 * np.sin(2 * np.pi * 1000 / 48_000 * positions)
     assert np.sqrt(np.mean((out - ideal) ** 2)) < 12_000 * 10 ** (-55 / 20)
+
+
+@pytest.mark.parametrize("change", [-1, 1, 10])
+def test_a_parabola_is_stretched_into_the_same_parabola(change: int) -> None:
+    """Catmull-Rom interpolation gives back every polynomial of second degree."""
+
+    def parabola(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        return at * at / 20 - 3 * at + 5
+
+    whole = np.repeat(parabola(np.arange(-3.0, 500.0))[:, np.newaxis], CHANNELS, axis=1).round().astype(np.int16)
+    before, samples = whole[:3], whole[3:]
+    length = len(samples) + change
+    out = stretched(before, samples, length)
+    positions = np.arange(1, length + 1) * len(samples) / length - 1
+    assert out.shape == (length, CHANNELS)
+    assert np.array_equal(out[-1], samples[-1])
+    # Of the piece before the last sample, the curve does not know how it goes on.
+    known = positions < len(samples) - 2
+    assert np.abs(out[known, 0] - parabola(positions[known])).max() <= 1.2
+
+
+def test_stretching_does_not_wrap_at_full_scale() -> None:
+    """Between two samples at full scale the curve goes beyond it where those around are low."""
+    square = np.repeat(np.array([32_767] * 5 + [-32_768] * 5, np.int16), 10)
+    samples = np.repeat(square[:, np.newaxis], CHANNELS, axis=1)
+    out = stretched(samples[:3], samples[3:], len(samples) + 10)[:, 0].astype(int)
+    assert (out.max(), out.min()) == (32_767, -32_768)
+    assert np.count_nonzero(np.diff(np.sign(out))) == 1, "a sample that wrapped has the other sign"
+
+
+# Arrivals
+
+
+def test_the_usual_lead_is_the_median_and_known_only_after_enough_packets() -> None:
+    arrivals = Arrivals()
+    for index in range(RECENT_PACKETS - 1):
+        arrivals.note(index * 960, index * 960 + (index % 5) * 10)
+        assert arrivals.usual is None
+    arrivals.note((RECENT_PACKETS - 1) * 960, (RECENT_PACKETS - 1) * 960 + 40)
+    assert arrivals.usual == -20
+    arrivals.forget()
+    assert arrivals.usual is None
+
+
+def test_a_packet_much_later_than_usual_does_not_count_for_what_is_usual() -> None:
+    arrivals = Arrivals()
+    for index in range(RECENT_PACKETS):
+        arrivals.note(index * 960, index * 960)
+    for _ in range(2 * RECENT_PACKETS):
+        arrivals.note(0, OUTLIER_SAMPLES + 1)
+    assert arrivals.usual == 0
+    for _ in range(2 * RECENT_PACKETS):
+        arrivals.note(0, OUTLIER_SAMPLES)
+    assert arrivals.usual == -OUTLIER_SAMPLES
+
+
+def test_what_has_come_lately_is_told_only_when_most_is_late_for_long_enough() -> None:
+    step = LATE_SAMPLES // (RECENT_PACKETS // 2) + 1
+    arrivals = Arrivals()
+    for index in range(RECENT_PACKETS):
+        # Every other packet is late.
+        arrivals.note(index * step - (5000 if index % 2 else 0), index * step)
+    assert arrivals.lately(-1000) is None
+    for index in range(RECENT_PACKETS, 2 * RECENT_PACKETS):
+        arrivals.note(index * step - 5000, index * step)
+    assert arrivals.lately(-1000) == -5000
+    assert arrivals.lately(-5000) is None
+    at_once = Arrivals()
+    for _ in range(RECENT_PACKETS):
+        at_once.note(-5000, 0)
+    assert at_once.lately(-1000) is None

@@ -10,7 +10,7 @@ from aiortc.contrib.media import MediaRelay
 from aiortc.mediastreams import MediaStreamError
 
 from voice_streaming.media.opus import OpusPacket
-from voice_streaming.streams.relay import QUEUE_PACKETS, TIME_BASE, SubscribedTrack, VoiceRelay
+from voice_streaming.streams.relay import QUEUE_PACKETS, TIME_BASE, FirstPacket, SubscribedTrack, VoiceRelay
 from voice_streaming.streams.track import OpusTrack
 
 
@@ -223,3 +223,31 @@ async def test_an_opus_track_is_read_through_the_relay() -> None:
 async def test_a_track_of_another_kind_is_refused() -> None:
     with pytest.raises(TypeError, match="AudioStreamTrack is no OpusTrack"):
         VoiceRelay().subscribe(AudioStreamTrack())
+
+
+async def test_a_track_has_one_decode_and_the_relay_counts_of_all() -> None:
+    relay, first, second = VoiceRelay(), OpusTrack(), OpusTrack()
+    source = relay.pcm(first)
+    assert relay.pcm(first) is source
+    assert relay.pcm(second) is not source
+    assert relay.pcm_counters.decoded_packets == 0
+
+
+async def test_the_next_packet_is_told_once() -> None:
+    relay, track = VoiceRelay(), OpusTrack()
+    calls: list[str] = []
+    track.publish(packet(0))
+    FirstPacket(relay, track, lambda: calls.append("call"))
+    assert calls == []
+    track.publish(packet(1))
+    track.publish(packet(2))
+    assert calls == ["call"]
+
+
+async def test_a_packet_that_never_comes_is_not_told() -> None:
+    relay, track = VoiceRelay(), OpusTrack()
+    calls: list[str] = []
+    FirstPacket(relay, track, lambda: calls.append("call"))
+    track.stop()
+    await settle()
+    assert calls == []
