@@ -441,3 +441,35 @@ def test_icy_listeners_get_the_same_audio(packets: list[OpusPacket]) -> None:
         position += 16_000 + 1 + interleaved[position + 16_000] * 16
     audio += interleaved[position:]
     assert audio == plain
+
+
+def test_listeners_are_counted_for_good_and_those_who_are_there() -> None:
+    async def scene() -> None:
+        distribution = Distribution()
+        channels = distribution.channels
+        first, _ = distribution.listen(None)
+        distribution.listen(None)
+        assert (channels.counters.listeners_total, channels.listeners) == (2, 2)
+        channels.leave(first)
+        channels.leave(first)
+        assert (channels.counters.listeners_total, channels.listeners) == (2, 1)
+
+    run(scene())
+
+
+@pytest.mark.parametrize(("unsent_s", "stays"), [(0.5 + 0.9 - 0.01, True), (0.5 + 0.9 + 0.01, False)])
+def test_a_listener_may_leave_so_much_unread_beside_its_burst(unsent_s: float, stays: bool) -> None:
+    class UnreadTransport(RecordingTransport):
+        def get_write_buffer_size(self) -> int:
+            return round(unsent_s * 128_000 / 8)
+
+    async def scene() -> None:
+        settings = AudioSettings(bitrate_bps=128_000, burst_ms=500, max_backlog_s=0.9)
+        channels = Distribution(settings).channels
+        transport = UnreadTransport()
+        channels.join(Listener(transport, follows=True, chunked=False, icy=None), None)
+        await asyncio.sleep(1)
+        assert transport.is_closing() != stays
+        assert channels.counters.disconnected_slow == (0 if stays else 1)
+
+    run(scene())
