@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from voice_streaming.media import playout
-from voice_streaming.media.opus import CHANNELS
+from voice_streaming.media.opus import CHANNELS, Samples
 from voice_streaming.media.pcm import PcmBlock
 from voice_streaming.media.playout import (
     LATE_SAMPLES,
@@ -167,3 +167,65 @@ def test_what_has_come_lately_is_told_only_when_most_is_late_for_long_enough() -
     for _ in range(RECENT_PACKETS):
         at_once.note(-5000, 0)
     assert at_once.lately(-1000) is None
+
+
+# Blocks
+
+
+def block_of(samples: Samples, timestamp: int, *, concealed: bool = False) -> PcmBlock:
+    return PcmBlock(samples, timestamp, concealed, 0.0)
+
+
+def level_block(level: int = 10_000) -> Samples:
+    return np.full((960, CHANNELS), level, np.int16)
+
+
+def test_a_block_that_is_too_late_is_counted_unless_it_was_made_up() -> None:
+    counters = PlayoutCounters()
+    playout = Playout(MARGIN, counters)
+    assert playout.place(block_of(level_block(), 0), 0).silence == MARGIN
+    playout.be_silent(3 * 960)
+    assert counters.silence_samples == MARGIN + 3 * 960
+    for concealed, late_blocks in ((True, 0), (False, 1)):
+        placed = playout.place(block_of(level_block(), 960, concealed=concealed), 960)
+        assert (placed.silence, len(placed.samples)) == (0, 0)
+        assert counters.late_blocks == late_blocks
+    assert playout.position == MARGIN + 4 * 960
+
+
+def test_a_delay_is_put_right_by_no_more_than_a_thousandth() -> None:
+    sender = Sender(0, jitter=0, level=10_000)
+    sender.run(60 * 48_000, first_late=3 * BLOCK)
+    assert sender.slacks[-1] < sender.slacks[0]
+    assert np.abs(np.diff(sender.slacks)).max() <= BLOCK / 1000 + 1
+
+
+def test_sound_fades_in_after_a_quiet_block_that_was_left_out() -> None:
+    playout = Playout(MARGIN, PlayoutCounters())
+    late = 4 * 960
+    # The first comes late, and sets the delay that much too long.
+    playout.place(block_of(level_block(), 0), late)
+    playout.arrivals.note(0, late)
+    for index in range(1, 10 * RECENT_PACKETS):
+        playout.arrivals.note(index * 960, index * 960)
+        placed = playout.place(block_of(level_block(), index * 960), index * 960)
+        if playout.arrivals.usual is not None:
+            break
+    assert placed.samples[0, 0] == 10_000
+    after = (index + 1) * 960
+    assert len(playout.place(block_of(level_block(10), after), after).samples) == 0
+    assert playout.place(block_of(level_block(), after + 960), after + 960).samples[0, 0] == 0
+
+
+def test_a_tone_of_a_wrong_clock_has_no_step() -> None:
+    playout = Playout(MARGIN, PlayoutCounters())
+    tone = (12_000 * np.sin(2 * np.pi * 500 / 48_000 * np.arange(960 * 2500))).astype(np.int16)
+    pieces = []
+    for index in range(2500):
+        samples = np.repeat(tone[index * 960 : (index + 1) * 960, np.newaxis], CHANNELS, axis=1)
+        due = index * 960 / 1.0003
+        playout.arrivals.note(index * 960, due)
+        pieces.append(playout.place(block_of(samples, index * 960), due).samples)
+    assert sum(len(piece) != 960 for piece in pieces) > 50, "nothing was stretched"
+    out = np.concatenate(pieces)[960:, 0].astype(int)
+    assert np.abs(np.diff(out)).max() <= 1.02 * np.abs(np.diff(tone.astype(int))).max()
