@@ -229,3 +229,18 @@ def test_a_tone_of_a_wrong_clock_has_no_step() -> None:
     assert sum(len(piece) != 960 for piece in pieces) > 50, "nothing was stretched"
     out = np.concatenate(pieces)[960:, 0].astype(int)
     assert np.abs(np.diff(out)).max() <= 1.02 * np.abs(np.diff(tone.astype(int))).max()
+
+
+def test_a_block_that_comes_in_time_is_not_moved_although_most_came_late() -> None:
+    """Those that were too late to be decoded say nothing as long as others are not."""
+    counters = PlayoutCounters()
+    playout = Playout(MARGIN, counters)
+    playout.place(block_of(level_block(), 0), 0)
+    for index in range(1, RECENT_PACKETS):
+        playout.arrivals.note(index * 960, index * 960 + 5000)
+    assert playout.arrivals.lately(-MARGIN) == -5000
+    in_time = playout.place(block_of(level_block(), 960), 960)
+    assert (in_time.silence, len(in_time.samples), counters.anchored) == (0, 960, 1)
+    # One that is late is heard, with the delay that most would need.
+    late = playout.place(block_of(level_block(), 1920), 1920 + 5000)
+    assert (late.silence, counters.anchored) == (5000, 2)

@@ -60,7 +60,7 @@ end: the samples of those before it stay as they are."""
 _PRELOADED = ("aiohttp", "aiortc", "av", "hypothesis", "jwt", "msgspec", "numpy", "playwright.async_api", "pylibsrtp")
 """Libraries that tests import: loaded once, before the processes that run tests are forked."""
 _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "docs", "mutation")
-_PYTEST = ("-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-m", "not alone and not e2e")
+_PYTEST = ("-x", "-q", "--no-header", "--tb=no", "--timeout=0", "-p", "no:cacheprovider", "-m", "not alone and not e2e")
 _LEFT_OUT = ("--deselect=tests/media/test_playout.py::test_a_senders_clock_that_is_wrong[200-",)
 """A simulated day, which takes a minute; an hour or two of the same are tested beside it."""
 _REPEATABLE = ("--hypothesis-seed=0",)
