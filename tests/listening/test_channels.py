@@ -484,14 +484,16 @@ def test_icy_listeners_get_the_same_audio(packets: list[OpusPacket]) -> None:
     assert audio == plain
 
 
-def test_who_joins_is_counted_and_who_leaves_stays_counted() -> None:
+def test_listeners_are_counted_for_good_and_those_who_are_there() -> None:
     async def scene() -> None:
         distribution = Distribution()
+        channels = distribution.channels
         first, _ = distribution.listen(None)
         distribution.listen(None)
-        assert distribution.channels.counters.listeners_total == 2
-        distribution.channels.leave(first)
-        assert (distribution.channels.listeners, distribution.channels.counters.listeners_total) == (1, 2)
+        assert (channels.counters.listeners_total, channels.listeners) == (2, 2)
+        channels.leave(first)
+        channels.leave(first)
+        assert (channels.counters.listeners_total, channels.listeners) == (2, 1)
 
     run(scene())
 
