@@ -182,21 +182,21 @@ def test_a_packet_much_later_than_usual_does_not_count_for_what_is_usual() -> No
     assert arrivals.usual == -OUTLIER_SAMPLES
 
 
-def test_what_has_come_lately_is_told_only_when_most_is_late_for_long_enough() -> None:
+def test_a_median_of_late_packets_is_told_only_when_most_are_late_and_for_long_enough() -> None:
     step = LATE_SAMPLES // (RECENT_PACKETS // 2) + 1
     arrivals = Arrivals()
     for index in range(RECENT_PACKETS):
         # Every other packet is late.
         arrivals.note(index * step - (5000 if index % 2 else 0), index * step)
-    assert arrivals.lately(-1000) is None
+    assert arrivals.median_if_mostly_below(-1000) is None
     for index in range(RECENT_PACKETS, 2 * RECENT_PACKETS):
         arrivals.note(index * step - 5000, index * step)
-    assert arrivals.lately(-1000) == -5000
-    assert arrivals.lately(-5000) is None
+    assert arrivals.median_if_mostly_below(-1000) == -5000
+    assert arrivals.median_if_mostly_below(-5000) is None
     at_once = Arrivals()
     for _ in range(RECENT_PACKETS):
         at_once.note(-5000, 0)
-    assert at_once.lately(-1000) is None
+    assert at_once.median_if_mostly_below(-1000) is None
 
 
 # Blocks
@@ -268,7 +268,7 @@ def test_a_block_that_comes_in_time_is_not_moved_although_most_came_late() -> No
     playout.place(block_of(level_block(), 0), 0)
     for index in range(1, RECENT_PACKETS):
         playout.arrivals.note(index * 960, index * 960 + 5000)
-    assert playout.arrivals.lately(-MARGIN) == -5000
+    assert playout.arrivals.median_if_mostly_below(-MARGIN) == -5000
     in_time = playout.place(block_of(level_block(), 960), 960)
     assert (in_time.silence, len(in_time.samples), counters.anchored) == (0, 960, 1)
     # One that is late is heard, with the delay that most would need.

@@ -262,4 +262,4 @@ def test_the_delay_since_a_sender_report_of_long_ago_fits_its_field() -> None:
     reception.note_sender_report(SenderReport(9, 0x1122334455667788, 0, 0, 0), 0.0)
     block = reception.block(65_536.0)
     assert block.dlsr == 0xFFFF_FFFF
-    assert rtp.parse_rtcp(rtp.pack_receiver_report(7, block)) == rtp.Rtcp([], [block], [])
+    assert rtp.parse_rtcp(rtp.pack_receiver_report(7, block, "relay")) == rtp.Rtcp([], [block], [], [7])

@@ -86,7 +86,7 @@ async def test_who_attaches_to_a_source_that_has_ended_is_told_at_once(packets: 
     relay, track, sink, late = VoiceRelay(), OpusTrack(), Sink(), Sink()
     source = relay.pcm(track)
     source.attach(sink)
-    track.publish(packets[0])
+    hand_out(track, packets[0])
     track.stop()
     await turns()
     source.attach(late)
@@ -99,7 +99,7 @@ async def test_a_source_that_has_ended_lets_go_of_its_sinks_and_has_nothing_to_p
     relay, track, sink = VoiceRelay(), OpusTrack(), Sink()
     source = relay.pcm(track)
     source.attach(sink, pulls=True)
-    track.publish(packets[0])
+    hand_out(track, packets[0])
     track.stop()
     await turns()
     assert sink.ends == 1
