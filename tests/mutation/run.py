@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SEED = 12
 MUTANTS_PER_MODULE = 9
 
+_CHANNELS = ("listening/test_channels.py", "listening/test_channels_failures.py", "listening/test_channels_sound.py")
+
 TESTS: dict[str, tuple[str, ...]] = {
     "access/access": ("access/test_access.py",),
     "access/limits": ("access/test_limits.py",),
@@ -40,7 +42,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "listening/icy": ("listening/test_icy.py",),
     "listening/lame": ("listening/test_lame.py",),
     "listening/listeners": ("listening/test_listeners.py",),
-    "listening/mp3": ("listening/test_mp3.py", "listening/test_channels.py"),
+    "listening/mp3": ("listening/test_mp3.py", *_CHANNELS),
     "media/levels": ("media/test_levels.py",),
     "media/opus": ("media/test_opus.py",),
     "media/pcm": ("media/test_pcm.py",),
@@ -52,7 +54,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "rtc/srtp": ("rtc/test_srtp.py",),
     "streams/pcm_source": ("streams/test_pcm_source.py",),
     "streams/relay": ("streams/test_relay.py",),
-    "listening/channels": ("listening/test_channels.py",),
+    "listening/channels": _CHANNELS,
 }
 """The modules that are mutated, and each one's own tests, below `tests`; the quickest first. A new module goes to the
 end: the samples of those before it stay as they are."""
