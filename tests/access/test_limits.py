@@ -224,7 +224,8 @@ async def test_streams_and_receivers_have_limits_and_free_room_again() -> None:
             await client.expect("stream_available")
             assert await refusal(client, "start_sending", name="two") == "too_many_streams"
             assert await refusal(client, "start_sending") == "too_many_streams"
-            await client.send("start_sending", name="one")
+            # A stream that is live is not a new one.
+            await client.send("start_sending", name="one", take_over=True)
             await client.expect("sender_ready")
             async with voice_receiver(server.ws_url, "one"):
                 assert await refusal(client, "start_receiving", stream_id="one") == "too_many_receivers"
