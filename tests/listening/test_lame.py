@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.support.audio import Samples
 from tests.support.radio import mp3_frames
-from voice_streaming.listening.lame import FRAME_SAMPLES, Mp3Encoder, Widener, _mono_bitrate_bps
+from voice_streaming.listening.lame import FRAME_SAMPLES, Mp3Encoder, Widener, _Lame, _mono_bitrate_bps
 
 SAMPLE_RATES_HZ = (32_000, 44_100, 48_000)
 
@@ -86,6 +86,14 @@ def test_the_first_stereo_sound_changes_over_without_a_step_or_a_missing_sample(
         after = slice(160_000 * sample_rate_hz // 48_000, length)
         assert snr_db(expected[side, after], changed[side, after]) > 15
         assert np.abs(np.diff(changed[side])).max() <= 1.1 * np.abs(np.diff(expected[side])).max()
+
+
+def test_stereo_from_the_first_sample_on_is_lames_own(spoken: NDArray[np.int16]) -> None:
+    stereo = spoken[48_000:58_000].copy()
+    stereo[:, 1] //= 2
+    lame = _Lame(128_000, 48_000, 2)
+    expected = [frame for at in range(0, len(stereo), 960) for frame in lame.encode(stereo[at : at + 960])]
+    assert encoded(Mp3Encoder(128_000, 48_000, 2), stereo) == expected
 
 
 def test_a_silent_start_needs_no_sound(spoken: NDArray[np.int16]) -> None:
