@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 
 import pytest
@@ -120,6 +121,27 @@ def test_a_chunk_that_takes_long_is_handed_out_once(monkeypatch: pytest.MonkeyPa
         await asyncio.sleep(1)
         monkeypatch.setattr(channel.programme, "prepare", prepare_slowly)
         assert await play_on(distribution, [transport], 10) == pytest.approx([10], abs=0.2)
+
+    run(scene())
+
+
+def test_a_chunk_that_takes_several_turns_is_begun_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        begun: list[float] = []
+        tick = Channels._tick
+
+        def count_ticks(self: Channels) -> None:
+            begun.append(asyncio.get_running_loop().time())
+            tick(self)
+
+        monkeypatch.setattr(Channels, "_tick", count_ticks)
+        distribution = Distribution()
+        distribution.listen(distribution.start())
+        (channel,) = distribution.channels._channels.values()
+        prepare, has_more = channel.programme.prepare, itertools.cycle([True, True, False])
+        monkeypatch.setattr(channel.programme, "prepare", lambda count: next(has_more) or prepare(count))
+        await asyncio.sleep(10)
+        assert len(begun) == pytest.approx(10 / CHUNK_S, abs=1)
 
     run(scene())
 
