@@ -158,6 +158,19 @@ def test_silence_can_be_limited() -> None:
     run(scene())
 
 
+def test_who_left_a_silence_is_forgotten() -> None:
+    async def scene() -> None:
+        distribution = Distribution(AudioSettings(max_silence_s=5.0))
+        left, _ = distribution.listen(None)
+        stays, _ = distribution.listen(None)
+        distribution.channels.leave(left)
+        async with asyncio.timeout(6):
+            await stays.gone
+        assert not left.gone.done()
+
+    run(scene())
+
+
 def test_a_chunk_as_long_as_the_longest_hold_up_is_written_whole() -> None:
     async def scene() -> None:
         distribution = Distribution(AudioSettings(chunk_ms=1000))

@@ -3,7 +3,7 @@
     python -m tests.mutation.run                     every mutant of the list, and the verdicts written into it
     python -m tests.mutation.run --module media/pcm  of these modules alone
     python -m tests.mutation.run --survivors         those alone that nothing has killed yet
-    python -m tests.mutation.run --sample            makes the list anew by chance, from the seed
+    python -m tests.mutation.run --sample            takes those off that are gone, and makes the list up by chance
 
 Tests run on a copy of the tree; the exit code is 1 where a mutant is left.
 """
@@ -55,9 +55,13 @@ TESTS: dict[str, tuple[str, ...]] = {
     "streams/pcm_source": ("streams/test_pcm_source.py",),
     "streams/relay": ("streams/test_relay.py",),
     "listening/channels": _CHANNELS,
+    "listening/backlog": ("listening/test_backlog.py",),
+    "process/failures": ("process/test_failures.py",),
+    "rtc/description": ("rtc/test_description.py",),
+    "streams/source": ("streams/test_source.py",),
+    "streams/timeline": ("streams/test_timeline.py",),
 }
-"""The modules that are mutated, and each one's own tests, below `tests`; the quickest first. A new module goes to the
-end: the samples of those before it stay as they are."""
+"""The modules that are mutated, and each one's own tests, below `tests`; the quickest first."""
 
 _PRELOADED = ("aiohttp", "aiortc", "av", "hypothesis", "jwt", "msgspec", "numpy", "playwright.async_api", "pylibsrtp")
 """Libraries that tests import: loaded once, before the processes that run tests are forked."""
@@ -96,19 +100,36 @@ def _is_wanted(mutant: Mutant, options: argparse.Namespace) -> bool:
 
 
 def _sample(before: list[Mutant]) -> list[Mutant]:
-    """The same number of each module, by chance, in the order of the source; then those that were chosen.
+    """Those of the list whose text is still there; each module's sample is made up to the full number by chance.
 
-    Those that were in the list before keep their verdicts.
+    In the modules' order; those that were chosen come last, and take no place of a sample's.
     """
-    verdicts = {replace(mutant, verdict="", reason=""): mutant for mutant in before}
-    dice = random.Random(SEED)
+    here = [mutant for mutant in before if _is_there(mutant)]
+    known = {_without_verdict(mutant) for mutant in here}
     sampled = []
     for module in TESTS:
-        source = (ROOT / "voice_streaming" / f"{module}.py").read_text()
-        possible = all_mutants(module, source)
-        chosen = dice.sample(range(len(possible)), min(MUTANTS_PER_MODULE, len(possible)))
-        sampled += [possible[index] for index in sorted(chosen)]
-    return [verdicts.get(mutant, mutant) for mutant in sampled] + [mutant for mutant in before if not mutant.sampled]
+        own = [mutant for mutant in here if mutant.sampled and mutant.module == module]
+        possible = [mutant for mutant in all_mutants(module, _source(module)) if mutant not in known]
+        # Each module by a seed of its own: a change of one leaves the samples of the others as they are.
+        dice = random.Random(f"{SEED} {module}")
+        sampled += own + dice.sample(possible, min(max(0, MUTANTS_PER_MODULE - len(own)), len(possible)))
+    return sampled + [mutant for mutant in here if not mutant.sampled]
+
+
+def _without_verdict(mutant: Mutant) -> Mutant:
+    return replace(mutant, verdict="", reason="", sampled=True)
+
+
+def _is_there(mutant: Mutant) -> bool:
+    try:
+        mutant.applied_to(_source(mutant.module))
+    except LookupError:
+        return False
+    return True
+
+
+def _source(module: str) -> str:
+    return (ROOT / "voice_streaming" / f"{module}.py").read_text()
 
 
 def _report(mutants: list[Mutant]) -> int:
@@ -220,7 +241,7 @@ def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--module", action="append", choices=TESTS, help="only of this module; may be repeated")
     parser.add_argument("--survivors", action="store_true", help="only those that have not been killed")
-    parser.add_argument("--sample", action="store_true", help=f"write a new {LIST.name}, without verdicts")
+    parser.add_argument("--sample", action="store_true", help=f"bring {LIST.name} up to date, and run nothing")
     return parser.parse_args()
 
 
