@@ -150,6 +150,19 @@ async def test_refused_connections_are_forgotten() -> None:
         kept.close()
 
 
+async def test_a_refused_connection_is_closed_although_the_client_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_ports, "REFUSAL_LINGER_S", 0.05)
+    settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
+    async with open_doors(settings) as (doors, port):
+        before = len(os.listdir("/proc/self/fd"))
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        await eventually(lambda: doors.refused_of_address == 3)
+        # One was let in.
+        await eventually(lambda: len(os.listdir("/proc/self/fd")) - before - len(clients) == 1)
+        for _, writer in clients:
+            writer.close()
+
+
 async def test_no_more_refused_connections_are_kept_than_may_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_ports, "REFUSAL_LINGER_S", 60.0)
     settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
