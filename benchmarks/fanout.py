@@ -2,6 +2,7 @@
 
     python benchmarks/fanout.py                      every figure at 400 receivers, in about a minute
     python benchmarks/fanout.py --baseline           the same by turns with a plain aiortc relay: 4 minutes
+    python benchmarks/fanout.py --floor              by turns with protecting and sending alone, in C, and the ratio
     python benchmarks/fanout.py --max-receivers 1500 how many receivers one stream carries without a lost packet
 
 It measures and prints; it never judges. Everything runs on 127.0.0.1.
@@ -18,6 +19,7 @@ from statistics import median
 import command
 import machine
 from command import Cores, share_out_cores
+from floor import FloorComparison
 from report import Report, print_table
 from rounds import PLAIN_RELAY, SERVER, CapacitySearch, Figures, Plan, Round
 
@@ -37,6 +39,11 @@ def _run(options: argparse.Namespace, cores: Cores) -> int:
         search = CapacitySearch(options.server, cores, say)
         search.run(options.max_receivers)
         report.server, report.doubts = search.figures, search.doubts
+    elif options.floor:
+        comparison = FloorComparison(options.server, cores, say)
+        comparison.run(options.receivers, options.seconds, options.rounds or 3)
+        report.server, report.doubts = comparison.figures, comparison.doubts
+        report.srtp_profile = f"{comparison.srtp_profile}, {comparison.library}"
     else:
         _run_rounds(options, cores, say, report)
     print_table(report, sys.stderr if options.json else sys.stdout)
@@ -110,7 +117,12 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--baseline-receivers", type=_positive, default=20, help="the plain relay breaks beyond about 20 on one core"
     )
-    parser.add_argument("--rounds", type=_positive, help="default: 1, or 2 with --baseline; figures are their medians")
+    parser.add_argument(
+        "--rounds",
+        type=_positive,
+        help="default: 1, or 2 with --baseline; figures are their medians. With --floor: turns of each, by default 3",
+    )
+    parser.add_argument("--floor", action="store_true", help="only compare with protecting and sending alone, in C")
     parser.add_argument("--max-receivers", type=_positive, help="only search for the capacity, up to that many")
     parser.add_argument("--server", default=SERVER, help="the server's script, from the repository's root")
     parser.add_argument("--json", action="store_true", help="JSON on standard output; the rest on standard error")

@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import jwt
 import msgspec
 import pytest
 from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestServer, make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -141,6 +142,25 @@ async def test_ingress_headers_are_believed_from_its_address() -> None:
         assert await asked.get("/grant", **headers) == (200, "['receive', 'send'] ['any']")
         del headers["X-Remote-User-Id"]
         assert (await asked.get("/grant", **headers))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("forwarded_for", "address"),
+    [
+        ("192.0.2.7, 172.30.32.1", "192.0.2.7"),
+        ("198.51.100.1, 192.0.2.7, 172.30.32.1", "192.0.2.7"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("", ""),
+    ],
+)
+async def test_a_client_behind_ingress_is_who_home_assistant_saw(forwarded_for: str, address: str) -> None:
+    settings = AccessSettings(ingress_address="172.30.32.2")
+    addresses = {"sockname": ("172.30.33.4", 8099), "peername": ("172.30.32.2", 40_000)}
+    transport = Mock(get_extra_info=lambda name, default=None: addresses.get(name, default))
+    headers = {"X-Forwarded-For": forwarded_for} if forwarded_for else {}
+    request = make_mocked_request("GET", "/", headers=headers, transport=transport)
+    assert Access(settings, ingress_port=8099).client_address(request) == address
+    assert Access(settings, ingress_port=8098).client_address(request) == "172.30.32.2"
 
 
 async def test_ingress_headers_of_others_count_for_nothing() -> None:

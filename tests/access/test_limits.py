@@ -9,7 +9,10 @@ import sys
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +20,11 @@ from tests.support.process import child_process
 from tests.support.rtc_client import voice_receiver, voice_sender
 from tests.support.server import REPOSITORY, RunningServer, running_server
 from tests.support.signalling import Signalling, SignallingError, signalling
-from voice_streaming.access.limits import TokenBucket
+from voice_streaming.access.limits import Limits, TokenBucket
+from voice_streaming.process.refusal import Refused
+from voice_streaming.settings.model import LimitSettings, ServerSettings, Settings
+from voice_streaming.streams.stream import Stream
+from voice_streaming.streams.track import OpusTrack
 
 FLOOD = REPOSITORY / "benchmarks" / "flood.py"
 PAYLOAD = bytes([120]) * 60
@@ -37,6 +44,113 @@ async def upgrade(server: RunningServer, local_address: str = "127.0.0.1") -> tu
                 return 101, None
         except aiohttp.WSServerHandshakeError as error:
             return error.status, error.headers["Retry-After"] if error.headers else None
+
+
+# By themselves
+
+
+def new_limits(streams: dict[str, Stream] | None = None, **limits: int) -> Limits:
+    settings = Settings(server=ServerSettings(max_connections=3), limits=LimitSettings(**limits))
+    return Limits(settings, {} if streams is None else streams)
+
+
+def new_stream(name: str) -> Stream:
+    return Stream(name, name, OpusTrack(), "sender")
+
+
+def test_each_address_and_all_together_have_their_numbers_of_connections() -> None:
+    limits = new_limits(connections_per_address=2)
+    with limits.connection("192.0.2.1"), limits.connection("192.0.2.1"):
+        for _ in range(2):
+            with pytest.raises(web.HTTPTooManyRequests), limits.connection("192.0.2.1"):
+                pytest.fail("one more than there may be of an address")
+        with limits.connection("192.0.2.2"):
+            with pytest.raises(web.HTTPServiceUnavailable), limits.connection("192.0.2.3"):
+                pytest.fail("one more than there may be in all")
+            assert (limits.refused["connections"], limits.refused["connections_of_address"]) == (1, 2)
+    with limits.connection("192.0.2.1"), limits.connection("192.0.2.1"), limits.connection("192.0.2.2"):
+        pass
+
+
+def test_one_of_two_that_leaves_makes_room_for_one() -> None:
+    limits = new_limits(connections_per_address=2)
+    with limits.connection("192.0.2.1"):
+        with limits.connection("192.0.2.1"):
+            pass
+        with (
+            limits.connection("192.0.2.1"),
+            pytest.raises(web.HTTPTooManyRequests),
+            limits.connection("192.0.2.1"),
+        ):
+            pytest.fail("one more than there may be of an address")
+
+
+def test_a_server_that_stops_lets_nobody_in() -> None:
+    limits = new_limits()
+    limits.close()
+    with pytest.raises(web.HTTPServiceUnavailable), limits.connection("192.0.2.1"):
+        pytest.fail("the server is stopping")
+
+
+def test_a_description_as_long_as_the_limit_is_taken() -> None:
+    limits = new_limits(max_sdp_characters=1000)
+    limits.check_sdp("v" * 1000)
+    with pytest.raises(Refused) as refusal:
+        limits.check_sdp("v" * 1001)
+    assert refusal.value.code == "sdp_too_long"
+    assert limits.refused["sdp"] == 1
+
+
+def test_a_stream_that_is_there_may_come_again_when_no_other_may() -> None:
+    streams = {"kitchen": new_stream("kitchen")}
+    limits = new_limits(streams, max_streams=2)
+    limits.check_stream("hall")
+    streams["hall"] = new_stream("hall")
+    limits.check_stream("kitchen")
+    for name in ("cellar", None):
+        with pytest.raises(Refused) as refusal:
+            limits.check_stream(name)
+        assert refusal.value.code == "too_many_streams"
+    assert limits.refused["streams"] == 2
+
+
+async def test_as_many_negotiations_as_the_limit_and_none_more() -> None:
+    limits = new_limits(max_negotiations=2)
+    async with limits.negotiation():
+        limits.check_negotiations()
+        async with limits.negotiation():
+            assert limits.negotiations == 2
+            with pytest.raises(Refused) as refusal:
+                limits.check_negotiations()
+            assert refusal.value.code == "too_many_negotiations"
+    assert limits.negotiations == 0
+    assert limits.refused["negotiations"] == 1
+
+
+async def test_requests_are_answered_one_a_turn_and_health_at_once() -> None:
+    limits = new_limits()
+    answered: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        answered.append(request.path)
+        return web.Response(text=request.path)
+
+    async def ask(path: str) -> str | None:
+        response = await limits.pace(make_mocked_request("GET", path), answer)
+        assert isinstance(response, web.Response)
+        return response.text
+
+    waiting = [asyncio.create_task(ask(path)) for path in ("/1", "/2", "/3", "/health")]
+    counts = []
+    for _ in range(20):
+        await asyncio.sleep(0)
+        counts.append(len(answered))
+    assert answered == ["/health", "/1", "/2", "/3"]
+    assert set(np.diff([0, *counts])) <= {0, 1}, "no two in one turn of the event loop"
+    assert await asyncio.gather(*waiting) == ["/1", "/2", "/3", "/health"]
+
+
+# Of the daemon
 
 
 async def test_sockets_over_the_limit_get_503_and_of_one_address_429() -> None:
@@ -110,6 +224,7 @@ async def test_streams_and_receivers_have_limits_and_free_room_again() -> None:
             await client.expect("stream_available")
             assert await refusal(client, "start_sending", name="two") == "too_many_streams"
             assert await refusal(client, "start_sending") == "too_many_streams"
+            # A stream that is live is not a new one.
             await client.send("start_sending", name="one", take_over=True)
             await client.expect("sender_ready")
             async with voice_receiver(server.ws_url, "one"):

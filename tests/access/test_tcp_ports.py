@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import itertools
+import os
 import socket
 import ssl
 from asyncio import selector_events, sslproto
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,6 +21,7 @@ from aiohttp import web
 
 from tests.support.ports import free_port
 from tests.support.tls_client import handshake
+from voice_streaming.access import tcp_ports
 from voice_streaming.access.paced_protocol import READ_BYTES, PacedProtocol
 from voice_streaming.access.tcp_ports import MAX_REFUSALS, SPARE_CONNECTIONS, TcpPorts, address_key
 from voice_streaming.network.local_certificates import LocalCertificates
@@ -144,6 +148,54 @@ async def test_refused_connections_are_forgotten() -> None:
             assert (await reader.read()).startswith(b"HTTP/1.1 429 ")
             writer.close()
         kept.close()
+
+
+async def test_a_refused_connection_is_closed_although_the_client_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_ports, "REFUSAL_LINGER_S", 0.05)
+    settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
+    async with open_doors(settings) as (doors, port):
+        before = len(os.listdir("/proc/self/fd"))
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        await eventually(lambda: doors.refused_of_address == 3)
+        # One was let in.
+        await eventually(lambda: len(os.listdir("/proc/self/fd")) - before - len(clients) == 1)
+        for _, writer in clients:
+            writer.close()
+
+
+async def test_no_more_refused_connections_are_kept_than_may_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_ports, "REFUSAL_LINGER_S", 60.0)
+    settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
+    async with open_doors(settings) as (doors, port):
+        before = len(os.listdir("/proc/self/fd"))
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * MAX_REFUSALS + 1)]
+        await eventually(lambda: doors.refused_of_address == len(clients) - 1)
+        # One was let in.
+        assert len(os.listdir("/proc/self/fd")) - before - len(clients) == 1 + MAX_REFUSALS
+        doors.stop_listening()
+        # The listening socket was there before.
+        assert len(os.listdir("/proc/self/fd")) - before - len(clients) == 0
+        for _, writer in clients:
+            writer.close()
+
+
+async def test_connections_are_accepted_again_when_there_are_descriptors(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept, failures = socket.socket.accept, [errno.EMFILE]
+
+    def accept_the_second_time(listening: socket.socket) -> tuple[socket.socket, Any]:
+        if failures:
+            raise OSError(failures.pop(), "no descriptors, on purpose")
+        return accept(listening)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_the_second_time)
+    async with open_doors() as (_, port), asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"voice")
+        assert await reader.readexactly(5) == b"voice"
+        writer.close()
+    assert "No connection can be accepted: no descriptors, on purpose" in caplog.text
 
 
 async def test_closing_lets_nobody_in_and_frees_the_port() -> None:

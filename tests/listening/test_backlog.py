@@ -51,6 +51,13 @@ def test_one_that_takes_nothing_at_all_is_let_go_after_the_time_that_is_set() ->
     assert 0.2 * verdicts.index(Verdict.DISCONNECT) == pytest.approx(5, abs=0.21)
 
 
+def test_the_time_that_is_set_is_still_allowed() -> None:
+    for waited_s, verdict in ((5.0, Verdict.WRITE), (5.001, Verdict.DISCONNECT)):
+        backlog = Backlog(LIMITS)
+        assert backlog.judge(3200, range(10), 100.0) is Verdict.WRITE
+        assert backlog.judge(3200, range(10, 20), 100.0 + waited_s) is verdict
+
+
 def test_one_that_takes_little_stays() -> None:
     player = Player()
     unsent_bytes = 60_000

@@ -44,3 +44,11 @@ def test_metadata_stands_at_every_interval_exactly(piece: int) -> None:
         sent = sent[METADATA_INTERVAL_BYTES + 1 + length :]
     assert found + sent == audio
     assert titles == [metadata_block("Küche")[1:], b"", b"", b"", b"", b""]
+
+
+def test_a_block_comes_with_the_last_byte_of_its_interval() -> None:
+    """A player waits for the title no longer than for the audio before it."""
+    icy, interval = IcyInterleaver(), bytes(METADATA_INTERVAL_BYTES)
+    assert icy.interleave(interval, "Kitchen") == interval + metadata_block("Kitchen")
+    assert icy.interleave(b"", "Kitchen") == b""
+    assert icy.interleave(interval, "Kitchen") == interval + b"\0"

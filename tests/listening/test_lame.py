@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.support.audio import Samples
 from tests.support.radio import mp3_frames
-from voice_streaming.listening.lame import Mp3Encoder
+from voice_streaming.listening.lame import FRAME_SAMPLES, Mp3Encoder, Widener, _Lame, _mono_bitrate_bps
 
 SAMPLE_RATES_HZ = (32_000, 44_100, 48_000)
 
@@ -88,7 +88,71 @@ def test_the_first_stereo_sound_changes_over_without_a_step_or_a_missing_sample(
         assert np.abs(np.diff(changed[side])).max() <= 1.1 * np.abs(np.diff(expected[side])).max()
 
 
+def test_stereo_from_the_first_sample_on_is_lames_own(spoken: NDArray[np.int16]) -> None:
+    stereo = spoken[48_000:58_000].copy()
+    stereo[:, 1] //= 2
+    lame = _Lame(128_000, 48_000, 2)
+    expected = [frame for at in range(0, len(stereo), 960) for frame in lame.encode(stereo[at : at + 960])]
+    assert encoded(Mp3Encoder(128_000, 48_000, 2), stereo) == expected
+
+
 def test_a_silent_start_needs_no_sound(spoken: NDArray[np.int16]) -> None:
     frames = encoded(Mp3Encoder(128_000, 44_100, 2), np.zeros((48_000, 2), np.int16))
     assert not decoded(frames).any()
     assert spoken.any()
+
+
+# Mono in stereo, bit by bit (ISO/IEC 11172-3 section 2.4.1.7)
+
+
+def granule(length: int, gain: int, *, switched: bool, rest: int) -> int:
+    """A channel's side information: part2_3_length, big_values, global_gain, scalefac_compress, the block, the rest."""
+    bits = length
+    for value, width in ((0x155, 9), (gain, 8), (0b1010, 4), (switched, 1), (rest, 25)):
+        bits = bits << width | value
+    return bits
+
+
+def mono_frame(first: int, second: int) -> bytes:
+    """With scalefactors shared between the granules, private bits set, and main data that can be told apart."""
+    side = ((0b11111 << 4 | 0b1001) << 59 | first) << 59 | second
+    return b"\xff\xfb\x50\xc4" + side.to_bytes(17) + bytes(range(1, 100))
+
+
+def test_a_mono_frame_becomes_the_middle_channel_of_a_stereo_frame() -> None:
+    first = granule(100, 150, switched=True, rest=0b101 << 22 | 0x3FFFFF)
+    second = granule(29, 151, switched=False, rest=0x1FFFFFF)
+    wide = Widener(128_000, 44_100).widened(mono_frame(first, second))
+    side = int.from_bytes(wide[4:36])
+    louder = 2 << 30
+    switch = (1 << 25) | (0b101 << 22)
+    # 9 bits main_data_begin, 3 private, 4 scfsi of each channel; then two channels of each granule.
+    fields = [side >> 59 * index & (1 << 59) - 1 for index in (3, 2, 1, 0)]
+    assert fields == [first + louder, switch, second + louder, 0]
+    assert side >> 59 * 4 == 0b1001_0000
+    assert wide[36:].rstrip(b"\0") == bytes(range(1, 18)), "129 bits of main data, and no more"
+    assert (len(wide), wide[3] & 0xF0) == (417, 0x60), "joint stereo, middle and side"
+
+
+def test_a_granule_without_a_spectrum_is_left_as_it_is() -> None:
+    silent = granule(0, 150, switched=False, rest=0x1FFFFFF)
+    wide = Widener(128_000, 44_100).widened(mono_frame(silent, silent))
+    side = int.from_bytes(wide[4:36])
+    assert [side >> 59 * index & (1 << 59) - 1 for index in (3, 2, 1, 0)] == [silent, 0, silent, 0]
+    assert set(wide[36:]) == {0}
+
+
+@pytest.mark.parametrize("sample_rate_hz", SAMPLE_RATES_HZ)
+@pytest.mark.parametrize("bitrate_bps", [64_000, 96_000, 128_000, 160_000, 192_000, 256_000, 320_000])
+def test_mono_is_encoded_at_the_highest_rate_that_leaves_room(sample_rate_hz: int, bitrate_bps: int) -> None:
+    """A mono frame with padding, 15 bytes longer by the side information, still fits; at the next rate it would not."""
+
+    def frame_bytes(bps: int) -> int:
+        return FRAME_SAMPLES * bps // 8 // sample_rate_hz
+
+    narrow_bps = _mono_bitrate_bps(bitrate_bps, sample_rate_hz)
+    assert narrow_bps is not None
+    assert frame_bytes(narrow_bps) + 1 + 15 <= frame_bytes(bitrate_bps)
+    steps = [kbps * 1000 for kbps in (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)]
+    higher = steps[steps.index(narrow_bps) + 1]
+    assert frame_bytes(higher) + 1 + 15 > frame_bytes(bitrate_bps)

@@ -168,3 +168,8 @@ def test_cleared_analyser_starts_anew() -> None:
 
     assert analyser.feed(np.zeros((INTERVAL_SAMPLES - 1, 2), np.int16)) is None
     assert analyser.feed(np.zeros((1, 2), np.int16)) == SILENCE
+
+
+def test_a_spectrum_has_32_values() -> None:
+    """Clients draw as many."""
+    assert len(analysed(tone(1000)).spectrum) == len(SILENCE.spectrum) == 32

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.support.audio import Samples, decode_opus, encode_opus
-from voice_streaming.media.opus import BrokenPacket, OpusDecoder
+from voice_streaming.media.opus import CLOCK_RATE_HZ, BrokenPacket, OpusDecoder
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +45,8 @@ def test_a_broken_packet_is_reported_and_does_no_harm(payloads: list[bytes], pay
             decoder.decode(payload)
     after = np.concatenate([decoder.decode(good) for good in payloads[20:60]])
     assert np.abs(after).max() > 1000
+
+
+def test_the_clock_counts_the_samples_of_a_packet(payloads: list[bytes]) -> None:
+    """20 ms are 960 ticks (RFC 7587 section 4.1)."""
+    assert len(OpusDecoder().decode(payloads[0])) == CLOCK_RATE_HZ / 50

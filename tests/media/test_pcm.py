@@ -146,18 +146,32 @@ def test_a_timeline_that_begins_anew_is_followed(packets: list[OpusPacket]) -> N
     assert [block.timestamp for block in timeline.blocks[-20:]] == [packet.timestamp for packet in again[:20]]
 
 
-def test_fades_rise_and_fall_with_the_power_of_a_sine() -> None:
-    """A squared sine: without a step or a bend at either end, and half way up in the middle."""
-    level = 10_000
-    samples = np.full((3 * FADE_SAMPLES, 2), level, np.int16)
-    rising = level * np.sin(np.pi / 2 * np.arange(FADE_SAMPLES) / FADE_SAMPLES) ** 2
-    faded = faded_in(samples)
-    assert np.abs(faded[:FADE_SAMPLES] - rising[:, np.newaxis]).max() < 1.1
-    assert (faded[FADE_SAMPLES:] == level).all()
-    assert abs(int(faded[FADE_SAMPLES // 2, 0]) - level // 2) <= 1
-    assert (samples == level).all(), "they are shared between consumers"
-    falling = level * np.cos(np.pi / 2 * np.arange(1, len(samples) + 1) / len(samples)) ** 2
-    assert np.abs(faded_out(samples) - falling[:, np.newaxis]).max() < 1.1
+def test_a_hole_of_one_sample_is_filled(packets: list[OpusPacket]) -> None:
+    timeline = Timeline()
+    later = [packet._replace(timestamp=packet.timestamp + 1) for packet in packets[110:113]]
+    timeline.push(*packets[100:110], *later)
+    timeline.assert_no_hole()
+    assert [len(block.samples) for block in timeline.blocks if block.concealed] == [1]
+
+
+# The fade
+
+
+def test_sound_fades_in_within_five_milliseconds_and_is_itself_from_then_on() -> None:
+    level = np.full((960, 2), 10_000, np.int16)
+    faded = faded_in(level)[:, 0]
+    assert faded[0] == 0
+    assert faded[120] == pytest.approx(5_000, abs=1), "half of the level after half of the time"
+    assert faded[60] == pytest.approx(10_000 * np.sin(np.pi / 8) ** 2, abs=1)
+    assert np.all(np.diff(faded[:241].astype(int)) >= 0)
+    assert faded[239] < faded[240] == 10_000
+    assert np.array_equal(faded_in(level)[240:], level[240:])
+    assert level[0, 0] == 10_000, "the samples are shared, and must stay as they are"
+
+
+def test_sound_fades_out_over_its_whole_length_as_it_fades_in() -> None:
+    level = np.full((240, 2), 10_000, np.int16)
+    assert np.array_equal(faded_out(level), faded_in(level)[::-1])
 
 
 def test_a_fade_is_no_longer_than_what_there_is() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import random
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -154,3 +156,12 @@ async def test_rows_and_lengths_lie_where_their_addresses_say() -> None:
         assert batch.slots[index, :5].tobytes() == b"voice"
         assert batch.lengths[index] == 5
     shared.close()
+
+
+def test_an_address_has_neither_a_flow_nor_a_scope() -> None:
+    packed = batch_module._pack_address(("2001:db8::1", 0x1234))
+    family = int(socket.AF_INET6).to_bytes(2, sys.byteorder)
+    assert packed == family + b"\x12\x34" + bytes(4) + socket.inet_pton(socket.AF_INET6, "2001:db8::1") + bytes(4)
+    packed = batch_module._pack_address(("192.0.2.1", 0x1234))
+    family = int(socket.AF_INET).to_bytes(2, sys.byteorder)
+    assert packed == family + b"\x12\x34" + bytes([192, 0, 2, 1]) + bytes(8)

@@ -12,7 +12,7 @@ from pylibsrtp import Policy, Session
 
 from tests.support.publishing import hand_out
 from voice_streaming.media.opus import OpusPacket
-from voice_streaming.rtc import batch, rtp
+from voice_streaming.rtc import batch, rtp, srtp
 from voice_streaming.rtc.fanout import MAX_PAYLOAD_BYTES, Destination, Fanout
 from voice_streaming.rtc.shared_socket import Address, SharedSocket
 from voice_streaming.streams.relay import VoiceRelay
@@ -370,3 +370,8 @@ def test_the_model_of_a_client_refuses_what_is_not_for_it() -> None:
         other._receiving.unprotect(datagram)
     mine.socket.close()
     other.socket.close()
+
+
+def test_the_longest_payload_leaves_room_for_the_header_and_the_longest_trailer() -> None:
+    """Else libsrtp would write into the next receiver's packet."""
+    assert rtp.HEADER_BYTES + MAX_PAYLOAD_BYTES + srtp.MAX_TRAILER_BYTES == batch.SLOT_BYTES

@@ -242,3 +242,24 @@ def test_a_report_says_when_the_last_sender_report_came() -> None:
     reception.note_sender_report(SenderReport(9, 0x1122334455667788, 0, 0, 0), 4.0)
     assert reception.block(5.5).lsr == 0x33445566
     assert reception.block(5.5).dlsr == 1.5 * 65_536
+
+
+def test_no_fraction_is_lost_where_copies_outnumber_the_lost() -> None:
+    reception = rtp.Reception(9)
+    for number in (1, 2, 3, 3, 5):
+        reception.count(number, number * 960, number * 0.02)
+    assert reception.block(0.0).fraction_lost == 0
+    reception.count(6, 6 * 960, 0.12)
+    reception.count(6, 6 * 960, 0.12)
+    assert reception.block(0.0).fraction_lost == 0
+    reception.count(8, 8 * 960, 0.16)
+    assert reception.block(0.0).fraction_lost == 128
+
+
+def test_the_delay_since_a_sender_report_of_long_ago_fits_its_field() -> None:
+    reception = rtp.Reception(9)
+    reception.count(1, 960, 0.0)
+    reception.note_sender_report(SenderReport(9, 0x1122334455667788, 0, 0, 0), 0.0)
+    block = reception.block(65_536.0)
+    assert block.dlsr == 0xFFFF_FFFF
+    assert rtp.parse_rtcp(rtp.pack_receiver_report(7, block, "relay")) == rtp.Rtcp([], [block], [], [7])

@@ -230,6 +230,7 @@ def test_the_answer_refuses_the_other_sections_where_they_stand(name: str) -> No
     assert [media.rtp.muxId for media in answer.media] == [media.rtp.muxId for media in original.media]
     assert [media.port > 0 for media in answer.media] == [media.kind == "audio" for media in original.media]
     assert [media.profile for media in answer.media] == [media.profile for media in original.media]
+    assert {media.host for media in answer.media if not media.port} <= {"0.0.0.0"}
     (bundle,) = answer.group
     assert bundle.items == [media.rtp.muxId for media in original.media if media.kind == "audio"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 
@@ -79,6 +80,33 @@ async def test_the_end_comes_after_the_last_block_and_once(packets: list[OpusPac
     relay.pcm(track).attach(late)
     await turns()
     assert late.ends == 1
+
+
+async def test_who_attaches_to_a_source_that_has_ended_is_told_at_once(packets: list[OpusPacket]) -> None:
+    relay, track, sink, late = VoiceRelay(), OpusTrack(), Sink(), Sink()
+    source = relay.pcm(track)
+    source.attach(sink)
+    hand_out(track, packets[0])
+    track.stop()
+    await turns()
+    source.attach(late)
+    assert (sink.ends, late.ends, late.blocks) == (1, 1, [])
+    await turns()
+    assert (sink.ends, late.ends) == (1, 1)
+
+
+async def test_a_source_that_has_ended_lets_go_of_its_sinks_and_has_nothing_to_pull(packets: list[OpusPacket]) -> None:
+    relay, track, sink = VoiceRelay(), OpusTrack(), Sink()
+    source = relay.pcm(track)
+    source.attach(sink, pulls=True)
+    hand_out(track, packets[0])
+    track.stop()
+    await turns()
+    assert sink.ends == 1
+    assert not source.conceal()
+    gone = weakref.ref(sink)
+    del sink
+    assert gone() is None
 
 
 async def test_a_sink_that_fails_while_it_pulls_has_nothing_more_to_pull(packets: list[OpusPacket]) -> None:

@@ -226,14 +226,29 @@ async def test_a_track_of_another_kind_is_refused() -> None:
         VoiceRelay().subscribe(AudioStreamTrack())
 
 
-async def test_the_first_packet_is_told_once_and_not_the_end() -> None:
+async def test_a_track_has_one_decode_and_the_relay_counts_of_all() -> None:
+    relay, first, second = VoiceRelay(), OpusTrack(), OpusTrack()
+    source = relay.pcm(first)
+    assert relay.pcm(first) is source
+    assert relay.pcm(second) is not source
+    assert relay.pcm_counters.decoded_packets == 0
+
+
+async def test_the_next_packet_is_told_once() -> None:
     relay, track = VoiceRelay(), OpusTrack()
     calls: list[str] = []
-    FirstPacket(relay, track, lambda: calls.append("first"))
-    assert calls == []
     hand_out(track, packet(0))
+    FirstPacket(relay, track, lambda: calls.append("call"))
+    assert calls == []
     hand_out(track, packet(1))
-    assert calls == ["first"]
-    FirstPacket(relay, track, lambda: calls.append("second"))
+    hand_out(track, packet(2))
+    assert calls == ["call"]
+
+
+async def test_a_packet_that_never_comes_is_not_told() -> None:
+    relay, track = VoiceRelay(), OpusTrack()
+    calls: list[str] = []
+    FirstPacket(relay, track, lambda: calls.append("call"))
     track.stop()
-    assert calls == ["first"]
+    await settle()
+    assert calls == []
