@@ -68,7 +68,7 @@ function draw() {
 		const set = (selector, text) => (part(card, selector).textContent = text);
 		const state = receiver.chosen === stream_id ? receiver.state : "idle";
 		set("h2", name);
-		set(".badge", paused ? "Pauses" : "● Live");
+		set(".badge", paused ? "Paused" : "● Live");
 		set(".facts", streamFacts(stream));
 		set(".listen", listenLabel(state));
 		set(".said", cardText(state, receiver.problem));

@@ -45,8 +45,6 @@ function describe() {
 	show("route", mp3 ? "WebRTC does not get through here: this is the MP3 stream, further behind." : "");
 	screenLock.set(state !== "idle" && awake.checked);
 }
-socket.on("state", describe);
-
 /** @type {Analyser | null} */
 let analyser = null;
 let pictureAt = 0;
@@ -73,10 +71,15 @@ function watch() {
 	if (watched) socket.send({ type: "unsubscribe_visualization" });
 	if (next) socket.send({ type: "subscribe_visualization", stream_id: next });
 	watched = next;
-	measure = null;
 	pictureAt = performance.now();
 	draw(SILENCE, -Infinity);
 }
+
+socket.on("state", () => {
+	if (socket.state === "open") watched = null; // nothing of what the last socket was asked for
+	watch();
+	describe();
+});
 
 setInterval(() => {
 	if (watched && receiver.media && performance.now() - pictureAt > OWN_PICTURE_AFTER_MS) {
@@ -108,7 +111,11 @@ receiver.on("state", () => {
 	watch();
 	showDelay();
 });
-receiver.on("route", describe);
+receiver.on("route", () => {
+	analyser?.close();
+	analyser = measure = null; // they are of the connection that plays
+	describe();
+});
 
 receiver.audio.volume = 0.5;
 byId("volume-help").hidden = receiver.audio.volume === 0.5; // iOS leaves it at 1

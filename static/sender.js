@@ -5,7 +5,7 @@ import { byId, openSocket, show } from "./page.js";
 import { PushToTalk } from "./push-to-talk.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
-import { audience, duration, intercomText, problemText, senderText } from "./words.js";
+import { audience, duration, intercomText, problemText, senderText, takenText } from "./words.js";
 
 /** @import { Problem } from "./voice-socket.js" */
 
@@ -51,6 +51,30 @@ addEventListener("keyup", (event) => {
 });
 byId("mute").onclick = () => (sender.muted = !sender.muted);
 
+/** The name that somebody else has, while we ask what to do about that. */
+let taken = "";
+byId("take-over").onclick = () => sender.start({ takeOver: true });
+byId("other-name").onclick = chooseOtherName;
+byId("taken").onkeydown = (/** @type {KeyboardEvent} */ { key }) => {
+	if (key === "Escape") chooseOtherName();
+};
+
+function chooseOtherName() {
+	taken = "";
+	describe();
+	name.focus();
+	name.select();
+}
+
+/** Not on one of the buttons: a key that is still held would press it. */
+function askWhatToDo() {
+	taken = sender.problem?.code === "name_taken" ? sender.name : "";
+	if (!taken) return;
+	show("taken-question", takenText(taken));
+	byId("taken").hidden = false;
+	byId("taken").focus();
+}
+
 let liveSince = 0;
 let silent = false;
 /** Why the microphone could not be changed. @type {Problem | null} */
@@ -60,7 +84,8 @@ function describe() {
 	const { state, muted } = sender;
 	show("state", senderText(sender));
 	const problem = sender.problem ?? changeProblem ?? (silent && state === "live" ? { code: "silent" } : null);
-	show("problem", socket.problem ? "" : problemText(problem));
+	show("problem", socket.problem || problem?.code === "name_taken" ? "" : problemText(problem));
+	byId("taken").hidden = !taken;
 	talk.dataset.state = state === "live" && muted ? "muted" : state;
 	talk.setAttribute("aria-pressed", String(state !== "idle"));
 	show("talk-label", state === "idle" ? "Talk" : "Stop");
@@ -82,6 +107,7 @@ sender.on("state", () => {
 	if (sender.state === "live") liveSince = Date.now();
 	changeProblem = null;
 	screenLock.set(sender.state === "live");
+	askWhatToDo();
 	describe();
 	count();
 });

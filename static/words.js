@@ -18,6 +18,7 @@ const PROBLEMS = {
 	unplugged: "The microphone was unplugged. Choose another one, then press again.",
 	microphone: "The microphone does not open. Choose another one, then press again.",
 	silent: "This microphone gives no sound. Is it switched off, or is another one meant?",
+	name_kept: "This name is in use and cannot be taken over. Choose another one.",
 	replaced: "Somebody else talks under this name now. Choose another, or press to take it back.",
 	idle: "Nobody listened for long, so the server ended your stream. Press to talk again.",
 	"no-media": "No sound gets through: does a firewall block UDP? Trying again.",
@@ -30,6 +31,9 @@ export function problemText(problem) {
 	if (!problem) return "";
 	return PROBLEMS[problem.code] ?? `The server says: ${problem.message ?? problem.code}. Press to try again.`;
 }
+
+/** The question to somebody who wants to talk under a name that is in use. @param {string} name */
+export const takenText = (name) => `“${name}” is in use: take over?`;
 
 /** Who hears a stream. @param {Pick<Stream, "receivers" | "listeners">} [stream] */
 export function audience({ receivers = 0, listeners = 0 } = {}) {
@@ -48,7 +52,7 @@ export function streamFacts(stream) {
 /** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId">} receiver */
 export function heard({ stream, streamId }) {
 	const name = `“${stream?.name ?? streamId}”`;
-	return stream?.paused ? `${name} is gone for a moment…` : `You hear ${name}`;
+	return stream?.paused ? `${name} is silent for now…` : `You hear ${name}`;
 }
 
 /** @param {SocketState} state */
@@ -64,7 +68,7 @@ export function senderText({ state, muted, stream, streamId }) {
 		idle: "Off – nobody hears you",
 		asking: "Allow the microphone in your browser",
 		connecting: "Connecting…",
-		live: muted ? "Muted – listeners hear silence" : `Live as “${stream?.name ?? streamId}”`,
+		live: stream?.paused ? "Paused – the server gets no sound" : muted ? "Muted – listeners hear silence" : `Live as “${stream?.name ?? streamId}”`,
 		reconnecting: "Coming back…",
 	};
 	return words[state];

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Page, expect
 
-from tests.support.voice_pages import Visitors, listen, press, says, talk
+from tests.support.voice_pages import Visitors, listen, press, says, take_over, talk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -64,8 +64,17 @@ async def sender_muted(guests: Visitors) -> Page:
 
 async def sender_replaced(guests: Visitors) -> Page:
     page = await sender_live(guests)
-    await sender_live(guests)
+    await take_over(await guests.page("/sender"), "kitchen")
     await says(page, "Somebody else", "#problem")
+    return page
+
+
+async def sender_asked(guests: Visitors) -> Page:
+    await sender_live(guests)
+    page = await guests.page("/sender")
+    await page.fill("#name", "kitchen")
+    await press(page, "#talk")
+    await says(page, "take over", "#taken-question")
     return page
 
 
@@ -102,6 +111,7 @@ STATES: list[Callable[[Visitors], Coroutine[Any, Any, Page]]] = [
     sender_live,
     sender_muted,
     sender_replaced,
+    sender_asked,
     receiver_waiting,
     receiver_playing,
     certificate,

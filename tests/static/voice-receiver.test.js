@@ -124,11 +124,62 @@ test("what breaks comes back by itself", async () => {
 	assert.deepEqual([receiver.state, receiver.problem.code], ["reconnecting", "lost"]);
 	mock.timers.tick(FIRST_RETRY_MS);
 	assert.deepEqual([receiver.state, receiver.streamId], ["joining", "new id"]);
-	await connect(young);
 	socket.enter("waiting", { code: "unreachable" });
 	assert.deepEqual([receiver.state, receiver.problem.code], ["reconnecting", "unreachable"]);
 	socket.enter("open");
 	assert.equal(receiver.state, "joining");
+});
+
+/** The socket is lost and comes back, with these streams. */
+function interrupt(...streams) {
+	socket.enter("waiting", { code: "lost" });
+	socket.list();
+	assert.deepEqual([receiver.state, receiver.stream], ["playing", young]);
+	socket.takeSent();
+	socket.enter("open");
+	socket.list(...streams);
+	socket.tell("available_streams", {});
+}
+
+test("what plays goes on without a socket, until the next one's connection plays", async () => {
+	receiver.listen();
+	socket.list(young);
+	const first = await connect(young);
+	const { media } = receiver;
+	interrupt(old, young);
+	assert.deepEqual(socket.takeSent(), ["start_receiving"]);
+	socket.tell("webrtc_offer", { offer: { type: "offer", sdp: "v=0" }, stream_id: "new id" });
+	FakePeer.last.ontrack({ track: new FakeTrack() });
+	await settled();
+	assert.deepEqual([receiver.audio.srcObject, first.connectionState], [media, "connected"]);
+	FakePeer.last.becomes("connected");
+	await settled();
+	assert.deepEqual([receiver.audio.srcObject, first.connectionState], [receiver.media, "closed"]);
+	assert.notEqual(receiver.media, media);
+	mock.timers.tick(60_000);
+	assert.equal(receiver.state, "playing");
+});
+
+test("what ended while there was no socket, or breaks without one, plays no more", async () => {
+	receiver.listen();
+	socket.list(young);
+	await connect(young);
+	interrupt(old);
+	assert.deepEqual([receiver.state, receiver.streamId], ["joining", "old"]);
+	socket.list(young);
+	const peer = await connect(young);
+	socket.enter("waiting", { code: "lost" });
+	peer.becomes("failed");
+	assert.equal(receiver.state, "reconnecting");
+});
+
+test("an MP3 needs no socket", async () => {
+	receiver.listen();
+	socket.list(young);
+	mock.timers.tick(MP3_AFTER_MS);
+	await settled();
+	interrupt(young);
+	assert.deepEqual([receiver.state, receiver.route, socket.takeSent()], ["playing", "mp3", []]);
 });
 
 test("an MP3 that ends or breaks is asked for again", async () => {

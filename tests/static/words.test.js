@@ -53,7 +53,7 @@ test("a stream says since when it is live, where the server tells", () => {
 test("a stream is called by its name, or by its id where it is not listed", () => {
 	assert.equal(heard({ stream: kitchen, streamId: "stream_kitchen" }), "You hear “Kitchen”");
 	assert.equal(heard({ stream: undefined, streamId: "stream_kitchen" }), "You hear “stream_kitchen”");
-	assert.equal(heard({ stream: { ...kitchen, paused: true }, streamId: "x" }), "“Kitchen” is gone for a moment…");
+	assert.equal(heard({ stream: { ...kitchen, paused: true }, streamId: "x" }), "“Kitchen” is silent for now…");
 });
 
 test("the connection is on, coming or off", () => {
