@@ -38,7 +38,6 @@ function describe() {
 	show("problem", socket.problem ? "" : problemText(problem));
 	show("listen-label", listenLabel(state));
 	button.dataset.state = state;
-	button.setAttribute("aria-pressed", String(state !== "idle" && state !== "blocked"));
 	byId("hint").hidden = state !== "idle";
 	byId("spectrum").hidden = state !== "playing";
 	const mp3 = route === "mp3" && state === "playing";
@@ -123,11 +122,15 @@ volume.value = recall("volume", 100);
 function setVolume() {
 	receiver.audio.volume = Number(volume.value) / 100;
 	remember("volume", volume.value);
+	describe();
 }
 volume.oninput = setVolume;
 setVolume();
 
-awake.checked = recall("awake", true);
+awake.disabled = !screenLock.available;
+byId("awake-help").hidden = screenLock.available || isSecureContext; // an old browser has no locks at all
+receiver.on("stalled", describe);
+awake.checked = screenLock.available && recall("awake", true);
 awake.onchange = () => {
 	remember("awake", awake.checked);
 	describe();

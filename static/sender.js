@@ -28,25 +28,25 @@ const pushToTalk = new PushToTalk(sender, () => {
 });
 
 talk.onpointerdown = (event) => {
-	if (event.button === 0) pushToTalk.press(performance.now());
+	if (event.button === 0) pushToTalk.press(event.timeStamp);
 };
 talk.oncontextmenu = (event) => event.preventDefault(); // a long touch means talking here
 talk.onclick = (event) => {
 	if (!event.detail) pushToTalk.click(); // else pointerdown did
 };
 for (const type of ["pointerup", "pointercancel"]) {
-	addEventListener(type, () => pushToTalk.release(performance.now()));
+	addEventListener(type, ({ timeStamp }) => pushToTalk.release(timeStamp));
 }
-addEventListener("blur", () => pushToTalk.blur(performance.now()));
+addEventListener("blur", ({ timeStamp }) => pushToTalk.blur(timeStamp));
 
 addEventListener("keydown", (event) => {
 	const other = document.activeElement?.matches("input, select, button:not(.round), a, dialog *");
 	if (event.key !== " " || talk.disabled || other) return;
 	event.preventDefault();
-	pushToTalk.pressKey(performance.now());
+	pushToTalk.pressKey(event.timeStamp);
 });
 addEventListener("keyup", (event) => {
-	if (event.key !== " " || !pushToTalk.releaseKey(performance.now())) return;
+	if (event.key !== " " || !pushToTalk.releaseKey(event.timeStamp)) return;
 	event.preventDefault(); // or the focused button is clicked
 });
 byId("mute").onclick = () => (sender.muted = !sender.muted);
@@ -87,12 +87,11 @@ function describe() {
 	show("problem", socket.problem || problem?.code === "name_taken" ? "" : problemText(problem));
 	byId("taken").hidden = !taken;
 	talk.dataset.state = state === "live" && muted ? "muted" : state;
-	talk.setAttribute("aria-pressed", String(state !== "idle"));
 	show("talk-label", state === "idle" ? "Talk" : "Stop");
 	byId("hint").hidden = name.disabled = state !== "idle";
 	byId("on-air").hidden = !sender.media;
 	show("mute", muted ? "Unmute" : "Mute");
-	byId("mute").setAttribute("aria-pressed", muted);
+	byId("mute").dataset.state = muted ? "muted" : "";
 }
 
 function count() {
@@ -114,7 +113,7 @@ sender.on("state", () => {
 
 /** @type {Analyser | null} */
 let analyser = null;
-const silence = new SilenceDetector();
+let silence = new SilenceDetector();
 let frame = 0;
 
 function draw() {
@@ -134,6 +133,8 @@ function draw() {
 sender.on("microphone", () => {
 	analyser?.close();
 	analyser = sender.media && new Analyser(sender.media);
+	silence = new SilenceDetector();
+	silence.reset(performance.now());
 	cancelAnimationFrame(frame);
 	draw();
 	listDevices();
@@ -180,6 +181,7 @@ function describeEar() {
 }
 ear.on("streams", describeEar);
 receiver.on("state", describeEar);
+receiver.on("stalled", describeEar);
 byId("intercom-tap").onclick = () => receiver.unblock();
 intercom.checked = recall("intercom", false);
 intercom.onchange = hearOthers;

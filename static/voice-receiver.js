@@ -1,3 +1,4 @@
+import { Arrival } from "./arrival.js";
 import { MEDIA_TIMEOUT_MS, describe, openPeer } from "./voice-peer.js";
 import { Machine, retryDelay } from "./voice-socket.js";
 
@@ -32,6 +33,9 @@ export class VoiceReceiver extends Machine {
 	#outgoing = null;
 	/** Whether it plays although its socket is gone. */
 	#outlives = false;
+	/** Whether no packet has come by WebRTC for two seconds; a "stalled" event tells each change. */
+	stalled = false;
+	#arrival = new Arrival();
 	/** As it was listed last. @type {Stream | undefined} */
 	#listed;
 	#socket;
@@ -170,10 +174,19 @@ export class VoiceReceiver extends Machine {
 			this.#webrtcFailed = false;
 			this.#outgoing?.close();
 			this.#outgoing = null;
+			this.#setStalled(false);
+			this.#arrival.watch(this.peer, (stalled) => this.#setStalled(stalled));
 		}
 		this.route = "webrtc";
 		if (this.audio.srcObject !== this.media) this.audio.srcObject = this.media;
 		this.#play();
+	}
+
+	/** @param {boolean} stalled */
+	#setStalled(stalled) {
+		if (this.stalled === stalled) return;
+		this.stalled = stalled;
+		this.tell("stalled");
 	}
 
 	/** @param {string} streamId */
@@ -213,6 +226,8 @@ export class VoiceReceiver extends Machine {
 		clearTimeout(this.#mp3Timer);
 		clearTimeout(this.#timer);
 		if (this.streamId) this.#socket.send({ type: "stop_stream" });
+		this.#arrival.stop();
+		this.#setStalled(false);
 		this.peer?.close();
 		this.#outgoing?.close();
 		this.#outlives = false;

@@ -49,9 +49,12 @@ export function streamFacts(stream) {
 	return `Since ${since} · ${audience(stream)}`;
 }
 
-/** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId">} receiver */
-export function heard({ stream, streamId }) {
+/** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId" | "stalled">
+ *  & {audio: {volume: number}}} receiver */
+export function heard({ stream, streamId, stalled, audio }) {
 	const name = `“${stream?.name ?? streamId}”`;
+	if (!stream?.paused && stalled) return `No sound arrives from ${name}. Does the network let UDP through?`;
+	if (!stream?.paused && audio.volume === 0) return `${name} plays at volume 0`;
 	return stream?.paused ? `${name} is silent for now…` : `You hear ${name}`;
 }
 
@@ -74,7 +77,8 @@ export function senderText({ state, muted, stream, streamId }) {
 	return words[state];
 }
 
-/** What the listen page is doing. @param {Pick<VoiceReceiver, "state" | "stream" | "streamId" | "chosen">} receiver
+/** What the listen page is doing.
+ *  @param {Pick<VoiceReceiver, "state" | "chosen"> & Parameters<typeof heard>[0]} receiver
  *  @param {string | null} last the stream that was heard last */
 export function receiverText(receiver, last) {
 	const { state, chosen } = receiver;
@@ -97,14 +101,15 @@ export function listenLabel(state) {
 	return state === "idle" ? "Listen" : "Stop";
 }
 
-/** Below a stream of the overview. @param {ReceiverState} state @param {Problem | null} problem */
-export function cardText(state, problem) {
+/** Below a stream of the overview. @param {ReceiverState} state @param {Problem | null} problem
+ *  @param {boolean} stalled as `VoiceReceiver.stalled` */
+export function cardText(state, problem, stalled) {
 	if (state === "idle") return "";
-	if (state === "playing") return "You hear this voice.";
+	if (state === "playing") return stalled ? "No sound arrives. Does the network let UDP through?" : "You hear this voice.";
 	return state === "joining" ? "Joining…" : problemText(problem);
 }
 
-/** The intercom. @param {Pick<VoiceReceiver, "state" | "problem" | "stream" | "streamId">} receiver */
+/** The intercom. @param {Pick<VoiceReceiver, "state" | "problem"> & Parameters<typeof heard>[0]} receiver */
 export function intercomText(receiver) {
 	const { state, problem } = receiver;
 	if (state === "idle") return "";

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 
 import pytest
 from playwright.async_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.support.server import running_server
 from tests.support.voice_pages import (
+    INSECURE_NAME,
     Visitors,
     hears_silence,
     hears_sound,
@@ -87,6 +89,22 @@ async def test_holding_the_button_talks_while_it_lasts(guests: Visitors) -> None
     await page.mouse.up()
     await shows(page, "Off")
     assert await tracks(page) == ["ended"]
+
+
+async def test_a_short_tap_on_a_busy_device_is_no_hold(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    await page.evaluate(
+        """async () => {
+            const talk = document.querySelector("#talk");
+            const [down, up] = ["pointerdown", "pointerup"].map(type => new PointerEvent(type, {bubbles: true}));
+            talk.dispatchEvent(down);
+            const isLive = () => document.querySelector("#state").textContent.startsWith("Live");
+            while (!isLive()) await new Promise(resolve => setTimeout(resolve, 20));
+            for (const begun = performance.now(); performance.now() - begun < 500; );
+            talk.dispatchEvent(up);
+        }"""
+    )
+    await shows(page, "Live as")
 
 
 async def test_the_space_bar_does_both(guests: Visitors) -> None:
@@ -411,6 +429,31 @@ async def test_the_volume_is_the_players_and_is_remembered(guests: Visitors) -> 
     assert await receiver.input_value("#volume") == "30"
     # It was listening before, and goes on by itself.
     await says(receiver, "^You hear “kitchen”$")
+
+
+async def test_what_cannot_be_heard_is_not_said_to_be_heard(pages_browser: Browser) -> None:
+    async with running_server() as server, visitors(pages_browser, server) as guests:
+        sender = await guests.page("/sender")
+        await talk(sender, "kitchen")
+        receiver = await guests.page("/receiver")
+        await listen(receiver, "kitchen")
+        await receiver.fill("#volume", "0")
+        await says(receiver, "^“kitchen” plays at volume 0$")
+        await receiver.fill("#volume", "50")
+        await says(receiver, "^You hear “kitchen”$")
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            await says(receiver, "^No sound arrives from “kitchen”")
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        await says(receiver, "^You hear “kitchen”$")
+
+
+async def test_without_locks_of_the_screen_the_switch_is_off(guests: Visitors) -> None:
+    page = await guests.page("", url=f"http://{INSECURE_NAME}:{guests.server.port}/receiver")
+    await expect(page.locator("#awake")).to_be_disabled()
+    await expect(page.locator("#awake")).not_to_be_checked()
+    await expect(page.locator("#awake-help")).to_be_visible()
 
 
 async def test_the_player_page_waits_plays_and_waits_again(guests: Visitors) -> None:

@@ -63,6 +63,7 @@ export class FakePeer {
 	remoteDescription = null;
 	senders = [];
 	restarts = 0;
+	packetsReceived = 0;
 
 	constructor() {
 		FakePeer.made.push(this);
@@ -97,6 +98,10 @@ export class FakePeer {
 	async setRemoteDescription(description) {
 		this.remoteDescription = description;
 		this.signalingState = description.type === "offer" ? "have-remote-offer" : "stable";
+	}
+
+	async getStats() {
+		return new Map([["voice", { type: "inbound-rtp", packetsReceived: this.packetsReceived }]]);
 	}
 
 	restartIce() {

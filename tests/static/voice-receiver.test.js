@@ -14,7 +14,7 @@ let socket, receiver;
 
 beforeEach(() => {
 	mock.timers.reset();
-	mock.timers.enable({ apis: ["setTimeout"] });
+	mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
 	installBrowser();
 	socket = new FakeSocket();
 	receiver = new VoiceReceiver(socket);
@@ -210,4 +210,29 @@ test("stopped, it lets go of everything and follows nothing", async () => {
 	assert.equal(peer.connectionState, "closed");
 	socket.list(old);
 	assert.equal(receiver.state, "idle");
+});
+
+test("a network that brings nothing for two seconds is told of, and the end of that", async () => {
+	receiver.listen();
+	socket.list(young);
+	const peer = await connect(young);
+	const told = [];
+	receiver.on("stalled", () => told.push(receiver.stalled));
+	/** One second, in which so many packets come. */
+	const pass = async (packets) => {
+		peer.packetsReceived += packets;
+		mock.timers.tick(1_000);
+		await settled();
+	};
+	for (const packets of [50, 50, 0]) await pass(packets);
+	assert.deepEqual(told, []);
+	await pass(0);
+	await pass(0);
+	assert.deepEqual(told, [true]);
+	await pass(1);
+	assert.deepEqual([told, receiver.stalled], [[true, false], false]);
+	await pass(0);
+	await pass(0);
+	receiver.stop();
+	assert.equal(receiver.stalled, false);
 });
