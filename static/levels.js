@@ -6,8 +6,8 @@ const FLOOR_DB = -70;
 const BANDS = 32;
 const LOWEST_HZ = 80;
 const HIGHEST_HZ = 16_000;
-/** A microphone this quiet for so long is off, or the wrong one. */
-const SILENT_BELOW_DB = -75;
+/** A microphone that never was louder is off, or the wrong one. Removal of noise leaves this much of a quiet room. */
+const HEARD_ABOVE_DB = -75;
 const SILENT_AFTER_MS = 5_000;
 
 /** The spectrum while nothing plays. @type {readonly number[]} */
@@ -33,19 +33,21 @@ export function spectrumDb(bins, sampleRateHz) {
 	});
 }
 
-/** Notices that a microphone which should be heard gives no sound. */
+/** Notices that a microphone which should be heard gives no sound: none since it was opened, or nothing but zeros. */
 export class SilenceDetector {
-	#heardAtMs = 0;
+	#heard = false;
+	#soundAtMs = 0;
 
-	/** @param {number} db the level now @param {number} nowMs never less than before
+	/** @param {number} db the level now, -Infinity for zeros @param {number} nowMs never less than before
 	 *  @returns {boolean} whether it has been silent for long */
 	update(db, nowMs) {
-		if (db > SILENT_BELOW_DB) this.#heardAtMs = nowMs;
-		return nowMs - this.#heardAtMs > SILENT_AFTER_MS;
+		if (db > HEARD_ABOVE_DB) this.#heard = true;
+		if (this.#heard ? db > -Infinity : db > HEARD_ABOVE_DB) this.#soundAtMs = nowMs;
+		return nowMs - this.#soundAtMs > SILENT_AFTER_MS;
 	}
 
 	/** Counts from now: no sound is expected until then. @param {number} nowMs */
 	reset(nowMs) {
-		this.#heardAtMs = nowMs;
+		this.#soundAtMs = nowMs;
 	}
 }

@@ -15,6 +15,18 @@ function mp3Address(id) {
 	return socket.address(audioPort ? `http://${location.hostname}:${audioPort}/${path}` : path);
 }
 
+/** What a button does, and for readers of the screen, of what. @param {HTMLElement} button @param {string} text */
+function label(button, text) {
+	write(button, text);
+	const { name } = button.closest("li")?.dataset ?? {};
+	if (name) button.setAttribute("aria-label", `${text}: ${name}`);
+}
+
+/** Not again what is there already: that would be read aloud again. @param {HTMLElement} element @param {string} text */
+function write(element, text) {
+	if (element.textContent !== text) element.textContent = text;
+}
+
 /** @param {string} text @param {HTMLElement} button which says that it is done */
 async function copy(text, button) {
 	try {
@@ -28,9 +40,9 @@ async function copy(text, button) {
 		field.remove();
 		button.focus();
 	}
-	const label = (button.dataset.label ??= button.textContent);
-	button.textContent = "Copied";
-	setTimeout(() => (button.textContent = label), 1500);
+	const before = (button.dataset.label ??= button.textContent ?? "");
+	label(button, "Copied");
+	setTimeout(() => label(button, before), 1500);
 }
 
 /** A part of a card, which the page's template has.
@@ -65,19 +77,24 @@ function draw() {
 		const { stream_id, name, paused } = stream;
 		const card = cards.get(stream_id) ?? newCard(stream_id);
 		/** @param {string} selector @param {string} text */
-		const set = (selector, text) => (part(card, selector).textContent = text);
+		const set = (selector, text) => write(part(card, selector), text);
 		const state = receiver.chosen === stream_id ? receiver.state : "idle";
-		set("h2", name);
-		set(".badge", paused ? "Pauses" : "● Live");
+		if (card.dataset.name !== name) {
+			card.dataset.name = name;
+			set("h2", name);
+			label(part(card, ".copy"), "Copy MP3 address");
+		}
+		set(".badge", paused ? "Paused" : "● Live");
 		set(".facts", streamFacts(stream));
-		set(".listen", listenLabel(state));
-		set(".said", cardText(state, receiver.problem));
+		label(part(card, ".listen"), listenLabel(state));
+		set(".said", cardText(state, receiver.problem, receiver.stalled && !paused));
 	}
 	byId("empty").hidden = streams.length > 0 || socket.state !== "open";
 	show("state", streams.map(({ name }) => `Live: ${name}`).join(", "));
 }
 socket.on("streams", draw);
 receiver.on("state", draw);
+receiver.on("stalled", draw);
 socket.on("audio_data", ({ stream_id, level }) => {
 	const card = cards.get(stream_id);
 	if (card) showLevel(part(card, ".meter"), level);

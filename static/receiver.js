@@ -38,15 +38,12 @@ function describe() {
 	show("problem", socket.problem ? "" : problemText(problem));
 	show("listen-label", listenLabel(state));
 	button.dataset.state = state;
-	button.setAttribute("aria-pressed", String(state !== "idle" && state !== "blocked"));
 	byId("hint").hidden = state !== "idle";
 	byId("spectrum").hidden = state !== "playing";
 	const mp3 = route === "mp3" && state === "playing";
 	show("route", mp3 ? "WebRTC does not get through here: this is the MP3 stream, further behind." : "");
 	screenLock.set(state !== "idle" && awake.checked);
 }
-socket.on("state", describe);
-
 /** @type {Analyser | null} */
 let analyser = null;
 let pictureAt = 0;
@@ -73,10 +70,15 @@ function watch() {
 	if (watched) socket.send({ type: "unsubscribe_visualization" });
 	if (next) socket.send({ type: "subscribe_visualization", stream_id: next });
 	watched = next;
-	measure = null;
 	pictureAt = performance.now();
 	draw(SILENCE, -Infinity);
 }
+
+socket.on("state", () => {
+	if (socket.state === "open") watched = null; // nothing of what the last socket was asked for
+	watch();
+	describe();
+});
 
 setInterval(() => {
 	if (watched && receiver.media && performance.now() - pictureAt > OWN_PICTURE_AFTER_MS) {
@@ -108,7 +110,11 @@ receiver.on("state", () => {
 	watch();
 	showDelay();
 });
-receiver.on("route", describe);
+receiver.on("route", () => {
+	analyser?.close();
+	analyser = measure = null; // they are of the connection that plays
+	describe();
+});
 
 receiver.audio.volume = 0.5;
 byId("volume-help").hidden = receiver.audio.volume === 0.5; // iOS leaves it at 1
@@ -116,11 +122,15 @@ volume.value = recall("volume", 100);
 function setVolume() {
 	receiver.audio.volume = Number(volume.value) / 100;
 	remember("volume", volume.value);
+	describe();
 }
 volume.oninput = setVolume;
 setVolume();
 
-awake.checked = recall("awake", true);
+awake.disabled = !screenLock.available;
+byId("awake-help").hidden = screenLock.available || isSecureContext; // an old browser has no locks at all
+receiver.on("stalled", describe);
+awake.checked = screenLock.available && recall("awake", true);
 awake.onchange = () => {
 	remember("awake", awake.checked);
 	describe();

@@ -9,6 +9,11 @@ export class ScreenLock {
 		document.addEventListener("visibilitychange", () => this.#follow());
 	}
 
+	/** Whether this browser has such locks, and gives them to this page: to secure ones only. */
+	get available() {
+		return Boolean(navigator.wakeLock);
+	}
+
 	/** @param {boolean} wanted */
 	set(wanted) {
 		this.#wanted = wanted;
@@ -25,7 +30,8 @@ export class ScreenLock {
 		this.#asking = true;
 		this.#lock = await ask();
 		this.#asking = false;
-		if (!this.#wanted) this.#follow();
+		const lostMeanwhile = this.#lock?.released === true; // hidden, and perhaps seen again
+		if (!this.#wanted || lostMeanwhile) this.#follow();
 	}
 }
 

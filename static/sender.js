@@ -5,7 +5,7 @@ import { byId, openSocket, show } from "./page.js";
 import { PushToTalk } from "./push-to-talk.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
-import { audience, duration, intercomText, problemText, senderText } from "./words.js";
+import { audience, duration, intercomText, problemText, senderText, takenText } from "./words.js";
 
 /** @import { Problem } from "./voice-socket.js" */
 
@@ -28,28 +28,52 @@ const pushToTalk = new PushToTalk(sender, () => {
 });
 
 talk.onpointerdown = (event) => {
-	if (event.button === 0) pushToTalk.press(performance.now());
+	if (event.button === 0) pushToTalk.press(event.timeStamp);
 };
 talk.oncontextmenu = (event) => event.preventDefault(); // a long touch means talking here
 talk.onclick = (event) => {
 	if (!event.detail) pushToTalk.click(); // else pointerdown did
 };
 for (const type of ["pointerup", "pointercancel"]) {
-	addEventListener(type, () => pushToTalk.release(performance.now()));
+	addEventListener(type, ({ timeStamp }) => pushToTalk.release(timeStamp));
 }
-addEventListener("blur", () => pushToTalk.blur(performance.now()));
+addEventListener("blur", ({ timeStamp }) => pushToTalk.blur(timeStamp));
 
 addEventListener("keydown", (event) => {
 	const other = document.activeElement?.matches("input, select, button:not(.round), a, dialog *");
 	if (event.key !== " " || talk.disabled || other) return;
 	event.preventDefault();
-	pushToTalk.pressKey(performance.now());
+	pushToTalk.pressKey(event.timeStamp);
 });
 addEventListener("keyup", (event) => {
-	if (event.key !== " " || !pushToTalk.releaseKey(performance.now())) return;
+	if (event.key !== " " || !pushToTalk.releaseKey(event.timeStamp)) return;
 	event.preventDefault(); // or the focused button is clicked
 });
 byId("mute").onclick = () => (sender.muted = !sender.muted);
+
+/** The name that somebody else has, while we ask what to do about that. */
+let taken = "";
+byId("take-over").onclick = () => sender.start({ takeOver: true });
+byId("other-name").onclick = chooseOtherName;
+byId("taken").onkeydown = (/** @type {KeyboardEvent} */ { key }) => {
+	if (key === "Escape") chooseOtherName();
+};
+
+function chooseOtherName() {
+	taken = "";
+	describe();
+	name.focus();
+	name.select();
+}
+
+/** Not on one of the buttons: a key that is still held would press it. */
+function askWhatToDo() {
+	taken = sender.problem?.code === "name_taken" ? sender.name : "";
+	if (!taken) return;
+	show("taken-question", takenText(taken));
+	byId("taken").hidden = false;
+	byId("taken").focus();
+}
 
 let liveSince = 0;
 let silent = false;
@@ -60,14 +84,14 @@ function describe() {
 	const { state, muted } = sender;
 	show("state", senderText(sender));
 	const problem = sender.problem ?? changeProblem ?? (silent && state === "live" ? { code: "silent" } : null);
-	show("problem", socket.problem ? "" : problemText(problem));
+	show("problem", socket.problem || problem?.code === "name_taken" ? "" : problemText(problem));
+	byId("taken").hidden = !taken;
 	talk.dataset.state = state === "live" && muted ? "muted" : state;
-	talk.setAttribute("aria-pressed", String(state !== "idle"));
 	show("talk-label", state === "idle" ? "Talk" : "Stop");
 	byId("hint").hidden = name.disabled = state !== "idle";
 	byId("on-air").hidden = !sender.media;
 	show("mute", muted ? "Unmute" : "Mute");
-	byId("mute").setAttribute("aria-pressed", muted);
+	byId("mute").dataset.state = muted ? "muted" : "";
 }
 
 function count() {
@@ -82,13 +106,14 @@ sender.on("state", () => {
 	if (sender.state === "live") liveSince = Date.now();
 	changeProblem = null;
 	screenLock.set(sender.state === "live");
+	askWhatToDo();
 	describe();
 	count();
 });
 
 /** @type {Analyser | null} */
 let analyser = null;
-const silence = new SilenceDetector();
+let silence = new SilenceDetector();
 let frame = 0;
 
 function draw() {
@@ -108,6 +133,8 @@ function draw() {
 sender.on("microphone", () => {
 	analyser?.close();
 	analyser = sender.media && new Analyser(sender.media);
+	silence = new SilenceDetector();
+	silence.reset(performance.now());
 	cancelAnimationFrame(frame);
 	draw();
 	listDevices();
@@ -154,6 +181,7 @@ function describeEar() {
 }
 ear.on("streams", describeEar);
 receiver.on("state", describeEar);
+receiver.on("stalled", describeEar);
 byId("intercom-tap").onclick = () => receiver.unblock();
 intercom.checked = recall("intercom", false);
 intercom.onchange = hearOthers;

@@ -5,13 +5,24 @@ const GRACE_MS = 3_000;
 /** Host candidates are there within milliseconds; those that are not follow one by one. */
 const GATHER_MS = 300;
 
-/** @param {(connected: boolean) => void} onChange */
-export function openPeer(onChange) {
+/** @param {(connected: boolean) => void} onChange
+ *  @param {() => boolean} [repair] called when it is lost: whether something is under way that may bring it back */
+export function openPeer(onChange, repair = () => false) {
 	const peer = new RTCPeerConnection({ iceServers: [], bundlePolicy: "max-bundle" });
 	const is = (/** @type {RTCPeerConnectionState} */ state) => peer.connectionState === state;
+	let timer = 0;
+	let wasConnected = false;
 	peer.onconnectionstatechange = () => {
-		if (is("connected") || is("failed")) onChange(is("connected"));
-		if (is("disconnected")) setTimeout(() => is("disconnected") && onChange(false), GRACE_MS);
+		if (is("connected")) {
+			clearTimeout(timer);
+			timer = 0;
+			wasConnected = true;
+			onChange(true);
+		} else if (is("disconnected") || is("failed")) {
+			const hope = wasConnected && repair();
+			if (is("failed") && !hope) return onChange(false);
+			timer ||= setTimeout(() => is("closed") || onChange(false), GRACE_MS);
+		}
 	};
 	return peer;
 }

@@ -1,3 +1,4 @@
+import { Arrival } from "./arrival.js";
 import { MEDIA_TIMEOUT_MS, describe, openPeer } from "./voice-peer.js";
 import { Machine, retryDelay } from "./voice-socket.js";
 
@@ -11,7 +12,8 @@ const MP3_AFTER_MS = 3_000;
 /**
  * Plays the newest stream, or a chosen one, until told to stop: across ends, restarts and network changes.
  * States: `idle`, `waiting` (for a stream), `joining`, `playing` (a "route" event follows), `blocked` (call `unblock()`
- * from a press), `reconnecting` (by itself). MP3 plays where WebRTC does not connect.
+ * from a press), `reconnecting` (by itself). MP3 plays where WebRTC does not connect. What plays outlives the socket:
+ * the new one gets a connection of its own, and the old one plays until that has replaced it.
  * @extends {Machine<ReceiverState>}
  */
 export class VoiceReceiver extends Machine {
@@ -27,6 +29,15 @@ export class VoiceReceiver extends Machine {
 	media = null;
 	/** @type {RTCPeerConnection | null} */
 	peer = null;
+	/** The one before, which plays until `peer` does. @type {RTCPeerConnection | null} */
+	#outgoing = null;
+	/** Whether it plays although its socket is gone. */
+	#outlives = false;
+	/** Whether no packet has come by WebRTC for two seconds; a "stalled" event tells each change. */
+	stalled = false;
+	#arrival = new Arrival();
+	/** As it was listed last. @type {Stream | undefined} */
+	#listed;
 	#socket;
 	#skip;
 	#webrtcFailed = false;
@@ -43,6 +54,7 @@ export class VoiceReceiver extends Machine {
 		socket.on("state", () => this.#follow());
 		socket.on("streams", () => this.state === "reconnecting" || this.#follow());
 		socket.on("stream_available", () => this.#follow());
+		socket.on("available_streams", () => this.#outlives && this.#renew());
 		socket.on("webrtc_offer", (message) => this.#answer(message));
 		socket.on("error", (problem) => {
 			const ours = ["no_stream", "stream_ended", "connection_lost"].includes(problem.code);
@@ -52,9 +64,11 @@ export class VoiceReceiver extends Machine {
 		this.audio.onpause = () => this.state === "playing" && this.enter("blocked", { code: "paused" });
 	}
 
-	/** The stream that plays, as listed. */
+	/** The stream that plays, as listed, now or when there was a socket. */
 	get stream() {
-		return this.#socket.streams.find((stream) => stream.stream_id === this.streamId);
+		if (!this.streamId) return undefined;
+		const listed = this.#socket.streams.find(({ stream_id }) => stream_id === this.streamId);
+		return (this.#listed = listed ?? this.#listed);
 	}
 
 	/** To one stream, or to the newest. @param {string | null} [streamId] */
@@ -79,21 +93,57 @@ export class VoiceReceiver extends Machine {
 	#follow() {
 		if (this.state === "idle") return;
 		if (this.#socket.state !== "open") {
+			if (this.#outlivesSocket) {
+				this.#dropSuccessor();
+				this.#outlives = true;
+				return;
+			}
 			this.#leave();
 			this.#webrtcFailed = false; // the next network may be another one
 			return this.enter("reconnecting", this.#socket.problem ?? this.problem);
 		}
-		const streams = this.#socket.streams.filter((stream) => !this.#skip(stream));
-		const next = this.chosen ? streams.find((stream) => stream.stream_id === this.chosen) : streams.at(-1);
+		if (this.#outlives) return; // what is live is not known yet
+		const next = this.#next();
 		if (next && next.stream_id === this.streamId) return;
 		this.#leave();
 		if (next) this.#join(next.stream_id);
 		else this.enter("waiting");
 	}
 
+	/** The stream to play, of those that are live. */
+	#next() {
+		const streams = this.#socket.streams.filter((stream) => !this.#skip(stream));
+		return this.chosen ? streams.find((stream) => stream.stream_id === this.chosen) : streams.at(-1);
+	}
+
+	get #outlivesSocket() {
+		if (this.state !== "playing" || ["closed", "locked"].includes(this.#socket.state)) return false;
+		return this.route === "mp3" || (this.#outgoing ?? this.peer)?.connectionState === "connected";
+	}
+
+	/** The socket is back, and the streams are known: where the same one is to play, it plays on meanwhile. */
+	#renew() {
+		this.#outlives = false;
+		if (!this.streamId || this.#next()?.stream_id !== this.streamId) return this.#follow();
+		if (this.route === "mp3") return;
+		this.#outgoing = this.peer;
+		this.#socket.send({ type: "start_receiving", stream_id: this.streamId });
+		this.#timer = setTimeout(() => this.#retry({ code: "no-media" }), MEDIA_TIMEOUT_MS);
+	}
+
+	/** Back to the connection that plays. */
+	#dropSuccessor() {
+		if (!this.#outgoing) return;
+		clearTimeout(this.#timer);
+		if (this.peer !== this.#outgoing) this.peer?.close();
+		this.peer = this.#outgoing;
+		this.#outgoing = null;
+	}
+
 	/** @param {string} streamId */
 	#join(streamId) {
 		this.streamId = streamId;
+		this.#listed = this.stream;
 		this.enter("joining");
 		if (typeof RTCPeerConnection === "undefined") return this.#playMp3(streamId);
 		this.#socket.send({ type: "start_receiving", stream_id: streamId });
@@ -104,15 +154,15 @@ export class VoiceReceiver extends Machine {
 	/** @param {{offer: RTCSessionDescriptionInit, stream_id?: string | null}} message */
 	async #answer({ offer, stream_id = this.streamId }) {
 		if (!this.streamId || stream_id !== this.streamId) return;
-		this.peer?.close();
+		if (this.peer !== this.#outgoing) this.peer?.close();
 		const peer = (this.peer = openPeer((connected) => {
-			if (peer !== this.peer) return;
+			if (peer !== this.peer || peer === this.#outgoing) return; // else its successor is on its way
 			if (connected) this.#playWebrtc();
 			else if (this.route !== "mp3") this.#retry({ code: "lost" });
 		}));
 		peer.ontrack = ({ track }) => {
 			this.media = new MediaStream([track]);
-			if (this.route !== "mp3") this.#playWebrtc(); // early, to learn whether we may
+			if (this.route !== "mp3" && !this.#outgoing) this.#playWebrtc(); // early, to learn whether we may
 		};
 		await peer.setRemoteDescription(offer);
 		await describe(this.#socket, peer, "answer");
@@ -122,10 +172,21 @@ export class VoiceReceiver extends Machine {
 		if (this.peer?.connectionState === "connected") {
 			clearTimeout(this.#mp3Timer);
 			this.#webrtcFailed = false;
+			this.#outgoing?.close();
+			this.#outgoing = null;
+			this.#setStalled(false);
+			this.#arrival.watch(this.peer, (stalled) => this.#setStalled(stalled));
 		}
 		this.route = "webrtc";
 		if (this.audio.srcObject !== this.media) this.audio.srcObject = this.media;
 		this.#play();
+	}
+
+	/** @param {boolean} stalled */
+	#setStalled(stalled) {
+		if (this.stalled === stalled) return;
+		this.stalled = stalled;
+		this.tell("stalled");
 	}
 
 	/** @param {string} streamId */
@@ -165,8 +226,12 @@ export class VoiceReceiver extends Machine {
 		clearTimeout(this.#mp3Timer);
 		clearTimeout(this.#timer);
 		if (this.streamId) this.#socket.send({ type: "stop_stream" });
+		this.#arrival.stop();
+		this.#setStalled(false);
 		this.peer?.close();
-		this.peer = this.media = this.route = this.streamId = null;
+		this.#outgoing?.close();
+		this.#outlives = false;
+		this.#outgoing = this.peer = this.media = this.route = this.streamId = null;
 		this.audio.pause();
 		this.audio.removeAttribute("src");
 		this.audio.srcObject = null; // lets go of the MP3 connection, too

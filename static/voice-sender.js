@@ -1,3 +1,5 @@
+import { onNetworkChange } from "./network-change.js";
+import { ResumeKeys } from "./resume-keys.js";
 import { MEDIA_TIMEOUT_MS, describe, openPeer } from "./voice-peer.js";
 import { Machine, retryDelay } from "./voice-socket.js";
 
@@ -9,7 +11,9 @@ import { Machine, retryDelay } from "./voice-socket.js";
  * A microphone that goes to the server. States: `idle` (microphone released), `asking` (for permission),
  * `connecting`, `live` (the server has its packets), `reconnecting` (by itself). "microphone" tells that `media` has
  * changed. `problem.code` at `idle`: `insecure`, `denied`, `no-microphone`, `busy`, `microphone`, `unplugged`,
- * `replaced`, `idle`, or the server's.
+ * `replaced`, `idle`, `name_taken` (`start({takeOver: true})` takes the name from who has it), `name_kept` (not even
+ * that does), or the server's. While it is live, media outlives the socket: the new one gets a connection of its own,
+ * and the old one goes on until that has replaced it.
  * @extends {Machine<SenderState>}
  */
 export class VoiceSender extends Machine {
@@ -22,6 +26,14 @@ export class VoiceSender extends Machine {
 	#socket;
 	/** @type {RTCPeerConnection | null} */
 	#peer = null;
+	/** The one before, which carries the voice until `#peer` does. @type {RTCPeerConnection | null} */
+	#outgoing = null;
+	/** Whether the voice goes on although its socket is gone, or its successor not yet connected. */
+	#renews = false;
+	#takesOver = false;
+	/** Whether the server has yet to accept our name and our offer. */
+	#isAsking = false;
+	#keys = new ResumeKeys();
 	#muted = false;
 	#attempt = 0;
 	#timer = 0;
@@ -38,7 +50,9 @@ export class VoiceSender extends Machine {
 		socket.on("state", () => this.#follow());
 		socket.on("streams", () => this.#check());
 		socket.on("sender_ready", (ready) => this.#offer(ready));
+		onNetworkChange(() => this.#restartIce());
 		socket.on("webrtc_answer", ({ answer }) => {
+			this.#isAsking = false;
 			if (this.#peer?.signalingState === "have-local-offer") this.#peer.setRemoteDescription(answer);
 		});
 		socket.on("stream_ended", ({ stream_id, reason }) => {
@@ -50,7 +64,9 @@ export class VoiceSender extends Machine {
 		socket.on("error", (problem) => {
 			if (problem.code === "connection_lost") {
 				if (this.state === "live") this.#retry({ code: "lost" }); // after a sleep, say
-			} else if (this.state === "connecting" && this.#peer?.signalingState !== "stable") this.stop(problem);
+			} else if (this.#isAsking) {
+				this.stop(problem.code === "name_taken" && this.#takesOver ? { ...problem, code: "name_kept" } : problem);
+			}
 		});
 	}
 
@@ -75,9 +91,11 @@ export class VoiceSender extends Machine {
 		this.tell("muted");
 	}
 
-	/** Opens the microphone and goes live; must come from a press where the browser has yet to ask. */
-	async start() {
+	/** Opens the microphone and goes live; must come from a press where the browser has yet to ask.
+	 *  @param {{takeOver?: boolean}} [options] `takeOver`: from whoever talks under our name */
+	async start({ takeOver = false } = {}) {
 		if (this.state !== "idle") return;
+		this.#takesOver = takeOver;
 		this.enter("asking");
 		const asked = () => this.state === "asking";
 		try {
@@ -147,25 +165,91 @@ export class VoiceSender extends Machine {
 	/** Brings us in step with the socket. */
 	#follow() {
 		if (!this.media) return;
+		const open = this.#socket.state === "open";
+		if (this.#outlivesSocket) return this.#renew(open);
 		this.#leave();
-		if (this.#socket.state !== "open") return this.enter("reconnecting", this.#socket.problem ?? this.problem);
+		if (!open) return this.enter("reconnecting", this.#socket.problem ?? this.problem);
 		this.streamId = null;
 		this.enter("connecting");
-		this.#socket.send({ type: "start_sending", ...(this.name && { name: this.name }) });
+		this.#ask();
+	}
+
+	#ask() {
+		this.#isAsking = true;
+		const resume = this.name && this.#keys.get(this.name);
+		this.#socket.send({
+			type: "start_sending",
+			...(this.name && { name: this.name }),
+			...(resume && { resume }),
+			...(this.#takesOver && { take_over: true }),
+		});
 		this.#timer = setTimeout(() => this.#retry({ code: "no-media" }), MEDIA_TIMEOUT_MS);
 	}
 
-	/** @param {{connection_id: string, stream_id?: string | null}} ready */
-	async #offer({ connection_id, stream_id }) {
-		if (this.state !== "connecting" || !this.media) return;
+	/** Whether the voice may go on without it. An unnamed stream has another address on another socket. */
+	get #outlivesSocket() {
+		const wanted = this.name && this.state === "live" && !["closed", "locked"].includes(this.#socket.state);
+		return wanted && (this.#outgoing ?? this.#peer)?.connectionState === "connected";
+	}
+
+	/** @param {boolean} open whether there is a socket to ask on */
+	#renew(open) {
+		this.#renews = true;
+		clearTimeout(this.#timer);
+		this.#dropSuccessor();
+		if (open) this.#ask();
+	}
+
+	/** @param {{connection_id: string, stream_id?: string | null, resume?: string}} ready */
+	async #offer({ connection_id, stream_id, resume }) {
+		if ((this.state !== "connecting" && !this.#renews) || !this.media) return;
+		if (this.name && resume) this.#keys.set(this.name, resume);
+		this.#takesOver = false;
 		this.streamId = stream_id ?? (this.name ? null : `stream_${connection_id}`);
-		const peer = (this.#peer = openPeer((connected) => {
-			if (peer !== this.#peer) return;
-			if (connected) this.#check();
-			else this.#retry({ code: this.state === "live" ? "lost" : "no-media" });
-		}));
+		if (this.#renews) this.#outgoing = this.#peer;
+		const peer = (this.#peer = this.#openPeer());
 		peer.addTransceiver(this.media.getTracks()[0], { direction: "sendonly", streams: [this.media] });
 		await describe(this.#socket, peer, "offer");
+	}
+
+	#openPeer() {
+		const changed = (/** @type {boolean} */ connected) => {
+			if (connected && peer === this.#peer) return this.#renews ? this.#endRenewal() : this.#check();
+			// While the next one is on its way, the loss of this one is known to that.
+			if (!connected && peer === this.#peer) this.#retry({ code: this.state === "live" ? "lost" : "no-media" });
+		};
+		const peer = openPeer(changed, () => peer === this.#peer && this.#restartIce());
+		return peer;
+	}
+
+	/** The connection's successor carries the voice. */
+	#endRenewal() {
+		if (!this.#outgoing) return; // it is the old one that is connected again
+		clearTimeout(this.#timer);
+		this.#outgoing.close();
+		this.#outgoing = null;
+		this.#renews = false;
+		this.#attempt = 0;
+	}
+
+	/** Back to the connection that carries the voice. */
+	#dropSuccessor() {
+		if (!this.#outgoing) return;
+		this.#peer?.close();
+		this.#peer = this.#outgoing;
+		this.#outgoing = null;
+	}
+
+	/** Looks for another way to the server: the same connection, with new addresses (RFC 8445 section 9).
+	 *  @returns {boolean} whether there is hope */
+	#restartIce() {
+		const peer = this.#peer;
+		if (this.state !== "live" || this.#renews || this.#socket.state !== "open" || !peer) return false;
+		if (peer.signalingState === "stable") {
+			peer.restartIce();
+			describe(this.#socket, peer, "offer");
+		}
+		return true;
 	}
 
 	/** The server lists a stream from its first packet on, and as paused while it has none of ours. */
@@ -189,7 +273,9 @@ export class VoiceSender extends Machine {
 	#leave() {
 		clearTimeout(this.#timer);
 		this.#peer?.close();
-		this.#peer = null;
+		this.#outgoing?.close();
+		this.#peer = this.#outgoing = null;
+		this.#renews = this.#isAsking = false;
 	}
 }
 

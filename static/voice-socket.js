@@ -1,3 +1,5 @@
+import { onNetworkChange } from "./network-change.js";
+
 /**
  * @typedef {{stream_id: string, name: string, started_at?: number, receivers?: number, listeners?: number,
  *   paused?: boolean}} Stream
@@ -10,6 +12,8 @@ const RETRY_FIRST_MS = 500;
 const RETRY_LAST_MS = 10_000;
 /** Silence for so long after a question means a dead socket; TCP may take minutes to notice. */
 const ANSWER_TIMEOUT_MS = 6_000;
+/** The same after a change of the network, which kills most sockets. */
+const PROBE_TIMEOUT_MS = 2_000;
 
 /** In milliseconds. @param {number} attempt counted from 0 */
 export function retryDelay(attempt) {
@@ -83,7 +87,7 @@ export class VoiceSocket extends Machine {
 		this.token = token;
 		this.pollMs = pollMs;
 		const hurry = () => this.state === "waiting" && !document.hidden && this.#connect();
-		addEventListener("online", hurry);
+		onNetworkChange(() => (this.state === "open" ? this.#probe() : hurry()));
 		document.addEventListener("visibilitychange", hurry);
 	}
 
@@ -100,6 +104,7 @@ export class VoiceSocket extends Machine {
 
 	close() {
 		this.#drop();
+		this.#setStreams([]);
 		this.enter("closed");
 	}
 
@@ -127,17 +132,27 @@ export class VoiceSocket extends Machine {
 		if (this.#ws) this.#ws.onopen = this.#ws.onmessage = this.#ws.onclose = null;
 		this.#ws?.close();
 		this.#ws = null;
-		this.#setStreams([]);
+	}
+
+	#ask() {
+		this.#askedAt ||= Date.now();
+		this.send({ type: "get_available_streams" });
 	}
 
 	#pollLater() {
 		clearTimeout(this.#timer);
 		this.#timer = setTimeout(() => {
 			if (this.#askedAt && Date.now() - this.#askedAt > ANSWER_TIMEOUT_MS) return this.#lost();
-			this.#askedAt ||= Date.now();
-			this.send({ type: "get_available_streams" });
+			this.#ask();
 			this.#pollLater();
 		}, this.pollMs);
+	}
+
+	/** Finds out soon whether the socket is dead. */
+	#probe() {
+		this.#ask();
+		clearTimeout(this.#timer);
+		this.#timer = setTimeout(() => (this.#askedAt ? this.#lost() : this.#pollLater()), PROBE_TIMEOUT_MS);
 	}
 
 	async #lost() {
@@ -146,9 +161,12 @@ export class VoiceSocket extends Machine {
 		const code = before === "open" ? "lost" : await this.#diagnosis();
 		if (ws !== this.#ws || before !== this.state) return; // it opened after all, or is another one
 		this.#drop();
-		if (code === "unauthorized") return this.enter("locked", { code });
-		this.#timer = setTimeout(() => this.#connect(), retryDelay(this.#attempt++));
-		this.enter("waiting", { code });
+		if (code === "unauthorized") this.enter("locked", { code });
+		else {
+			this.#timer = setTimeout(() => this.#connect(), retryDelay(this.#attempt++));
+			this.enter("waiting", { code });
+		}
+		this.#setStreams([]); // only now: they did not end
 	}
 
 	/** A browser does not say why an upgrade was refused; plain HTTP does. */
@@ -170,7 +188,8 @@ export class VoiceSocket extends Machine {
 		this.#askedAt = 0;
 		if (message.code === "unauthorized") {
 			this.#drop();
-			return this.enter("locked", message);
+			this.enter("locked", message);
+			return this.#setStreams([]);
 		}
 		if (type === "available_streams") {
 			const streams = message.details ?? message.streams.map((/** @type {string} */ id) => ({ stream_id: id, name: id }));

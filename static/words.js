@@ -18,6 +18,7 @@ const PROBLEMS = {
 	unplugged: "The microphone was unplugged. Choose another one, then press again.",
 	microphone: "The microphone does not open. Choose another one, then press again.",
 	silent: "This microphone gives no sound. Is it switched off, or is another one meant?",
+	name_kept: "This name is in use and cannot be taken over. Choose another one.",
 	replaced: "Somebody else talks under this name now. Choose another, or press to take it back.",
 	idle: "Nobody listened for long, so the server ended your stream. Press to talk again.",
 	"no-media": "No sound gets through: does a firewall block UDP? Trying again.",
@@ -30,6 +31,9 @@ export function problemText(problem) {
 	if (!problem) return "";
 	return PROBLEMS[problem.code] ?? `The server says: ${problem.message ?? problem.code}. Press to try again.`;
 }
+
+/** The question to somebody who wants to talk under a name that is in use. @param {string} name */
+export const takenText = (name) => `“${name}” is in use: take over?`;
 
 /** Who hears a stream. @param {Pick<Stream, "receivers" | "listeners">} [stream] */
 export function audience({ receivers = 0, listeners = 0 } = {}) {
@@ -45,10 +49,13 @@ export function streamFacts(stream) {
 	return `Since ${since} · ${audience(stream)}`;
 }
 
-/** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId">} receiver */
-export function heard({ stream, streamId }) {
+/** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId" | "stalled">
+ *  & {audio: {volume: number}}} receiver */
+export function heard({ stream, streamId, stalled, audio }) {
 	const name = `“${stream?.name ?? streamId}”`;
-	return stream?.paused ? `${name} is gone for a moment…` : `You hear ${name}`;
+	if (!stream?.paused && stalled) return `No sound arrives from ${name}. Does the network let UDP through?`;
+	if (!stream?.paused && audio.volume === 0) return `${name} plays at volume 0`;
+	return stream?.paused ? `${name} is silent for now…` : `You hear ${name}`;
 }
 
 /** @param {SocketState} state */
@@ -64,13 +71,14 @@ export function senderText({ state, muted, stream, streamId }) {
 		idle: "Off – nobody hears you",
 		asking: "Allow the microphone in your browser",
 		connecting: "Connecting…",
-		live: muted ? "Muted – listeners hear silence" : `Live as “${stream?.name ?? streamId}”`,
+		live: stream?.paused ? "Paused – the server gets no sound" : muted ? "Muted – listeners hear silence" : `Live as “${stream?.name ?? streamId}”`,
 		reconnecting: "Coming back…",
 	};
 	return words[state];
 }
 
-/** What the listen page is doing. @param {Pick<VoiceReceiver, "state" | "stream" | "streamId" | "chosen">} receiver
+/** What the listen page is doing.
+ *  @param {Pick<VoiceReceiver, "state" | "chosen"> & Parameters<typeof heard>[0]} receiver
  *  @param {string | null} last the stream that was heard last */
 export function receiverText(receiver, last) {
 	const { state, chosen } = receiver;
@@ -93,14 +101,15 @@ export function listenLabel(state) {
 	return state === "idle" ? "Listen" : "Stop";
 }
 
-/** Below a stream of the overview. @param {ReceiverState} state @param {Problem | null} problem */
-export function cardText(state, problem) {
+/** Below a stream of the overview. @param {ReceiverState} state @param {Problem | null} problem
+ *  @param {boolean} stalled as `VoiceReceiver.stalled` */
+export function cardText(state, problem, stalled) {
 	if (state === "idle") return "";
-	if (state === "playing") return "You hear this voice.";
+	if (state === "playing") return stalled ? "No sound arrives. Does the network let UDP through?" : "You hear this voice.";
 	return state === "joining" ? "Joining…" : problemText(problem);
 }
 
-/** The intercom. @param {Pick<VoiceReceiver, "state" | "problem" | "stream" | "streamId">} receiver */
+/** The intercom. @param {Pick<VoiceReceiver, "state" | "problem"> & Parameters<typeof heard>[0]} receiver */
 export function intercomText(receiver) {
 	const { state, problem } = receiver;
 	if (state === "idle") return "";

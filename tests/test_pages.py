@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 
 import pytest
 from playwright.async_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.support.server import running_server
 from tests.support.voice_pages import (
+    INSECURE_NAME,
     Visitors,
     hears_silence,
     hears_sound,
@@ -22,6 +24,7 @@ from tests.support.voice_pages import (
     press,
     says,
     stop_time,
+    take_over,
     talk,
     visitors,
 )
@@ -86,6 +89,22 @@ async def test_holding_the_button_talks_while_it_lasts(guests: Visitors) -> None
     await page.mouse.up()
     await shows(page, "Off")
     assert await tracks(page) == ["ended"]
+
+
+async def test_a_short_tap_on_a_busy_device_is_no_hold(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    await page.evaluate(
+        """async () => {
+            const talk = document.querySelector("#talk");
+            const [down, up] = ["pointerdown", "pointerup"].map(type => new PointerEvent(type, {bubbles: true}));
+            talk.dispatchEvent(down);
+            const isLive = () => document.querySelector("#state").textContent.startsWith("Live");
+            while (!isLive()) await new Promise(resolve => setTimeout(resolve, 20));
+            for (const begun = performance.now(); performance.now() - begun < 500; );
+            talk.dispatchEvent(up);
+        }"""
+    )
+    await shows(page, "Live as")
 
 
 async def test_the_space_bar_does_both(guests: Visitors) -> None:
@@ -206,7 +225,7 @@ async def test_who_takes_a_name_over_is_live_and_the_other_one_is_told(guests: V
     receiver = await guests.page("/receiver")
     await talk(first, "kitchen")
     await listen(receiver, "kitchen")
-    await talk(second, "kitchen")
+    await take_over(second, "kitchen")
     await says(first, "^Off")
     await says(first, "Somebody else talks under this name now", "#problem")
     assert await tracks(first) == ["ended"]
@@ -215,7 +234,110 @@ async def test_who_takes_a_name_over_is_live_and_the_other_one_is_told(guests: V
     assert await receiver.evaluate("peers.length") == 1
 
 
+async def test_a_name_in_use_is_asked_about_and_another_one_can_be_chosen(guests: Visitors) -> None:
+    first, second = await guests.page("/sender"), await guests.page("/sender")
+    await talk(first, "kitchen")
+    await second.fill("#name", "kitchen")
+    await second.focus("#talk")
+    await second.keyboard.press("Enter")
+    question = second.get_by_role("group", name="“kitchen” is in use: take over?")
+    await expect(question).to_be_focused()
+    await expect(second.locator("#problem")).to_be_hidden()
+    await second.keyboard.press("Tab")
+    await expect(second.get_by_role("button", name="Take over")).to_be_focused()
+    await second.keyboard.press("Tab")
+    await second.keyboard.press("Enter")
+    await expect(question).to_be_hidden()
+    await expect(second.locator("#name")).to_be_focused()
+    await second.keyboard.type("attic")
+    await press(second, "#talk")
+    await says(second, "^Live as “attic”$")
+    await says(first, "^Live as “kitchen”$")
+
+
+async def test_where_no_name_may_be_taken_over_only_another_one_helps(pages_browser: Browser) -> None:
+    settings = {"streams": {"name_taken": "never"}}
+    async with running_server(settings) as server, visitors(pages_browser, server) as guests:
+        first, second = await guests.page("/sender"), await guests.page("/sender")
+        await talk(first, "kitchen")
+        await second.fill("#name", "kitchen")
+        await press(second, "#talk")
+        await second.click("#take-over")
+        await says(second, "^This name is in use and cannot be taken over. Choose another one.$", "#problem")
+        await expect(second.locator("#taken")).to_be_hidden()
+        await says(first, "^Live as “kitchen”$")
+
+
+async def test_a_sender_whose_socket_is_lost_takes_its_own_name_back(guests: Visitors) -> None:
+    """Its old connection is still there, as far as the server knows: nobody else could have the name without a word."""
+    sockets: list[WebSocketRoute] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        there = socket.connect_to_server()
+        there.on_message(socket.send)
+        socket.on_close(lambda code, reason: None)  # the server does not hear of it
+        sockets.append(socket)
+
+    page = await guests.page("/sender", sockets=between)
+    receiver = await guests.page("/receiver")
+    await talk(page, "kitchen")
+    await listen(receiver, "kitchen")
+    states = "new Promise(done => { window.states = []; new MutationObserver(() => states.push(state.textContent))"
+    await page.evaluate(f"void {states}.observe(state, {{childList: true}}); }})")
+    await sockets[0].close()
+    await page.wait_for_function("() => peers.length === 2 && peers[1].connectionState === 'connected'")
+    await says(page, "^Live as “kitchen”$")
+    await hears_sound(receiver)
+    assert await page.evaluate("states") == []
+    assert await page.evaluate("peers[0].connectionState") == "closed"
+    assert await receiver.evaluate("peers.length") == 1
+
+
+async def test_a_changed_network_restarts_ice_and_the_voice_goes_on(guests: Visitors) -> None:
+    page = await guests.page("/sender")
+    receiver = await guests.page("/receiver")
+    await talk(page, "kitchen")
+    await listen(receiver, "kitchen")
+    await hears_sound(receiver)
+    fragment = "() => /a=ice-ufrag:(.*)/.exec(peers[0].currentRemoteDescription.sdp)[1]"
+    before = await page.evaluate(fragment)
+    await page.evaluate("dispatchEvent(new Event('online'))")
+    await page.wait_for_function(f"before => ({fragment})() !== before", arg=before)
+    await hears_sound(receiver)
+    assert await page.evaluate("peers.map(peer => peer.connectionState)") == ["connected"]
+    await says(page, "^Live as “kitchen”$")
+
+
 # Listening
+
+
+async def test_what_is_heard_goes_on_while_the_page_is_offline(pages_browser: Browser) -> None:
+    """Only signalling is: media has another way. The server closes what belongs to a socket that it misses."""
+    settings = {"server": {"heartbeat_s": 60}}
+    async with running_server(settings) as server, visitors(pages_browser, server) as guests:
+        sender = await guests.page("/sender")
+        await talk(sender, "kitchen")
+        sockets: list[WebSocketRoute] = []
+
+        def between(socket: WebSocketRoute) -> None:
+            there = socket.connect_to_server()
+            there.on_message(socket.send)
+            socket.on_close(lambda code, reason: None)
+            sockets.append(socket)
+
+        receiver = await guests.page("/receiver", sockets=between)
+        await listen(receiver, "kitchen")
+        await receiver.context.set_offline(True)
+        await sockets[0].close()
+        await says(receiver, "^Offline$", "#connection")
+        await says(receiver, "^You hear “kitchen”$")
+        await hears_sound(receiver)
+        assert await receiver.evaluate("peers.length") == 1
+        await receiver.context.set_offline(False)
+        await receiver.wait_for_function("() => peers.length === 2 && peers[0].connectionState === 'closed'")
+        await says(receiver, "^You hear “kitchen”$")
+        await hears_sound(receiver)
+        await receiver.wait_for_function(VOICE_IN_SPECTRUM)
 
 
 async def test_the_newest_voice_plays_and_a_chosen_one_stays(guests: Visitors) -> None:
@@ -307,6 +429,31 @@ async def test_the_volume_is_the_players_and_is_remembered(guests: Visitors) -> 
     assert await receiver.input_value("#volume") == "30"
     # It was listening before, and goes on by itself.
     await says(receiver, "^You hear “kitchen”$")
+
+
+async def test_what_cannot_be_heard_is_not_said_to_be_heard(pages_browser: Browser) -> None:
+    async with running_server() as server, visitors(pages_browser, server) as guests:
+        sender = await guests.page("/sender")
+        await talk(sender, "kitchen")
+        receiver = await guests.page("/receiver")
+        await listen(receiver, "kitchen")
+        await receiver.fill("#volume", "0")
+        await says(receiver, "^“kitchen” plays at volume 0$")
+        await receiver.fill("#volume", "50")
+        await says(receiver, "^You hear “kitchen”$")
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            await says(receiver, "^No sound arrives from “kitchen”")
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        await says(receiver, "^You hear “kitchen”$")
+
+
+async def test_without_locks_of_the_screen_the_switch_is_off(guests: Visitors) -> None:
+    page = await guests.page("", url=f"http://{INSECURE_NAME}:{guests.server.port}/receiver")
+    await expect(page.locator("#awake")).to_be_disabled()
+    await expect(page.locator("#awake")).not_to_be_checked()
+    await expect(page.locator("#awake-help")).to_be_visible()
 
 
 async def test_the_player_page_waits_plays_and_waits_again(guests: Visitors) -> None:

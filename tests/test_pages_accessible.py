@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Page, expect
 
-from tests.support.voice_pages import Visitors, listen, press, says, talk
+from tests.support.voice_pages import Visitors, listen, press, says, take_over, talk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -64,8 +64,17 @@ async def sender_muted(guests: Visitors) -> Page:
 
 async def sender_replaced(guests: Visitors) -> Page:
     page = await sender_live(guests)
-    await sender_live(guests)
+    await take_over(await guests.page("/sender"), "kitchen")
     await says(page, "Somebody else", "#problem")
+    return page
+
+
+async def sender_asked(guests: Visitors) -> Page:
+    await sender_live(guests)
+    page = await guests.page("/sender")
+    await page.fill("#name", "kitchen")
+    await press(page, "#talk")
+    await says(page, "take over", "#taken-question")
     return page
 
 
@@ -102,6 +111,7 @@ STATES: list[Callable[[Visitors], Coroutine[Any, Any, Page]]] = [
     sender_live,
     sender_muted,
     sender_replaced,
+    sender_asked,
     receiver_waiting,
     receiver_playing,
     certificate,
@@ -170,4 +180,56 @@ async def test_changes_are_announced(guests: Visitors) -> None:
         assert await page.get_attribute("#server-problem", "role") == "alert"
     page = await sender_live(guests)
     await expect(page.get_by_role("meter", name="Microphone level")).to_be_visible()
-    await expect(page.get_by_role("button", name="Stop")).to_have_attribute("aria-pressed", "true")
+
+
+async def test_names_of_buttons_say_what_a_press_does_and_to_what(guests: Visitors) -> None:
+    """A label that changes and a pressed state beside it contradict each other: "Unmute, pressed"."""
+    page = await sender_muted(guests)
+    for name in ("Stop", "Unmute"):
+        button = page.get_by_role("button", name=name, exact=True)
+        await expect(button).to_be_visible()
+        assert await button.get_attribute("aria-pressed") is None
+    overview = await guests.page("/")
+    for name in ("Listen: kitchen", "Copy MP3 address: kitchen"):
+        await expect(overview.get_by_role("button", name=name, exact=True)).to_be_visible()
+
+
+async def test_what_was_said_is_not_said_again(guests: Visitors) -> None:
+    page = await overview_live(guests)
+    changes = await page.evaluate(
+        """async () => {
+            let changes = 0;
+            const count = new MutationObserver(records => { changes += records.length; });
+            const whole = {childList: true, characterData: true, subtree: true};
+            for (const region of document.querySelectorAll("[role=status], [role=alert]")) count.observe(region, whole);
+            const {VoiceSocket} = await import("./static/voice-client.js");
+            const other = new VoiceSocket({pollMs: 100});
+            let answers = 0;
+            await new Promise(done => {
+                other.on("available_streams", () => ++answers === 30 && done());
+                other.open();
+            });
+            other.close();
+            return changes;
+        }"""
+    )
+    assert changes == 0
+
+
+HIGH_CONTRAST = """() => {
+    const style = (selector, pseudo) => getComputedStyle(document.querySelector(selector), pseudo).backgroundColor;
+    return {
+        switches: [style(".switch :checked"), style(".switch input:not(:checked)")],
+        tabs: [style("nav a[aria-current]"), style("nav a:not([aria-current])")],
+        round: [style(".round"), style("button:not(.round)")],
+        meter: [style("#meter", "::before"), style("#meter")],
+    };
+}"""
+
+
+async def test_states_are_seen_in_high_contrast(guests: Visitors) -> None:
+    page = await sender_live(guests)
+    await page.emulate_media(forced_colors="active")
+    await page.uncheck("#echoCancellation")
+    for part, (on, off) in (await page.evaluate(HIGH_CONTRAST)).items():
+        assert on != off, part

@@ -68,16 +68,15 @@ async def test_a_sender_that_slept_goes_on_and_its_receivers_keep_their_connecti
         await hears_sound(receiver)
 
         with asleep(await page_processes(laptop)):
-            await says(receiver, "^“kitchen” is gone for a moment…$")
+            await says(receiver, "^“kitchen” is silent for now…$")
             await hears_silence(receiver)
 
         await says(receiver, "^You hear “kitchen”$")
         await hears_sound(receiver)
         await says(sender, "^Live as “kitchen”$")
         assert await receiver.evaluate("peers.map(peer => peer.connectionState)") == ["connected"]
-        # A microphone that a busy machine holds up for `media_timeout_s` makes the page come back once more.
+        # Its connection goes on where it woke up before the server asked in vain for consent; else it has made another.
         states = await sender.evaluate("peers.map(peer => peer.connectionState)")
-        assert len(states) >= 2
         assert states == ["closed"] * (len(states) - 1) + ["connected"]
         assert await sender.evaluate("microphones.length") == 1
         assert not any("ended" in line for line in server.log)
@@ -105,6 +104,6 @@ async def test_stopping_while_the_page_comes_back_ends_the_stream(speech_wav: Pa
         # What the server says when it misses the voice; by itself, it would do so at a time of its own choice.
         to_page[-1].send(json.dumps({"type": "error", "code": "connection_lost", "message": "no packets come"}))
         await sender.locator("#state", has_text="Coming back").wait_for()
-        await says(receiver, "^“kitchen” is gone for a moment…$")
+        await says(receiver, "^“kitchen” is silent for now…$")
         await sender.keyboard.press("Space")
         await says(receiver, "^The voice ended. Waiting for the next voice…$")

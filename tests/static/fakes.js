@@ -8,6 +8,7 @@ export const settled = () => new Promise((resolve) => setImmediate(resolve));
 export function installBrowser() {
 	globalThis.document = Object.assign(new EventTarget(), { hidden: false });
 	const page = new EventTarget();
+	globalThis.sessionStorage = {};
 	globalThis.addEventListener = page.addEventListener.bind(page);
 	globalThis.RTCPeerConnection = FakePeer;
 	globalThis.MediaStream = FakeMedia;
@@ -61,6 +62,8 @@ export class FakePeer {
 	localDescription = null;
 	remoteDescription = null;
 	senders = [];
+	restarts = 0;
+	packetsReceived = 0;
 
 	constructor() {
 		FakePeer.made.push(this);
@@ -86,7 +89,7 @@ export class FakePeer {
 	}
 
 	async setLocalDescription() {
-		const type = this.remoteDescription ? "answer" : "offer";
+		const type = this.signalingState === "have-remote-offer" ? "answer" : "offer";
 		this.localDescription = { type, sdp: "v=0" };
 		this.signalingState = type === "offer" ? "have-local-offer" : "stable";
 		queueMicrotask(() => this.onicecandidate?.({ candidate: { candidate: "candidate:1" } }));
@@ -94,16 +97,25 @@ export class FakePeer {
 
 	async setRemoteDescription(description) {
 		this.remoteDescription = description;
-		this.signalingState = "stable";
+		this.signalingState = description.type === "offer" ? "have-remote-offer" : "stable";
+	}
+
+	async getStats() {
+		return new Map([["voice", { type: "inbound-rtp", packetsReceived: this.packetsReceived }]]);
+	}
+
+	restartIce() {
+		this.restarts += 1;
 	}
 
 	/** As the network has it. */
 	becomes(state) {
 		this.connectionState = state;
-		this.onconnectionstatechange();
+		this.onconnectionstatechange?.();
 	}
 
 	close() {
+		this.onconnectionstatechange = null; // a browser does not tell of this
 		this.connectionState = this.signalingState = "closed";
 	}
 }

@@ -42,13 +42,22 @@ test("bands above half the sample rate are silent", () => {
 	assert.equal(bands[31], -Infinity);
 });
 
-test("a microphone is silent after five seconds without sound, until there is some", () => {
+test("a microphone is silent if it gave no sound in the five seconds since it was opened, until there is some", () => {
 	const detector = new SilenceDetector();
 	detector.reset(1_000);
 	assert.equal(detector.update(-90, 6_000), false);
 	assert.equal(detector.update(-90, 6_001), true);
 	assert.equal(detector.update(-74, 6_002), false);
-	assert.equal(detector.update(-Infinity, 11_003), true);
+});
+
+test("a quiet room is no fault of a microphone that was heard, and nothing but zeros is", () => {
+	const detector = new SilenceDetector();
+	detector.reset(1_000);
+	detector.update(-40, 1_100);
+	assert.equal(detector.update(-90, 60_000), false);
+	assert.equal(detector.update(-Infinity, 65_000), false);
+	assert.equal(detector.update(-Infinity, 65_001), true);
+	assert.equal(detector.update(-110, 65_002), false);
 });
 
 test("what is muted or not live yet is not silent", () => {

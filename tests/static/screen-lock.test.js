@@ -75,3 +75,17 @@ test("a browser that refuses is asked again, and one without locks is no error",
 	new ScreenLock().set(true);
 	await settled();
 });
+
+test("a page that was hidden and seen again while it asked has a lock all the same", async () => {
+	lock.set(true);
+	see(false);
+	see(true);
+	await settled();
+	assert.equal(held(), 1);
+});
+
+test("it says whether there are locks, which plain HTTP has none of", () => {
+	assert.equal(lock.available, true);
+	delete navigator.wakeLock;
+	assert.equal(lock.available, false);
+});

@@ -14,7 +14,7 @@ let socket, receiver;
 
 beforeEach(() => {
 	mock.timers.reset();
-	mock.timers.enable({ apis: ["setTimeout"] });
+	mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
 	installBrowser();
 	socket = new FakeSocket();
 	receiver = new VoiceReceiver(socket);
@@ -124,11 +124,62 @@ test("what breaks comes back by itself", async () => {
 	assert.deepEqual([receiver.state, receiver.problem.code], ["reconnecting", "lost"]);
 	mock.timers.tick(FIRST_RETRY_MS);
 	assert.deepEqual([receiver.state, receiver.streamId], ["joining", "new id"]);
-	await connect(young);
 	socket.enter("waiting", { code: "unreachable" });
 	assert.deepEqual([receiver.state, receiver.problem.code], ["reconnecting", "unreachable"]);
 	socket.enter("open");
 	assert.equal(receiver.state, "joining");
+});
+
+/** The socket is lost and comes back, with these streams. */
+function interrupt(...streams) {
+	socket.enter("waiting", { code: "lost" });
+	socket.list();
+	assert.deepEqual([receiver.state, receiver.stream], ["playing", young]);
+	socket.takeSent();
+	socket.enter("open");
+	socket.list(...streams);
+	socket.tell("available_streams", {});
+}
+
+test("what plays goes on without a socket, until the next one's connection plays", async () => {
+	receiver.listen();
+	socket.list(young);
+	const first = await connect(young);
+	const { media } = receiver;
+	interrupt(old, young);
+	assert.deepEqual(socket.takeSent(), ["start_receiving"]);
+	socket.tell("webrtc_offer", { offer: { type: "offer", sdp: "v=0" }, stream_id: "new id" });
+	FakePeer.last.ontrack({ track: new FakeTrack() });
+	await settled();
+	assert.deepEqual([receiver.audio.srcObject, first.connectionState], [media, "connected"]);
+	FakePeer.last.becomes("connected");
+	await settled();
+	assert.deepEqual([receiver.audio.srcObject, first.connectionState], [receiver.media, "closed"]);
+	assert.notEqual(receiver.media, media);
+	mock.timers.tick(60_000);
+	assert.equal(receiver.state, "playing");
+});
+
+test("what ended while there was no socket, or breaks without one, plays no more", async () => {
+	receiver.listen();
+	socket.list(young);
+	await connect(young);
+	interrupt(old);
+	assert.deepEqual([receiver.state, receiver.streamId], ["joining", "old"]);
+	socket.list(young);
+	const peer = await connect(young);
+	socket.enter("waiting", { code: "lost" });
+	peer.becomes("failed");
+	assert.equal(receiver.state, "reconnecting");
+});
+
+test("an MP3 needs no socket", async () => {
+	receiver.listen();
+	socket.list(young);
+	mock.timers.tick(MP3_AFTER_MS);
+	await settled();
+	interrupt(young);
+	assert.deepEqual([receiver.state, receiver.route, socket.takeSent()], ["playing", "mp3", []]);
 });
 
 test("an MP3 that ends or breaks is asked for again", async () => {
@@ -159,4 +210,29 @@ test("stopped, it lets go of everything and follows nothing", async () => {
 	assert.equal(peer.connectionState, "closed");
 	socket.list(old);
 	assert.equal(receiver.state, "idle");
+});
+
+test("a network that brings nothing for two seconds is told of, and the end of that", async () => {
+	receiver.listen();
+	socket.list(young);
+	const peer = await connect(young);
+	const told = [];
+	receiver.on("stalled", () => told.push(receiver.stalled));
+	/** One second, in which so many packets come. */
+	const pass = async (packets) => {
+		peer.packetsReceived += packets;
+		mock.timers.tick(1_000);
+		await settled();
+	};
+	for (const packets of [50, 50, 0]) await pass(packets);
+	assert.deepEqual(told, []);
+	await pass(0);
+	await pass(0);
+	assert.deepEqual(told, [true]);
+	await pass(1);
+	assert.deepEqual([told, receiver.stalled], [[true, false], false]);
+	await pass(0);
+	await pass(0);
+	receiver.stop();
+	assert.equal(receiver.stalled, false);
 });

@@ -8,12 +8,12 @@ const MEDIA_TIMEOUT_MS = 10_000;
 const FIRST_RETRY_MS = 500;
 const GRACE_MS = 3_000;
 
-let socket, sender, mediaDevices, states;
+let socket, sender, page, mediaDevices, states;
 
 beforeEach(() => {
 	mock.timers.reset();
 	mock.timers.enable({ apis: ["setTimeout"] });
-	({ mediaDevices } = installBrowser());
+	({ page, mediaDevices } = installBrowser());
 	socket = new FakeSocket();
 	sender = new VoiceSender(socket);
 	sender.name = "Kitchen";
@@ -167,7 +167,7 @@ test("a connection that closes during a change is no fault of the microphone", a
 	const peer = await goLive();
 	const { replaceTrack } = peer.getSenders()[0];
 	peer.getSenders()[0].replaceTrack = (track) => {
-		socket.enter("waiting", { code: "lost" });
+		socket.tell("error", { code: "connection_lost" });
 		return replaceTrack(track);
 	};
 	await sender.media.getTracks()[0].onended();
@@ -221,8 +221,8 @@ test("a connection that heals within three seconds is kept", async () => {
 	assert.deepEqual([sender.state, sender.problem.code], ["reconnecting", "lost"]);
 });
 
-test("it comes back with the socket, and keeps the microphone open meanwhile", async () => {
-	await goLive();
+test("what is under way begins again with the socket, and keeps the microphone open meanwhile", async () => {
+	await offer();
 	socket.enter("waiting", { code: "unreachable" });
 	assert.deepEqual([sender.state, sender.problem.code], ["reconnecting", "unreachable"]);
 	assert.equal(sender.media.getTracks()[0].stopped, false);
@@ -230,6 +230,114 @@ test("it comes back with the socket, and keeps the microphone open meanwhile", a
 	socket.enter("open");
 	assert.equal(sender.state, "connecting");
 	assert.deepEqual(socket.takeSent(), ["start_sending"]);
+});
+
+test("while live, the voice goes on without a socket, until the next one's connection carries it", async () => {
+	const first = await goLive();
+	socket.enter("waiting", { code: "lost" });
+	socket.list();
+	assert.deepEqual([sender.state, first.connectionState], ["live", "connected"]);
+	socket.takeSent();
+	socket.enter("open");
+	socket.tell("sender_ready", { connection_id: "2", stream_id: "stream_kitchen" });
+	await settled();
+	assert.deepEqual(socket.takeSent().slice(0, 2), ["start_sending", "webrtc_offer"]);
+	assert.equal(first.connectionState, "connected");
+	socket.tell("webrtc_answer", { answer: { type: "answer", sdp: "v=0" } });
+	FakePeer.last.becomes("connected");
+	assert.deepEqual([sender.state, first.connectionState, FakePeer.last.connectionState], ["live", "closed", "connected"]);
+	mock.timers.tick(MEDIA_TIMEOUT_MS);
+	assert.equal(sender.state, "live");
+	assert.deepEqual(states, ["asking", "connecting", "live"]);
+});
+
+test("a voice without a socket that breaks is lost, and so is one whose next connection does not come", async () => {
+	const first = await goLive();
+	socket.enter("waiting", { code: "lost" });
+	first.becomes("failed");
+	assert.equal(sender.state, "reconnecting");
+	sender.stop();
+	socket.enter("open");
+	await goLive();
+	socket.enter("waiting", { code: "lost" });
+	socket.enter("open");
+	socket.tell("sender_ready", { connection_id: "2", stream_id: "stream_kitchen" });
+	mock.timers.tick(MEDIA_TIMEOUT_MS);
+	assert.deepEqual([sender.state, sender.problem.code], ["reconnecting", "no-media"]);
+});
+
+test("a socket that is closed on purpose ends the voice", async () => {
+	const peer = await goLive();
+	socket.enter("closed");
+	assert.deepEqual([sender.state, peer.connectionState], ["reconnecting", "closed"]);
+});
+
+test("a changed network restarts ICE of the same connection", async () => {
+	const peer = await goLive();
+	socket.takeSent();
+	page.dispatchEvent(new Event("online"));
+	await settled();
+	assert.equal(peer.restarts, 1);
+	assert.deepEqual(socket.takeSent(), ["webrtc_offer"]);
+	socket.tell("webrtc_answer", { answer: { type: "answer", sdp: "v=0" } });
+	for (const lost of ["disconnected", "failed"]) {
+		peer.becomes(lost);
+		await settled();
+		assert.deepEqual([socket.takeSent(), sender.state], [["webrtc_offer"], "live"]);
+		socket.tell("webrtc_answer", { answer: { type: "answer", sdp: "v=0" } });
+		peer.becomes("connected");
+	}
+	mock.timers.tick(GRACE_MS);
+	assert.deepEqual([sender.state, FakePeer.made.length], ["live", 1]);
+	peer.becomes("failed");
+	mock.timers.tick(GRACE_MS);
+	assert.equal(sender.state, "reconnecting");
+});
+
+test("its key is brought each time it comes back, also to the next page of the tab, and to no copy of the tab", async () => {
+	const asked = () => socket.sent.findLast(({ type }) => type === "start_sending");
+	await sender.start();
+	assert.equal("resume" in asked(), false);
+	for (const key of ["first", "second"]) {
+		socket.tell("sender_ready", { connection_id: "1", stream_id: "stream_kitchen", resume: key });
+		socket.enter("waiting", { code: "lost" });
+		socket.enter("open");
+		assert.equal(asked().resume, key);
+	}
+	assert.deepEqual(sessionStorage, {});
+	page.dispatchEvent(new Event("pagehide"));
+	sender = new VoiceSender(socket);
+	sender.name = "kitchen";
+	await sender.start();
+	assert.equal(asked().resume, "second");
+	assert.deepEqual(sessionStorage, {});
+	sender.stop();
+	sender.name = "attic";
+	await sender.start();
+	assert.equal("resume" in asked(), false);
+});
+
+test("a name that is taken may be taken over, once, and is kept where the server says no to that", async () => {
+	await sender.start();
+	socket.tell("error", { code: "name_taken", message: "in use" });
+	assert.deepEqual([sender.state, sender.problem.code, sender.media], ["idle", "name_taken", null]);
+	await sender.start({ takeOver: true });
+	assert.deepEqual(socket.sent.at(-1), { type: "start_sending", name: "Kitchen", take_over: true });
+	socket.tell("error", { code: "name_taken", message: "in use" });
+	assert.deepEqual([sender.state, sender.problem.code], ["idle", "name_kept"]);
+	await sender.start({ takeOver: true });
+	socket.tell("sender_ready", { connection_id: "1", stream_id: "stream_kitchen" });
+	socket.enter("waiting", { code: "lost" });
+	socket.enter("open");
+	assert.equal("take_over" in socket.sent.at(-1), false);
+});
+
+test("a name that was lost while the socket was gone is asked about", async () => {
+	const peer = await goLive();
+	socket.enter("waiting", { code: "lost" });
+	socket.enter("open");
+	socket.tell("error", { code: "name_taken", message: "in use" });
+	assert.deepEqual([sender.state, sender.problem.code, peer.connectionState], ["idle", "name_taken", "closed"]);
 });
 
 test("a stream that the server ends comes back, unless somebody took its name or nobody listened", async () => {

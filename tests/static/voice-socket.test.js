@@ -219,6 +219,39 @@ test("a network that is back, or a page that is seen again, ends the wait", asyn
 	}
 });
 
+test("a change of the network finds a dead socket soon, and keeps one that lives", async () => {
+	const connection = Object.assign(new EventTarget(), { type: "wifi" });
+	navigator.connection = connection;
+	socket = new VoiceSocket({ base: "http://relay:8080/" });
+	socket.open();
+	last().onopen();
+	connection.dispatchEvent(new Event("change"));
+	assert.deepEqual(last().sent, []);
+	connection.type = "cellular";
+	connection.dispatchEvent(new Event("change"));
+	assert.deepEqual(last().sent, [{ type: "get_available_streams" }]);
+	last().tell({ type: "available_streams", streams: [] });
+	mock.timers.tick(2_000);
+	await settled();
+	assert.equal(socket.state, "open");
+	connection.type = "wifi";
+	connection.dispatchEvent(new Event("change"));
+	mock.timers.tick(2_000);
+	await settled();
+	assert.deepEqual([socket.state, socket.problem], ["waiting", { code: "lost" }]);
+});
+
+test("streams are forgotten after the socket is known to be lost: they did not end", async () => {
+	socket.open();
+	last().onopen();
+	last().tell({ type: "available_streams", streams: ["a"] });
+	const told = [];
+	socket.on("streams", () => told.push(socket.state));
+	last().onclose();
+	await settled();
+	assert.deepEqual(told, ["waiting"]);
+});
+
 test("closed, it stays closed", async () => {
 	socket.open();
 	last().onclose();

@@ -18,6 +18,7 @@ import {
 } from "../../static/words.js";
 
 const kitchen = { stream_id: "stream_kitchen", name: "Kitchen" };
+const ear = { stream: undefined, streamId: "x", stalled: false, audio: { volume: 1 } };
 
 test("no problem has no words, and an unknown one those of the server", () => {
 	assert.equal(problemText(null), "");
@@ -51,9 +52,16 @@ test("a stream says since when it is live, where the server tells", () => {
 });
 
 test("a stream is called by its name, or by its id where it is not listed", () => {
-	assert.equal(heard({ stream: kitchen, streamId: "stream_kitchen" }), "You hear “Kitchen”");
-	assert.equal(heard({ stream: undefined, streamId: "stream_kitchen" }), "You hear “stream_kitchen”");
-	assert.equal(heard({ stream: { ...kitchen, paused: true }, streamId: "x" }), "“Kitchen” is gone for a moment…");
+	assert.equal(heard({ ...ear, stream: kitchen }), "You hear “Kitchen”");
+	assert.equal(heard({ ...ear, streamId: "stream_kitchen" }), "You hear “stream_kitchen”");
+});
+
+test("a receiver that plays nothing that can be heard does not say that it is heard", () => {
+	const plays = { ...ear, stream: kitchen };
+	assert.equal(heard({ ...plays, stream: { ...kitchen, paused: true } }), "“Kitchen” is silent for now…");
+	assert.equal(heard({ ...plays, stalled: true }), "No sound arrives from “Kitchen”. Does the network let UDP through?");
+	assert.equal(heard({ ...plays, audio: { volume: 0 } }), "“Kitchen” plays at volume 0");
+	assert.match(cardText("playing", null, true), /^No sound arrives/);
 });
 
 test("the connection is on, coming or off", () => {
@@ -66,12 +74,13 @@ test("whoever talks is told whether others hear it", () => {
 	const live = { state: "live", muted: false, stream: kitchen, streamId: "x" };
 	assert.equal(senderText(live), "Live as “Kitchen”");
 	assert.equal(senderText({ ...live, stream: undefined }), "Live as “x”");
+	assert.match(senderText({ ...live, stream: { ...kitchen, paused: true } }), /^Paused/);
 	assert.equal(senderText({ ...live, muted: true }), "Muted – listeners hear silence");
 	assert.equal(senderText({ ...live, state: "idle" }), "Off – nobody hears you");
 });
 
 test("a receiver that waits says for what, and whether a voice has ended", () => {
-	const waiting = { state: "waiting", chosen: null, stream: undefined, streamId: null };
+	const waiting = { ...ear, state: "waiting", chosen: null, stream: undefined, streamId: null };
 	assert.equal(receiverText(waiting, null), "Waiting for the next voice…");
 	assert.equal(receiverText(waiting, "a"), "The voice ended. Waiting for the next voice…");
 	assert.equal(receiverText({ ...waiting, chosen: "a" }, "a"), "The voice ended. Waiting for “a”…");
@@ -89,11 +98,11 @@ test("a card of the overview and the intercom say why nothing is heard", () => {
 	assert.equal(cardText("idle", problem), "");
 	assert.equal(cardText("playing", null), "You hear this voice.");
 	assert.equal(cardText("reconnecting", problem), problemText(problem));
-	const ear = { state: "joining", problem: null, stream: undefined, streamId: "x" };
-	assert.equal(intercomText(ear), "Joining…");
-	assert.equal(intercomText({ ...ear, state: "reconnecting", problem }), problemText(problem));
-	assert.equal(intercomText({ ...ear, state: "waiting" }), "Nobody else is talking");
-	assert.equal(intercomText({ ...ear, state: "idle", problem }), "");
+	const joining = { ...ear, state: "joining", problem: null };
+	assert.equal(intercomText(joining), "Joining…");
+	assert.equal(intercomText({ ...joining, state: "reconnecting", problem }), problemText(problem));
+	assert.equal(intercomText({ ...joining, state: "waiting" }), "Nobody else is talking");
+	assert.equal(intercomText({ ...joining, state: "idle", problem }), "");
 });
 
 test("the player's page tells a server that does not answer from one where nobody talks", () => {

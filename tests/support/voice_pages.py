@@ -132,6 +132,15 @@ async def talk(page: ScriptedPage, name: str = "") -> None:
     await says(page, f"^Live as “{name}”$" if name else "^Live as")
 
 
+async def take_over(page: ScriptedPage, name: str) -> None:
+    """Go live on a sender page under a name that is in use, which the page asks about."""
+    await page.evaluate("name => { document.querySelector('#name').value = name; }", name)
+    await press(page, "#talk")
+    await says(page, f"^“{name}” is in use: take over\\?$", "#taken-question")
+    await press(page, "#take-over")
+    await says(page, f"^Live as “{name}”$")
+
+
 async def listen(page: ScriptedPage, name: str) -> None:
     """Press the button of a receiver page, and wait until it plays that stream."""
     await press(page, "#listen")
