@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from ..process.refusal import Refused
 from ..settings.model import ADDON_OPTIONS_PATH, MAX_PORT, MIN_SECRET_CHARACTERS, ConfigError, ServerSettings, Settings
+from ..streams.names import name_key, stream_name
 
 DEFAULT_CONFIG = Path(__file__).parents[2] / "config.json"
 
@@ -25,8 +27,8 @@ ENVIRONMENT_KEYS = {
     "INGRESS_PORT": "server.ingress_port",
 }
 
-_SECRET_KEYS = (["access", "tokens"], ["access", "token_secret"])
-"""Their values are never shown in messages."""
+_SECRET_KEYS = (["access", "tokens"], ["access", "token_secret"], ["sources"], ["targets"])
+"""Values of these and below are never shown in messages."""
 
 ADDON_CERTIFICATE_FOLDER = Path("/ssl")
 """Where Home Assistant keeps certificates; add-ons name files in it without the folder."""
@@ -143,7 +145,23 @@ def _convert(layer: Layer) -> Settings:
     except msgspec.ValidationError as error:
         raise ConfigError(f"{layer.source}: {_explained(str(error), layer.values)}") from error
     _check_addresses(layer.source, settings)
+    _check_names(layer.source, "sources", settings.sources)
+    _check_names(layer.source, "targets", settings.targets)
     return settings
+
+
+def _check_names(source: str, section: str, entries: Mapping[str, object]) -> None:
+    """Whether each key is a stream's name, and no two mean the same stream."""
+    keys: dict[str, str] = {}
+    for name in entries:
+        try:
+            composed = stream_name(name)
+        except Refused as refusal:
+            raise ConfigError(f"{source}: {section}.{name}: {refusal}") from None
+        if composed != name:
+            raise ConfigError(f'{source}: {section}.{name}: is to be written "{composed}"')
+        if (other := keys.setdefault(name_key(name), name)) != name:
+            raise ConfigError(f"{source}: {section}.{name}: is the same name as {section}.{other}")
 
 
 def _check_addresses(source: str, settings: Settings) -> None:
@@ -182,7 +200,7 @@ def _is_ip_address(text: str) -> bool:
 def _explained(message: str, values: dict[str, Any]) -> str:
     """Turns msgspec's "Expected `int` >= 1 - at `$.server.port`" into key, value and what is allowed."""
     reason, _, path = message.partition(" - at `$")
-    keys = re.findall(r"[^.\[\]`]+", path)
+    keys = _with_name(re.findall(r"\.{3}|[^.\[\]`]+", path), values)
     if unknown := re.search(r"unknown field `(.*)`", reason, re.DOTALL):
         return f"{'.'.join([*keys, unknown[1]])}: there is no such setting"
     value: Any = values
@@ -191,8 +209,22 @@ def _explained(message: str, values: dict[str, Any]) -> str:
             value = value.get(key)
         elif isinstance(value, list) and key.isdigit():
             value = value[int(key)]
-    shown = "(not shown)" if keys[:2] in _SECRET_KEYS else _shown(value)
+    is_secret = any(keys[: len(secret)] == secret for secret in _SECRET_KEYS)
+    shown = "(not shown)" if is_secret else _shown(value)
     return f"{'.'.join(keys) or 'settings'} is {shown}: {_allowed(keys, reason)}"
+
+
+def _with_name(keys: list[str], values: dict[str, Any]) -> list[str]:
+    """The keys with the name of the entry that msgspec writes as `...`."""
+    if keys[1:2] != ["..."]:
+        return keys
+    section = keys[0]
+    for name, entry in values[section].items():
+        try:
+            msgspec.convert({section: {name: entry}}, Settings)
+        except msgspec.ValidationError:
+            return [section, name, *keys[2:]]
+    return keys
 
 
 def _allowed(keys: list[str], reason: str) -> str:
