@@ -27,6 +27,7 @@ from voice_streaming.listening.mp3 import Mp3Counters
 from voice_streaming.listening.requests import PlayRequest, is_navigation, play_request, position_request
 from voice_streaming.media.opus import CLOCK_RATE_HZ
 from voice_streaming.process.failures import Failures
+from voice_streaming.process.refusal import Refused
 from voice_streaming.settings.model import Settings
 from voice_streaming.streams.grants import Grant, Scope
 from voice_streaming.streams.registry import Streams
@@ -58,6 +59,7 @@ class AudioStreamServer:
         self._settings = settings
         self._relay = relay
         self._admission = admission or Admission(settings, streams.active, failures)
+        self._registry = streams
         self._streams = streams.active
         self._channels = Channels(settings.audio, relay, streams.active, failures)
         streams.observe(self._channels)
@@ -185,7 +187,7 @@ class AudioStreamServer:
         grant = self._grant(request, request.match_info["stream_id"])
         if is_navigation(request):
             return self._player_page(request)
-        stream = self._live_stream(request)
+        stream = await self._live_stream(request)
         asked = replace(self._asked(request), follows=False)
         return await self._play(request, asked, stream, stream.name, grant)
 
@@ -195,7 +197,7 @@ class AudioStreamServer:
 
     async def stream_playlist(self, request: web.Request) -> web.Response:
         self._grant(request, request.match_info["stream_id"])
-        return self._playlist(request, self._live_stream(request).name)
+        return self._playlist(request, (await self._live_stream(request)).name)
 
     async def preflight(self, request: web.Request) -> web.Response:
         """Answers a CORS preflight: the requests that a web page may make (the Fetch standard)."""
@@ -225,13 +227,20 @@ class AudioStreamServer:
             refusal.headers.update(self._headers(request))
             raise
 
-    def _live_stream(self, request: web.Request) -> Stream:
-        """The stream of the request's path. Raises 404 when it is not live, so that a player stops asking."""
-        stream = self._streams.get(request.match_info["stream_id"])
-        if stream is None or not stream.is_live:
+    async def _live_stream(self, request: web.Request) -> Stream:
+        """The stream of the request's path, begun if it can be had on demand.
+
+        Raises 404 when it is not live, so that a player stops asking.
+        """
+        stream_id = request.match_info["stream_id"]
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.is_live:
+            return stream
+        try:
+            return await self._registry.obtain(stream_id)
+        except Refused:
             text = "There is no such stream now. /stream/status lists those that are live.\n"
-            raise web.HTTPNotFound(text=text, headers=self._headers(request))
-        return stream
+            raise web.HTTPNotFound(text=text, headers=self._headers(request)) from None
 
     def _player_page(self, request: web.Request) -> web.FileResponse:
         return web.FileResponse(STATIC_FOLDER / "waiting.html", headers=self._headers(request))

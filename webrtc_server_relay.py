@@ -25,6 +25,7 @@ from aiohttp import web
 from audio_stream_server import AudioStreamServer
 from voice_streaming import __version__
 from voice_streaming.access.admission import Admission
+from voice_streaming.exchange.exchange import Exchange
 from voice_streaming.network.discovery import announcements
 from voice_streaming.network.server_id import NoServerId, server_id
 from voice_streaming.network.tls import Certificates, open_certificates, renew_certificates
@@ -73,6 +74,7 @@ class VoiceStreamingServer:
         self.connections = self.signalling.clients
         self.whip = WhipEndpoints(settings, self.sessions, self.admission)
         self.audio_server = AudioStreamServer(settings, self.relay, self.streams, self.admission, self.failures)
+        self.exchange = Exchange(settings, self.sessions, self.streams, self.failures)
         # After signalling, so that clients learn of a stream's end before their media end.
         self.streams.observe(self.sessions)
         self._started_s = time.monotonic()
@@ -115,6 +117,7 @@ class VoiceStreamingServer:
         }
         for name, work in background.items():
             self._tasks.supervise(work, name)
+        self.exchange.start()
         if demo:
             self._start_demo()
         reduce_garbage_collection()
@@ -130,6 +133,7 @@ class VoiceStreamingServer:
             async with asyncio.timeout(self.settings.server.shutdown_timeout_s):
                 await self.whip.connections.close()
                 await self.signalling.close()
+                await self.exchange.close()
         except TimeoutError:
             logger.warning("Some connections did not close in time")
         await self._tasks.cancel()
@@ -189,6 +193,7 @@ class VoiceStreamingServer:
             "connected_clients": len(self.connections) + len(self.whip.connections),
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "audio_port": self.settings.audio.port,
+            "exchange": self.exchange.describe(),
             "tls_port": self.settings.server.tls_port if self.certificates else None,
             "version": __version__,
         }

@@ -25,6 +25,10 @@ def table() -> str:
     descriptions = _descriptions()
     defaults = msgspec.to_builtins(config.Settings())
     for section in msgspec.structs.fields(config.Settings):
+        if section.name in descriptions["Settings"]:
+            # By names of streams, which there are none of by default.
+            rows.append(f"| `{section.name}` | `{{}}` | {descriptions['Settings'][section.name]} |")
+            continue
         for key, default in defaults[section.name].items():
             description = descriptions[section.type.__name__].get(key, "")
             shown = msgspec.json.encode(default).decode()

@@ -240,7 +240,12 @@ async def test_a_bad_message_gets_an_error_and_changes_nothing(server: RunningSe
 async def test_an_offer_that_cannot_be_read_leaves_the_live_media_alone(server: RunningServer) -> None:
     async with voice_sender(server.ws_url, name="kitchen") as sender:
         await go_live(server, sender)
-        for sdp, code in (("garbage", "bad_sdp"), ("v=0\r\nm=audio x\r\n", "bad_sdp"), ("", "bad_sdp"), ("v=0\r\n", "no_opus")):
+        for sdp, code in (
+            ("garbage", "bad_sdp"),
+            ("v=0\r\nm=audio x\r\n", "bad_sdp"),
+            ("", "bad_sdp"),
+            ("v=0\r\n", "no_opus"),
+        ):
             await sender.signalling.send("webrtc_offer", offer={"type": "offer", "sdp": sdp})
             assert (await sender.signalling.expect("error"))["code"] == code
         async with voice_receiver(server.ws_url) as receiver:

@@ -154,13 +154,16 @@ async def test_ingress_headers_are_believed_from_its_address() -> None:
     ],
 )
 async def test_a_client_behind_ingress_is_who_home_assistant_saw(forwarded_for: str, address: str) -> None:
-    settings = AccessSettings(ingress_address="172.30.32.2")
+    def access_at(ingress_port: int) -> Access:
+        access = AccessSettings(ingress_address="172.30.32.2")
+        return Access(Settings(access=access, server=ServerSettings(ingress_port=ingress_port)))
+
     addresses = {"sockname": ("172.30.33.4", 8099), "peername": ("172.30.32.2", 40_000)}
     transport = Mock(get_extra_info=lambda name, default=None: addresses.get(name, default))
     headers = {"X-Forwarded-For": forwarded_for} if forwarded_for else {}
     request = make_mocked_request("GET", "/", headers=headers, transport=transport)
-    assert Access(settings, ingress_port=8099).client_address(request) == address
-    assert Access(settings, ingress_port=8098).client_address(request) == "172.30.32.2"
+    assert access_at(8099).client_address(request) == address
+    assert access_at(8098).client_address(request) == "172.30.32.2"
 
 
 async def test_ingress_headers_of_others_count_for_nothing() -> None:

@@ -153,10 +153,10 @@ async def test_refused_connections_are_forgotten() -> None:
 async def test_a_refused_connection_is_closed_although_the_client_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_ports, "REFUSAL_LINGER_S", 0.05)
     settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
-    async with open_doors(settings) as (doors, port):
+    async with open_ports(settings) as (ports, port):
         before = len(os.listdir("/proc/self/fd"))
         clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
-        await eventually(lambda: doors.refused_of_address == 3)
+        await eventually(lambda: ports.refused_of_address == 3)
         # One was let in.
         await eventually(lambda: len(os.listdir("/proc/self/fd")) - before - len(clients) == 1)
         for _, writer in clients:
@@ -166,13 +166,13 @@ async def test_a_refused_connection_is_closed_although_the_client_stays(monkeypa
 async def test_no_more_refused_connections_are_kept_than_may_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_ports, "REFUSAL_LINGER_S", 60.0)
     settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
-    async with open_doors(settings) as (doors, port):
+    async with open_ports(settings) as (ports, port):
         before = len(os.listdir("/proc/self/fd"))
         clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * MAX_REFUSALS + 1)]
-        await eventually(lambda: doors.refused_of_address == len(clients) - 1)
+        await eventually(lambda: ports.refused_of_address == len(clients) - 1)
         # One was let in.
         assert len(os.listdir("/proc/self/fd")) - before - len(clients) == 1 + MAX_REFUSALS
-        doors.stop_listening()
+        ports.stop_listening()
         # The listening socket was there before.
         assert len(os.listdir("/proc/self/fd")) - before - len(clients) == 0
         for _, writer in clients:
@@ -190,7 +190,7 @@ async def test_connections_are_accepted_again_when_there_are_descriptors(
         return accept(listening)
 
     monkeypatch.setattr(socket.socket, "accept", accept_the_second_time)
-    async with open_doors() as (_, port), asyncio.timeout(10):
+    async with open_ports() as (_, port), asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"voice")
         assert await reader.readexactly(5) == b"voice"

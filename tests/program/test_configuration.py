@@ -10,12 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voice_streaming.program.configuration import load
-from voice_streaming.settings.model import ConfigError, Settings
+from voice_streaming.settings.model import ConfigError, PullSettings, PushSettings, Settings
 
 SECRET_KEYS = {"access.tokens", "access.token_secret"}
+BY_NAME = {"sources", "targets"}
+"""Sections whose keys are names of streams."""
 ALL_KEYS = [
     f"{section.name}.{field.name}"
     for section in msgspec.structs.fields(Settings)
+    if section.name not in BY_NAME
     for field in msgspec.structs.fields(section.type)
 ]
 
@@ -241,6 +244,40 @@ def test_the_log_level_is_compared_without_case(layers: Layers, level: str) -> N
     assert layers.load(overrides={"server.log_level": level}).server.log_level == "DEBUG"
     layers.config.write_text(f'{{"server": {{"log_level": "{level}"}}}}')
     assert layers.load().server.log_level == "DEBUG"
+
+
+PULL = {"whep": "https://box.lan/whep/a", "token": "the-token"}
+
+
+def test_what_is_exchanged_with_other_servers_is_given_by_the_names_of_streams(layers: Layers) -> None:
+    target = {"whip": "http://10.0.0.2:8080/whip/hall?key=x"}
+    layers.config.write_text(json.dumps({"sources": {"Küche 2": PULL}, "targets": {"kitchen": [target, target]}}))
+    taken = layers.load()
+    assert taken.sources == {"Küche 2": PullSettings(PULL["whep"], "the-token")}
+    assert taken.targets == {"kitchen": (PushSettings(target["whip"]), PushSettings(target["whip"]))}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"sources": {"a": PULL, "b": {}}}, "sources.b is (not shown): object missing required field `whep`"),
+        ({"sources": {"a": PULL | {"token": "two words"}}}, "sources.a.token is (not shown): expected"),
+        ({"sources": {"a": {"whep": "ftp://box/a"}}}, "sources.a.whep is (not shown): expected"),
+        ({"sources": {"a": {"whep": "https://user:secret@box/a"}}}, "sources.a.whep is (not shown): expected"),
+        ({"sources": {"a": PULL | {"tokn": "x"}}}, "sources.a.tokn: there is no such setting"),
+        ({"targets": {"a": [{"whip": "https://box/a", "token": 7}]}}, "targets.a.0.token is (not shown): expected"),
+        ({"targets": {"a": {"whip": "https://box/a"}}}, "targets.a is (not shown): expected `array`"),
+        ({"sources": {"latest": PULL}}, 'sources.latest: The name "latest" is reserved'),
+        ({"sources": {" a": PULL}}, 'sources. a: is to be written "a"'),
+        ({"targets": {"A": [], "a": []}}, "targets.a: is the same name as targets.A"),
+        ({"sources": []}, "sources is (not shown): expected `object`"),
+    ],
+)
+def test_what_is_wrong_with_an_exchange_is_named_without_its_secrets(layers: Layers, values: object, says: str) -> None:
+    message = layers.error_of_config(values)
+    assert message.startswith(f"{layers.config}: {says}")
+    assert "secret" not in message
+    assert "the-token" not in message
 
 
 def test_an_environment_variable_is_named(layers: Layers) -> None:

@@ -12,7 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from ..network.tls_context import is_list_of_authorities
+from ..process.refusal import Refused
 from ..settings.model import ADDON_OPTIONS_PATH, MAX_PORT, MIN_SECRET_CHARACTERS, ConfigError, ServerSettings, Settings
+from ..streams.names import name_key, stream_name
 from .json_file import JsonObject, read_json_object
 
 DEFAULT_CONFIG = Path(__file__).parents[2] / "config.json"
@@ -27,8 +29,8 @@ ENVIRONMENT_KEYS = {
     "INGRESS_PORT": "server.ingress_port",
 }
 
-_SECRET_KEYS = (("access", "tokens"), ("access", "token_secret"))
-"""Their values are never shown in messages."""
+_SECRET_KEYS = (("access", "tokens"), ("access", "token_secret"), ("sources",), ("targets",))
+"""Values of these and below are never shown in messages."""
 
 ADDON_CERTIFICATE_FOLDER = Path("/ssl")
 """Where Home Assistant keeps certificates; add-ons name files in it without the folder."""
@@ -155,7 +157,24 @@ def _convert(layer: Layer) -> Settings:
         path, text = _explained(str(error), layer.values)
         raise layer.error(path, text) from error
     _check_addresses(layer, settings)
+    _check_names(layer, "sources", settings.sources)
+    _check_names(layer, "targets", settings.targets)
     return settings
+
+
+def _check_names(layer: Layer, section: str, entries: Mapping[str, object]) -> None:
+    """Checks that each key is a stream's name, and that no two mean the same stream."""
+    keys: dict[str, str] = {}
+    for name in entries:
+        path = (section, name)
+        try:
+            composed = stream_name(name)
+        except Refused as refusal:
+            raise layer.error(path, f": {refusal}") from None
+        if composed != name:
+            raise layer.error(path, f': is to be written "{composed}"')
+        if (other := keys.setdefault(name_key(name), name)) != name:
+            raise layer.error(path, f": is the same name as {section}.{other}")
 
 
 def _check_addresses(layer: Layer, settings: Settings) -> None:
@@ -194,7 +213,7 @@ def _is_ip_address(text: str) -> bool:
 def _explained(message: str, values: dict[str, Any]) -> tuple[tuple[str, ...], str]:
     """Turns msgspec's "Expected `int` >= 1 - at `$.server.port`" into the key, and the value with what is allowed."""
     reason, _, path = message.partition(" - at `$")
-    keys = tuple(re.findall(r"[^.\[\]`]+", path))
+    keys = _with_name(tuple(re.findall(r"\.{3}|[^.\[\]`]+", path)), values)
     if unknown := re.search(r"unknown field `(.*)`", reason, re.DOTALL):
         return (*keys, unknown[1]), ": there is no such setting"
     value: Any = values
@@ -203,8 +222,22 @@ def _explained(message: str, values: dict[str, Any]) -> tuple[tuple[str, ...], s
             value = value.get(key)
         elif isinstance(value, list) and key.isdigit():
             value = value[int(key)]
-    shown = "(not shown)" if keys[:2] in _SECRET_KEYS else _shown(value)
+    is_secret = any(keys[: len(secret)] == secret for secret in _SECRET_KEYS)
+    shown = "(not shown)" if is_secret else _shown(value)
     return keys, f" is {shown}: {_allowed(keys, reason)}"
+
+
+def _with_name(keys: tuple[str, ...], values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys with the name of the entry that msgspec writes as `...`."""
+    if keys[1:2] != ("...",):
+        return keys
+    section = keys[0]
+    for name, entry in values[section].items():
+        try:
+            msgspec.convert({section: {name: entry}}, Settings)
+        except msgspec.ValidationError:
+            return (section, name, *keys[2:])
+    return keys
 
 
 def _allowed(keys: tuple[str, ...], reason: str) -> str:

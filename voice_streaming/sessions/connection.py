@@ -55,7 +55,7 @@ class Connection:
         """Its session has ended, for whatever reason."""
 
     def on_media_lost(self, reason: str) -> None:
-        """Its WebRTC connection is lost, and not by a goodbye."""
+        """Its WebRTC connection is lost; `reason` is `rtc.LEFT` after a goodbye."""
 
     def on_stream_ended(self, stream_id: str, reason: str) -> None:
         """What it publishes ended for it alone: the stream goes on with another sender, or was over before it came."""

@@ -134,8 +134,7 @@ class Session:
 
     def _note_lost(self, reason: str) -> None:
         logger.debug("Connection %s: media lost: %s", self._owner.id, reason)
-        if reason != LEFT:
-            self._owner.on_media_lost(reason)
+        self._owner.on_media_lost(reason)
 
 
 class PublishSession(Session):

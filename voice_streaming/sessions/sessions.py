@@ -55,7 +55,7 @@ class Sessions(StreamObserver):
 
         None if it asks again for what was offered to it and waits for its answer: cards press twice.
         """
-        stream = self._services.streams.live(stream_id, connection.grant)
+        stream = await self._services.streams.obtain(stream_id, connection.grant)
         previous = connection.session
         if isinstance(previous, SubscribeSession) and previous.stream_id == stream.id and previous.awaits_answer:
             return None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 ADDON_OPTIONS_PATH = Path("/data/options.json")
@@ -229,6 +230,32 @@ class DiscoverySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Announce to Home Assistant's Supervisor, when this is an add-on."""
 
 
+EndpointUrl = Annotated[str, Meta(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?(\?[^\s#]*)?$", max_length=2048)]
+"""Of WHIP or WHEP, without a user's name in it; its query, if it has one, is kept as secret as a token."""
+EndpointToken = Annotated[str, Meta(max_length=4096, pattern=r"^[!-~]*$")]
+"""A bearer token (RFC 6750 section 2.1); empty: none is sent."""
+
+
+class PullSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """A stream of another server, which is published here."""
+
+    whep: EndpointUrl
+    token: EndpointToken = ""
+    on_demand: bool = False
+    """Pulled only while somebody receives it."""
+    ca_file: str = ""
+    """PEM file with the authorities to trust instead of the system's."""
+
+
+class PushSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a stream of this server is published as well."""
+
+    whip: EndpointUrl
+    token: EndpointToken = ""
+    ca_file: str = ""
+    """As for a pull."""
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. Keys in files have the same nesting: `{"server": {"port": 8080}}`."""
 
@@ -239,6 +266,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
     discovery: DiscoverySettings = DiscoverySettings()
+    sources: dict[str, PullSettings] = msgspec.field(default_factory=dict)
+    """Streams to pull from elsewhere by WHEP, by the name that they get here:
+    `{"barn": {"whep": "https://…", "token": "…", "on_demand": true, "ca_file": "…"}}`. See docs/whip-whep.md."""
+    targets: dict[str, tuple[PushSettings, ...]] = msgspec.field(default_factory=dict)
+    """Where streams are pushed to by WHIP while they are live, by their names here:
+    `{"kitchen": [{"whip": "https://…", "token": "…", "ca_file": "…"}]}`."""
 
 
 def data_folder(

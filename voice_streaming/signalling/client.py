@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..rtc import LEFT
 from ..sessions.connection import Connection
 from ..sessions.states import Role
 from ..streams.grants import EVERYTHING, Grant, Scope
@@ -39,7 +40,8 @@ class Client(Connection):
         self.ws.send(message.text)
 
     def on_media_lost(self, reason: str) -> None:
-        self.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}"))
+        if reason != LEFT:
+            self.send(messages.Error("connection_lost", f"The WebRTC connection is lost: {reason}"))
 
     def on_stream_ended(self, stream_id: str, reason: str) -> None:
         self.send(messages.StreamEnded(stream_id, reason))

@@ -39,6 +39,14 @@ class StreamObserver:
         """The stream has ended. It was live, and is still in the registry."""
 
 
+class StreamSupplier:
+    """Who can bring streams that are not there yet; to be subclassed."""
+
+    async def supply(self, stream_id: str) -> None:
+        """Returns when the stream is live, or cannot be had soon; at once for an id that means nothing to it."""
+        raise NotImplementedError
+
+
 class Streams:
     """`active` holds every stream that has not been removed, by id, those before their first packet included."""
 
@@ -50,12 +58,17 @@ class Streams:
         self._resume_grace_s = resume_grace_s
         self._failures = Failures() if failures is None else failures
         self._observers: list[StreamObserver] = []
+        self._suppliers: list[StreamSupplier] = []
         self._ended_keys: deque[str] = deque(maxlen=REMEMBERED_ENDS)
         self._graces: dict[Stream, asyncio.TimerHandle] = {}
 
     def observe(self, observer: StreamObserver) -> None:
         """Tells the observer from now on, after those before it; when one fails, the others are told all the same."""
         self._observers.append(observer)
+
+    def supplied_by(self, supplier: StreamSupplier) -> None:
+        """Has `obtain` ask the supplier, after those before it."""
+        self._suppliers.append(supplier)
 
     def create(self, stream_id: str, name: str, sender_id: str, *, permanent: bool = False) -> Stream:
         """A new stream, which is live with the first packet on its track."""
@@ -76,6 +89,14 @@ class Streams:
         if stream_id is not None and name_key(stream_id) in self._ended_keys:
             raise Refused("stream_ended", "Stream ended")
         raise Refused("no_stream", "No audio stream available")
+
+    async def obtain(self, stream_id: str | None, grant: Grant = EVERYTHING) -> Stream:
+        """The same as `live`, but one that can be had on demand is begun, and waited for."""
+        for supplier in self._suppliers if stream_id is not None else ():
+            stream = self.find(stream_id)
+            if stream is None or not stream.is_live:
+                await supplier.supply(stream_id or "")
+        return self.live(stream_id, grant)
 
     @property
     def live_count(self) -> int:
