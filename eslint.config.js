@@ -13,5 +13,8 @@ export default [
 		},
 	},
 	{ files: ["static/*.js"], languageOptions: { globals: globals.browser } },
-	{ files: ["*.js", "tests/static/*.js"], languageOptions: { globals: { ...globals.node, ...globals.browser } } },
+	{
+		files: ["*.js", "tests/static/*.js", "tests/support/clients/*.mjs"],
+		languageOptions: { globals: { ...globals.node, ...globals.browser } },
+	},
 ];

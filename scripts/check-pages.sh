@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks the modules of the pages (static/*.js): types with TypeScript, style with eslint, and their unit tests, which
 # need no browser. scripts/test.sh runs this, too. Node comes with requirements-dev.txt; the npm packages of
-# package-lock.json are installed into node_modules once, and need no network after that. Where they cannot be had,
-# nothing is checked and one line says so; with CI=true that fails.
+# package-lock.json (tests/test_clients.py needs two of them) are installed into node_modules once, and need no network
+# after that. Where they cannot be had, nothing is checked and one line says so; with CI=true that fails.
 set -eu
 
 # shellcheck source=scripts/python-environment.sh
@@ -46,5 +46,5 @@ cd "$repository"
 "$node" --version >/dev/null 2>&1 || unavailable "$node does not run."
 ensure_packages
 "$node" node_modules/typescript/bin/tsc
-"$node" node_modules/eslint/bin/eslint.js --max-warnings=0 eslint.config.js static tests/static
+"$node" node_modules/eslint/bin/eslint.js --max-warnings=0 eslint.config.js static tests/static tests/support/clients
 "$node" --test --test-reporter=dot tests/static/*.test.js

@@ -167,6 +167,7 @@ class VoiceSender:
         self.signalling = client
         self.address = address
         self.connection_id = ""
+        self.resume_key = ""
         self.sent: list[bytes] = []
         self.answer_sdp = ""
         self.peer = new_peer()
@@ -180,16 +181,31 @@ class VoiceSender:
     async def offer(self, **fields: Any) -> dict[str, str]:
         """The first half of `start`: the server's answer, of which nothing is made yet."""
         if self.peer.connectionState == "closed":
-            self.peer, self._track = new_peer(), PayloadTrack()
+            self.replace_peer()
         await self.signalling.send("start_sending", **fields)
         ready = await self.signalling.expect("sender_ready")
         self.connection_id, self.stream_id = ready["connection_id"], ready["stream_id"]
-        self.peer.addTransceiver(self._track, direction="sendonly")
+        self.resume_key = ready["resume"]
+        return await self.describe()
+
+    def replace_peer(self) -> None:
+        """Go on with a new peer connection; closing the former one is left to the caller, who may have kept it."""
+        self.peer, self._track = new_peer(), PayloadTrack()
+
+    async def describe(self) -> dict[str, str]:
+        """Offer, for the first time or once more; the server's answer, of which nothing is made yet."""
+        if not self.peer.getTransceivers():
+            self.peer.addTransceiver(self._track, direction="sendonly")
         offer = await self.peer.createOffer()
         gather_on_loopback(self.peer, self.address)
         await self.peer.setLocalDescription(offer)
         await self.signalling.send("webrtc_offer", offer=_as_json(self.peer.localDescription))
         return dict((await self.signalling.expect("webrtc_answer"))["answer"])
+
+    async def renegotiate(self) -> None:
+        """Offer the connection that is there once more, and take the answer."""
+        answer = await self.describe()
+        await self.peer.setRemoteDescription(RTCSessionDescription(**answer))
 
     async def connect(self, answer: dict[str, str]) -> None:
         """The second half."""
@@ -250,10 +266,10 @@ class VoiceReceiver:
 
 
 @asynccontextmanager
-async def voice_sender(ws_url: str, **fields: Any) -> AsyncIterator[VoiceSender]:
+async def voice_sender(ws_url: str, *, address: str = LOOPBACK, **fields: Any) -> AsyncIterator[VoiceSender]:
     """A started sender on a socket of its own, while the block runs; `fields` (a name) go into `start_sending`."""
     async with signalling(ws_url) as client:
-        sender = VoiceSender(client)
+        sender = VoiceSender(client, address)
         try:
             await sender.start(**fields)
             yield sender
@@ -262,10 +278,12 @@ async def voice_sender(ws_url: str, **fields: Any) -> AsyncIterator[VoiceSender]
 
 
 @asynccontextmanager
-async def voice_receiver(ws_url: str, stream_id: str | None = None) -> AsyncIterator[VoiceReceiver]:
+async def voice_receiver(
+    ws_url: str, stream_id: str | None = None, *, address: str = LOOPBACK
+) -> AsyncIterator[VoiceReceiver]:
     """A started receiver on a socket of its own, while the block runs."""
     async with signalling(ws_url) as client:
-        receiver = VoiceReceiver(client)
+        receiver = VoiceReceiver(client, address)
         try:
             await receiver.start(stream_id)
             yield receiver

@@ -96,9 +96,15 @@ class Signalling:
 
 
 @asynccontextmanager
-async def signalling(ws_url: str, **connect_options: Any) -> AsyncIterator[Signalling]:
+async def signalling(
+    ws_url: str, *, from_address: str | None = None, **connect_options: Any
+) -> AsyncIterator[Signalling]:
     """Connect to the server's `/ws` while the block runs; options go to aiohttp's `ws_connect`."""
-    async with aiohttp.ClientSession() as http, http.ws_connect(ws_url, **connect_options) as socket:
+    connector = aiohttp.TCPConnector(local_addr=(from_address, 0) if from_address else None)
+    async with (
+        aiohttp.ClientSession(connector=connector) as http,
+        http.ws_connect(ws_url, **connect_options) as socket,
+    ):
         client = Signalling(socket)
         try:
             yield client
