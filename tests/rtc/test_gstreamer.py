@@ -107,10 +107,14 @@ async def webrtcbin(machine: OtherMachine, *arguments: str) -> AsyncIterator[Web
         await client.close()
 
 
-@pytest.fixture(autouse=True)
-def _gstreamer() -> None:
+def require_webrtcbin() -> None:
     if subprocess.run([PYTHON, "-c", NEEDED], capture_output=True, check=False).returncode:
         unavailable("GStreamer's webrtcbin with PyGObject (see docs/clients.md)")
+
+
+@pytest.fixture(autouse=True)
+def _gstreamer() -> None:
+    require_webrtcbin()
 
 
 @pytest.mark.parametrize("setup", ["actpass", "active"])
