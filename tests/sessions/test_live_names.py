@@ -43,6 +43,10 @@ async def refusal(client: Signalling, **claim: Any) -> str:
     return str((await client.expect("error"))["code"])
 
 
+def ice_password(sdp: str) -> str:
+    return sdp.partition("a=ice-pwd:")[2].split()[0]
+
+
 async def hear(receiver: VoiceReceiver, sender: VoiceSender, count: int = 5) -> None:
     """What it sends now arrives, all of it, and nothing else."""
     before = len(receiver.packets)
@@ -190,3 +194,32 @@ async def test_a_renegotiation_loses_no_packet_and_a_new_connection_goes_on(serv
         assert len({packet.ssrc for packet in receiver.packets}) == 1
         messages = {message["type"] for message in receiver.signalling.history}
         assert not messages & {"stream_paused", "stream_ended"}
+
+
+async def test_a_connection_goes_on_over_another_socket_with_the_key(server: RunningServer) -> None:
+    """As a phone does whose network has changed; nobody but the client that lost its socket can."""
+    async with kitchen(server) as (sender, receiver), signalling(server.ws_url) as other:
+        former = sender.signalling
+        talking = asyncio.create_task(sender.send(payloads(60)))
+        await other.send("start_sending", name="kitchen", resume=sender.resume_key)
+        await other.expect("sender_ready")
+        sender.signalling = other
+        await sender.renegotiate()
+        await former.expect("stream_ended", reason="replaced")
+        await former.close()
+        await talking
+        await receiver.packets.wait_for(60)
+        assert receiver.packets.payloads() == sender.sent[1:]
+        assert [message for message in receiver.signalling.history if message["type"] == "stream_paused"] == []
+        await sender.stop()
+        await receiver.signalling.expect("stream_ended", stream_id="kitchen", reason="sender left")
+
+
+async def test_a_connection_is_not_handed_to_who_takes_the_name_over(server: RunningServer) -> None:
+    async with kitchen(server) as (sender, receiver), signalling(server.ws_url) as other:
+        await other.send("start_sending", name="kitchen", take_over=True)
+        await other.expect("sender_ready")
+        await other.send("webrtc_offer", offer={"type": "offer", "sdp": sender.peer.localDescription.sdp})
+        answer = (await other.expect("webrtc_answer"))["answer"]["sdp"]
+        assert ice_password(answer) != ice_password(sender.answer_sdp)
+        await hear(receiver, sender)

@@ -41,13 +41,15 @@ async def chromium(
     autoplay: bool = True,
     arguments: Sequence[str] = (),
     authority: Path | None = None,
+    namespace: str | None = None,
 ) -> AsyncIterator[Browser]:
     """Run a headless Chromium with an empty profile and WebRTC on loopback while the block runs.
 
     The microphone plays the WAV file over and over (beeps without one). `grant_microphone=False` asks the user, whom
     nobody plays, so that only `BrowserContext.grant_permissions` gives access. `autoplay=False` keeps the rule for
     users: no sound before a click; note that Playwright's `evaluate` counts as one.
-    `authority` is a PEM file with a certificate authority that the browser trusts.
+    `authority` is a PEM file with a certificate authority that the browser trusts. It runs in the network `namespace`
+    if one is named.
     """
     executable = require_chromium()
     switches = [
@@ -68,6 +70,9 @@ async def chromium(
             home = stack.enter_context(tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True))
             trust_authority(Path(home, ".pki", "nssdb"), authority)
             environment["HOME"] = home
+        if namespace is not None:
+            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="chromium-"))
+            executable = _in_namespace(executable, namespace, Path(home))
         playwright = await stack.enter_async_context(async_playwright())
         browser = await playwright.chromium.launch(
             executable_path=executable, args=[*switches, *arguments], env=environment
@@ -76,3 +81,11 @@ async def chromium(
             yield browser
         finally:
             await browser.close()
+
+
+def _in_namespace(executable: Path, namespace: str, directory: Path) -> Path:
+    """A program in the directory that starts the other one there; Playwright takes nothing but a path."""
+    starter = directory / "chromium"
+    starter.write_text(f'#!/bin/sh\nexec ip netns exec {namespace} {executable} "$@"\n')
+    starter.chmod(0o755)
+    return starter

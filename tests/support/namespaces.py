@@ -21,6 +21,18 @@ class OtherMachine:
     here: str
     there: str
 
+    @property
+    def next_address(self) -> str:
+        """What `change_address` gives it."""
+        return self.there.replace("10.213.", "10.214.", 1)
+
+    async def change_address(self) -> None:
+        """It has `next_address` instead of `there`, as a machine has that came into another network."""
+        await _ip("route", "add", self.next_address, "dev", f"v{self.name.replace('voice', 'cable')}")
+        await _ip("-netns", self.name, "address", "delete", f"{self.there}/30", "dev", "cable")
+        await _ip("-netns", self.name, "address", "add", f"{self.next_address}/32", "dev", "cable")
+        await _ip("-netns", self.name, "route", "add", self.here, "dev", "cable", "src", self.next_address)
+
     async def pull_cable(self) -> None:
         await _ip("-netns", self.name, "link", "set", "cable", "down")
 

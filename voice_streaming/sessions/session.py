@@ -147,13 +147,18 @@ class PublishSession(Session):
         super().__init__(owner, name or f"stream_{owner.id}", services)
         self.name = name
         self.resume_key = new_key()
+        self.has_resumed = False
+        """Whether its client showed that it was the stream's sender before."""
 
     async def answer(self, offer: str) -> str:
         """Our answer to the client's offer.
 
         A further offer of the same connection is a renegotiation or an ICE restart; that of another one replaces it,
-        and the stream goes on. Raises Refused: `bad_sdp`, `no_opus`, or `stream_ended` if it ended meanwhile.
+        and the stream goes on. Who lost its socket goes on over another, with the stream's key. Raises Refused:
+        `bad_sdp`, `no_opus`, or `stream_ended` if it ended meanwhile.
         """
+        if self.peer is None and self.has_resumed:
+            self._adopt_peer(offer)
         if self.peer is not None and self.peer.continues(offer):
             return await self.peer.answer(offer)
         return await self._negotiate(lambda peer: peer.answer(offer))
@@ -245,6 +250,19 @@ class PublishSession(Session):
             addresses = self._owner.address, previous._owner.address
             logger.info("Stream %s: the sender at %s takes over from that at %s", ascii(stream.id), *addresses)
             previous.be_replaced()
+
+    def _adopt_peer(self, offer: str) -> None:
+        """Makes the peer of the stream's present sender this session's, if the offer is a further one of it."""
+        stream = self._services.streams.find(self.stream_id)
+        previous = self._services.active.get(stream.sender_id) if stream is not None else None
+        if stream is None or not isinstance(previous, PublishSession) or previous.stream_id != stream.id:
+            return
+        peer, state = previous.peer, previous._owner.state
+        is_connected = state in (ConnectionState.CONNECTED, ConnectionState.STREAMING)
+        if peer is not None and is_connected and peer.continues(offer):
+            previous.peer, self.peer = None, peer
+            self._watch(peer, stream)
+            self._on_connected(peer, stream)
 
     def be_replaced(self) -> None:
         """Another client is the sender of the stream now."""

@@ -38,6 +38,7 @@ class Sessions(StreamObserver):
         if stream is not None and (stream.sender_id == connection.id or has_key(claim, stream)):
             # A key is good for one use, so that whoever overheard it comes too late.
             stream.resume_digest = digest(session.resume_key)
+            session.has_resumed = True
         return session
 
     async def _check_claim(self, connection: Connection, claim: Claim) -> None:
