@@ -33,7 +33,7 @@ from voice_streaming.streams.grants import Grant, Scope
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream, live_streams
-from voice_streaming.web.site import STATIC_FOLDER
+from voice_streaming.web.site import STATIC_FOLDER, revalidate_scripts
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ class AudioStreamServer:
         app = self._admission.application()
         app.add_routes(self.routes())
         app.add_routes([web.get("/health", _health), web.static("/static", STATIC_FOLDER)])
+        app.on_response_prepare.append(revalidate_scripts)
         runner = web.AppRunner(
             app,
             access_log=None,

@@ -1,5 +1,6 @@
 import { VoiceReceiver } from "./voice-client.js";
 import { showLevel } from "./meter.js";
+import { copy, label, write } from "./copy.js";
 import { byId, openSocket, show } from "./page.js";
 import { cardText, listenLabel, streamFacts } from "./words.js";
 
@@ -13,36 +14,6 @@ let audioPort = 0;
 function mp3Address(id) {
 	const path = `stream/${encodeURIComponent(id)}.mp3`;
 	return socket.address(audioPort ? `http://${location.hostname}:${audioPort}/${path}` : path);
-}
-
-/** What a button does, and for readers of the screen, of what. @param {HTMLElement} button @param {string} text */
-function label(button, text) {
-	write(button, text);
-	const { name } = button.closest("li")?.dataset ?? {};
-	if (name) button.setAttribute("aria-label", `${text}: ${name}`);
-}
-
-/** Not again what is there already: that would be read aloud again. @param {HTMLElement} element @param {string} text */
-function write(element, text) {
-	if (element.textContent !== text) element.textContent = text;
-}
-
-/** @param {string} text @param {HTMLElement} button which says that it is done */
-async function copy(text, button) {
-	try {
-		await navigator.clipboard.writeText(text);
-	} catch {
-		const field = document.createElement("textarea"); // plain HTTP
-		field.value = text;
-		button.after(field);
-		field.select();
-		document.execCommand("copy");
-		field.remove();
-		button.focus();
-	}
-	const before = (button.dataset.label ??= button.textContent ?? "");
-	label(button, "Copied");
-	setTimeout(() => label(button, before), 1500);
 }
 
 /** A part of a card, which the page's template has.

@@ -1,11 +1,13 @@
-import { VoiceReceiver } from "./voice-client.js";
+import { VoiceReceiver, isSameStream } from "./voice-client.js";
+import { copy } from "./copy.js";
 import { delayMeter } from "./delay.js";
 import { SILENCE } from "./levels.js";
 import { Analyser, showLevel, showSpectrum } from "./meter.js";
+import { sayWhatPlays } from "./now-playing.js";
 import { byId, openSocket, show } from "./page.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
-import { listenLabel, problemText, receiverText } from "./words.js";
+import { behindText, listenLabel, problemText, receiverText } from "./words.js";
 
 /** Without the server's picture for so long, we draw our own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
@@ -24,13 +26,16 @@ const awake = byId("awake");
 /** The stream that was heard last. @type {string | null} */
 let last = null;
 
-button.onclick = () => {
+button.onclick = toggle;
+sayWhatPlays(socket, receiver, toggle);
+
+function toggle() {
 	last = null;
 	if (receiver.state === "blocked") return receiver.unblock();
 	if (receiver.state === "idle") receiver.listen(choice.value || null);
 	else receiver.stop();
 	remember("listening", receiver.state !== "idle");
-};
+}
 
 function describe() {
 	const { state, problem, route } = receiver;
@@ -91,12 +96,10 @@ setInterval(() => {
 }, 100);
 
 async function showDelay() {
-	const { peer, audio, route, state } = receiver;
+	const { peer, route, state, behindS } = receiver;
 	if (state !== "playing") return show("delay", "");
 	if (route === "mp3") {
-		const { length } = audio.buffered;
-		const wait = length ? audio.buffered.end(length - 1) - audio.currentTime : 0;
-		return show("delay", `${wait.toFixed(1)} s in this browser’s buffer, measured, plus the encoder`);
+		return show("delay", behindText(behindS));
 	}
 	measure ??= peer && delayMeter(peer);
 	const words = await measure?.();
@@ -137,15 +140,32 @@ awake.onchange = () => {
 };
 
 let wanted = new URL(location.href).searchParams.get("stream") ?? recall("stream", "");
+
+/** The address of this page says which stream it plays: for a bookmark, a reload, and another device. */
+function showAddress() {
+	const address = new URL(location.href);
+	if (wanted) address.searchParams.set("stream", wanted);
+	else address.searchParams.delete("stream");
+	if (address.href !== location.href) history.replaceState(null, "", address);
+	address.searchParams.delete("token");
+	show("address", address.href);
+	byId("trust").hidden = location.protocol !== "https:";
+	if (byId("share").open) byId("address-code").src = socket.address(`qr.svg?text=${encodeURIComponent(address.href)}`);
+}
+byId("share").ontoggle = showAddress;
+byId("copy-address").onclick = () => copy(byId("address").textContent, byId("copy-address"));
+
 function listStreams() {
 	const options = socket.streams.map(({ stream_id, name }) => new Option(name, stream_id));
-	if (wanted && !options.some(({ value }) => value === wanted)) options.push(new Option(`${wanted} (not live)`, wanted));
+	const listed = options.find(({ value }) => isSameStream(value, wanted));
+	if (wanted && !listed) options.push(new Option(`${wanted} (not live)`, wanted));
 	choice.replaceChildren(choice.options[0], ...options);
-	choice.value = wanted;
+	choice.value = listed?.value ?? wanted;
 }
 choice.onchange = () => {
 	wanted = choice.value;
 	remember("stream", wanted);
+	showAddress();
 	if (receiver.state !== "idle") receiver.listen(wanted || null);
 	describe();
 };
@@ -155,5 +175,6 @@ socket.on("streams", () => {
 });
 
 listStreams();
+showAddress();
 describe();
 if (recall("listening", false)) receiver.listen(wanted || null); // after a restart in the night

@@ -10,6 +10,6 @@
  *
  * Each class is an EventTarget; a change of its `state`, or of the cause `problem`, is a "state" event.
  */
-export { VoiceSocket } from "./voice-socket.js";
+export { VoiceSocket, isSameStream } from "./voice-socket.js";
 export { VoiceSender } from "./voice-sender.js";
 export { VoiceReceiver } from "./voice-receiver.js";

@@ -1,6 +1,7 @@
 import { Arrival } from "./arrival.js";
+import { LiveMp3 } from "./live-mp3.js";
 import { MEDIA_TIMEOUT_MS, describe, openPeer } from "./voice-peer.js";
-import { Machine, retryDelay } from "./voice-socket.js";
+import { Machine, isSameStream, retryDelay } from "./voice-socket.js";
 
 /** @import { Problem, Stream, VoiceSocket } from "./voice-socket.js" */
 
@@ -36,6 +37,9 @@ export class VoiceReceiver extends Machine {
 	/** Whether no packet has come by WebRTC for two seconds; a "stalled" event tells each change. */
 	stalled = false;
 	#arrival = new Arrival();
+	#mp3 = new LiveMp3(this.audio);
+	/** Whether the element was told to play, and does not yet. */
+	#starts = false;
 	/** As it was listed last. @type {Stream | undefined} */
 	#listed;
 	#socket;
@@ -61,6 +65,7 @@ export class VoiceReceiver extends Machine {
 			if (ours && this.streamId && this.route !== "mp3") this.#retry({ code: "lost" });
 		});
 		this.audio.onended = this.audio.onerror = () => this.route === "mp3" && this.#retry({ code: "lost" });
+		this.audio.onplaying = () => this.#starts || this.unblock(); // by a key of the device
 		this.audio.onpause = () => this.state === "playing" && this.enter("blocked", { code: "paused" });
 	}
 
@@ -86,7 +91,14 @@ export class VoiceReceiver extends Machine {
 
 	/** Plays what the browser refused to play; must come from a press. */
 	unblock() {
-		if (this.state === "blocked") this.#play();
+		if (this.state !== "blocked") return;
+		if (this.route === "mp3" && this.streamId) this.#playMp3(this.streamId); // it went on meanwhile
+		else this.#play();
+	}
+
+	/** How many seconds late it is what the MP3 plays now; null where that is not known. */
+	get behindS() {
+		return this.#mp3.behindS;
 	}
 
 	/** Brings us in step with the socket and with what is live. */
@@ -113,7 +125,8 @@ export class VoiceReceiver extends Machine {
 	/** The stream to play, of those that are live. */
 	#next() {
 		const streams = this.#socket.streams.filter((stream) => !this.#skip(stream));
-		return this.chosen ? streams.find((stream) => stream.stream_id === this.chosen) : streams.at(-1);
+		const { chosen } = this;
+		return chosen ? streams.find(({ stream_id }) => isSameStream(stream_id, chosen)) : streams.at(-1);
 	}
 
 	get #outlivesSocket() {
@@ -178,6 +191,7 @@ export class VoiceReceiver extends Machine {
 			this.#arrival.watch(this.peer, (stalled) => this.#setStalled(stalled));
 		}
 		this.route = "webrtc";
+		this.#mp3.stop();
 		if (this.audio.srcObject !== this.media) this.audio.srcObject = this.media;
 		this.#play();
 	}
@@ -194,15 +208,17 @@ export class VoiceReceiver extends Machine {
 		this.#webrtcFailed = true;
 		this.route = "mp3";
 		this.audio.srcObject = null;
-		this.audio.src = this.#socket.address(`stream/${encodeURIComponent(streamId)}.mp3`);
-		this.#play();
+		const address = this.#socket.address(`stream/${encodeURIComponent(streamId)}.mp3`);
+		this.#play(() => this.#mp3.play(address));
 	}
 
-	async #play() {
+	/** @param {() => Promise<void>} start */
+	async #play(start = () => this.audio.play()) {
+		this.#starts = true;
 		const { route, streamId } = this;
 		const current = () => route === this.route && streamId === this.streamId;
 		try {
-			await this.audio.play();
+			await start();
 			if (!current() || (route === "webrtc" && this.peer?.connectionState !== "connected")) return;
 			clearTimeout(this.#timer);
 			this.#attempt = 0;
@@ -212,6 +228,8 @@ export class VoiceReceiver extends Machine {
 			if (!current()) return;
 			if (error instanceof DOMException && error.name === "NotAllowedError") this.enter("blocked", { code: "blocked" });
 			else if (route === "mp3") this.#retry({ code: "lost" });
+		} finally {
+			this.#starts = false;
 		}
 	}
 
@@ -227,6 +245,7 @@ export class VoiceReceiver extends Machine {
 		clearTimeout(this.#timer);
 		if (this.streamId) this.#socket.send({ type: "stop_stream" });
 		this.#arrival.stop();
+		this.#mp3.stop();
 		this.#setStalled(false);
 		this.peer?.close();
 		this.#outgoing?.close();

@@ -20,6 +20,9 @@ export function retryDelay(attempt) {
 	return Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
 }
 
+/** Whether two addresses are of one stream: case does not count. @param {string} one @param {string} other */
+export const isSameStream = (one, other) => one.toLowerCase() === other.toLowerCase();
+
 /** A state with one door, which refuses a step that is not planned. @template {string} State */
 export class Machine extends EventTarget {
 	/** @type {State} */

@@ -117,11 +117,14 @@ export function intercomText(receiver) {
 	return state === "playing" ? heard(receiver) : problemText(problem) || "Joining…";
 }
 
-/** The page of a player: a headline and what to do. @param {boolean | undefined} live undefined where the server does
- *  not answer @param {boolean} pressed @param {number} [behindS] how late it is what plays */
-export function waitingText(live, pressed, behindS) {
+/** How late the MP3 is. @param {number | null} behindS null where that is not known */
+export const behindText = (behindS) => (behindS === null ? "" : `${behindS.toFixed(1)} s behind live, measured`);
+
+/** The page of a player that plays nothing: a headline and what to do. @param {boolean | undefined} live undefined where
+ *  the server does not answer @param {boolean} pressed */
+export function waitingText(live, pressed) {
 	if (live === undefined) return ["The server does not answer", "Is it running? Trying again."];
-	if (live && pressed) return ["You hear the live voice", behindS ? `${behindS.toFixed(1)} s behind live` : ""];
+	if (live && pressed) return ["Joining…", ""];
 	if (live) return ["A voice is live", "Press to hear it."];
 	if (pressed) return ["Nobody is talking now", "Leave this page open: the next voice plays by itself."];
 	return ["Nobody is talking yet", "Press once: every voice plays as it comes."];

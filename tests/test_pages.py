@@ -7,10 +7,13 @@ is measured at a receiver: by the browser's account of what it plays, or from a 
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import signal
 
+import av
 import pytest
+import zxingcpp
 from playwright.async_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.support.server import running_server
@@ -38,6 +41,14 @@ WEBRTC_BLOCKED = """
         constructor(configuration) {
             super({...configuration, iceTransportPolicy: "relay"});
         }
+    };
+}
+"""
+NO_SOCKETS = """
+() => {
+    window.WebSocket = class {
+        constructor() { setTimeout(() => this.onclose?.(), 10); }
+        close() {}
     };
 }
 """
@@ -408,7 +419,7 @@ async def test_where_webrtc_is_blocked_the_mp3_plays_and_the_page_says_so(guests
     receiver = await guests.page("/receiver", scripts=[WEBRTC_BLOCKED])
     await listen(receiver, "kitchen")
     await says(receiver, "WebRTC does not get through here: this is the MP3 stream", "#route")
-    await says(receiver, r"\d s in this browser’s buffer, measured", "#delay")
+    await says(receiver, r"^\d\.\d s behind live, measured$", "#delay")
     await receiver.evaluate("player.id = 'player'; document.body.append(player)")
     await plays_sound(receiver, "#player")
     await says(sender, "1 MP3 listener", "#facts")
@@ -463,28 +474,66 @@ async def test_the_player_page_waits_plays_and_waits_again(guests: Visitors) -> 
     await says(player, "^Nobody is talking now$")
     sender = await guests.page("/sender")
     await talk(sender, "kitchen")
-    await says(player, "^You hear the live voice$")
-    await player.evaluate("player.id = 'player'; document.body.append(player)")
-    await says(sender, "1 MP3 listener", "#facts")
-    await plays_sound(player, "#player")
-    await says(player, r"^\d\.\d s behind live$", "#hint")
+    await says(player, "^You hear “kitchen”$")
+    assert await player.title() == "kitchen · Voice"
+    await hears_sound(player)
+    await says(player, "ms behind the server, measured$", "#hint")
+    await says(sender, "1 receiver$", "#facts")
     await press(sender, "#talk")
     await says(player, "^Nobody is talking now$")
     await player.click("#start")
     await says(player, "^Nobody is talking yet$")
+    assert await player.title() == "Waiting for a voice"
 
 
-async def test_the_player_page_of_one_voice_starts_anew_when_it_got_late(guests: Visitors) -> None:
+async def test_the_player_page_starts_the_mp3_anew_when_it_got_late(guests: Visitors) -> None:
     sender = await guests.page("/sender")
     await talk(sender, "kitchen")
-    player = await guests.page("", url=guests.server.audio_url("/stream/kitchen.mp3"))
+    player = await guests.page("", url=guests.server.audio_url("/stream/KITCHEN.mp3"), scripts=[WEBRTC_BLOCKED])
     await says(player, "^A voice is live$")
     await player.click("#start")
-    await says(player, "behind live$", "#hint")
+    await says(player, "behind live, measured$", "#hint")
+    await says(player, "^You hear “kitchen”$")
     source = await player.evaluate("player.src")
-    await player.evaluate("player.pause(); setTimeout(() => player.play(), 4000)")
-    await player.wait_for_function("source => player.src !== source", arg=source, timeout=20_000)
-    await says(player, r"^[0-5]\.\d s behind live$", "#hint")
+    await player.evaluate("player.pause()")
+    await says(player, "^Paused by this device")
+    await player.evaluate("player.play()")
+    await player.wait_for_function("source => player.src !== source", arg=source)
+    await says(player, "^You hear “kitchen”$")
+    await says(player, r"^[0-5]\.\d s behind live, measured$", "#hint")
+
+
+async def test_the_player_page_plays_the_mp3_where_signalling_does_not_get_through(guests: Visitors) -> None:
+    sender = await guests.page("/sender")
+    await talk(sender, "kitchen")
+    player = await guests.page("/stream/latest.mp3", scripts=[NO_SOCKETS])
+    await says(player, "^A voice is live$")
+    await player.click("#start")
+    await says(player, "^You hear the live voice$")
+    await player.evaluate("player.id = 'player'; document.body.append(player)")
+    await plays_sound(player, "#player")
+    await says(sender, "1 MP3 listener", "#facts")
+
+
+async def test_the_address_of_the_listen_page_names_the_stream(guests: Visitors) -> None:
+    page = await guests.page("/receiver?stream=KITCHEN")
+    sender = await guests.page("/sender")
+    await talk(sender, "kitchen")
+    await says(page, "kitchen", "#choice")
+    await listen(page, "kitchen")
+    await page.click("#share summary")
+    await says(page, r"/receiver\?stream=KITCHEN$", "#address")
+    await page.wait_for_function("() => document.querySelector('#address-code').naturalWidth > 50")
+    picture = await page.locator("#address-code").screenshot()
+    with av.open(io.BytesIO(picture), "r") as file:
+        pixels = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    assert [code.text for code in zxingcpp.read_barcodes(pixels)] == [page.url]
+    await page.click("#copy-address")
+    await says(page, "^Copied$", "#copy-address")
+    await page.select_option("#choice", "")
+    assert "stream" not in page.url
+    await page.reload()
+    assert await page.input_value("#choice") == ""
 
 
 # Both

@@ -80,7 +80,7 @@ test("the MP3 plays where WebRTC does not connect, and WebRTC once it does", asy
 	mock.timers.tick(MP3_AFTER_MS);
 	await settled();
 	assert.deepEqual([receiver.state, receiver.route], ["playing", "mp3"]);
-	assert.equal(receiver.audio.src, "http://relay/stream/new%20id.mp3");
+	assert.equal(receiver.audio.src.split("?")[0], "http://relay/stream/new%20id.mp3");
 	await connect(young);
 	assert.deepEqual([receiver.state, receiver.route], ["playing", "webrtc"]);
 });
@@ -180,6 +180,25 @@ test("an MP3 needs no socket", async () => {
 	await settled();
 	interrupt(young);
 	assert.deepEqual([receiver.state, receiver.route, socket.takeSent()], ["playing", "mp3", []]);
+});
+
+test("an MP3 that was paused goes on live, not where it was", async () => {
+	receiver.listen();
+	socket.list(young);
+	mock.timers.tick(MP3_AFTER_MS);
+	await settled();
+	const before = receiver.audio.src;
+	receiver.audio.onpause();
+	receiver.audio.onplaying(); // a key of the device
+	await settled();
+	assert.equal(receiver.state, "playing");
+	assert.notEqual(receiver.audio.src, before);
+});
+
+test("a chosen stream is found in any case of its letters", () => {
+	receiver.listen("OLD");
+	socket.list(old, young);
+	assert.equal(receiver.streamId, "old");
 });
 
 test("an MP3 that ends or breaks is asked for again", async () => {

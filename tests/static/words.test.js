@@ -110,7 +110,7 @@ test("the player's page tells a server that does not answer from one where nobod
 	assert.deepEqual([undefined, false, true].map((live) => [headline(live, false), headline(live, true)]), [
 		["The server does not answer", "The server does not answer"],
 		["Nobody is talking yet", "Nobody is talking now"],
-		["A voice is live", "You hear the live voice"],
+		["A voice is live", "Joining…"],
 	]);
 });
 

@@ -14,6 +14,7 @@ from ..process.figures import Figures
 from ..streams.grants import Scope
 from . import metrics
 from .health import http_status
+from .qr_code import qr_code_svg
 
 STATIC_FOLDER = Path(__file__).parents[2] / "static"
 """The pages and what they load."""
@@ -30,6 +31,9 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+
+REVALIDATED = {"Cache-Control": "no-cache"}
+"""Of pages and what they load: asked for by its ETag each time, so that no old script runs beside a new page."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -65,12 +69,15 @@ class Site:
             web.get("/health", self._answer_health),
             web.get("/metrics", self._answer_metrics),
             web.get("/ca.crt", self._authority),
+            web.get("/qr.svg", self._qr_code),
+            web.get("/favicon.ico", self._icon),
             web.static("/static", STATIC_FOLDER),
         ]
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """A signal handler for `Application.on_response_prepare`."""
         response.headers.update(self._headers)
+        await revalidate_scripts(request, response)
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
@@ -79,6 +86,17 @@ class Site:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return _file(_PAGES[request.path])
+
+    async def _icon(self, request: web.Request) -> web.StreamResponse:
+        return _file("icon.svg")
+
+    async def _qr_code(self, request: web.Request) -> web.Response:
+        """`?text=` as a picture."""
+        try:
+            picture = qr_code_svg(request.query.get("text", ""))
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=f"?text= is wrong: {error}\n") from error
+        return web.Response(body=picture, content_type="image/svg+xml")
 
     async def _authority(self, request: web.Request) -> web.Response:
         pem = self._authority_pem()
@@ -102,6 +120,11 @@ class Site:
         return web.json_response({**figures, **details}, headers=headers)
 
 
+async def revalidate_scripts(request: web.Request, response: web.StreamResponse) -> None:
+    """A signal handler for `Application.on_response_prepare`."""
+    if request.path.startswith("/static/"):
+        response.headers.update(REVALIDATED)
+
+
 def _file(name: str) -> web.FileResponse:
-    # Revalidated each time, so that an update of the server updates the page.
-    return web.FileResponse(STATIC_FOLDER / name, headers={"Cache-Control": "no-cache"})
+    return web.FileResponse(STATIC_FOLDER / name, headers=REVALIDATED)
