@@ -85,7 +85,15 @@ def without_upnp(tmp_path: Path) -> str:
     source = tmp_path / "upnp.c"
     source.write_text("".join(f"void *gupnp_simple_igd_{name}(void) {{ return 0; }}\n" for name in UPNP))
     name = "libgupnp-igd-1.0.so.4"
-    command = [require_program("cc"), "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", tmp_path / name, source]
+    command: list[str | Path] = [
+        require_program("cc"),
+        "-shared",
+        "-fPIC",
+        f"-Wl,-soname,{name}",
+        "-o",
+        tmp_path / name,
+        source,
+    ]
     subprocess.run(command, check=True, timeout=30)
     return f"LD_LIBRARY_PATH={tmp_path}"
 
@@ -98,10 +106,24 @@ async def test_simple_whip_client_publishes(trickles: bool, without_upnp: str) -
         options = ["--no-trickle"] if not trickles else []
         pipeline = f"{TONE} ! rtpopuspay pt=100 ssrc=1 ! queue ! {capabilities}"
         url = server.url("/whip/kitchen")
-        command = ["env", without_upnp, client, "-u", url, "-t", TOKEN, "-A", pipeline, *options]
+        command: list[str | Path] = ["env", without_upnp, client, "-u", url, "-t", TOKEN, "-A", pipeline, *options]
         async with program(machine, *command) as process:
             await hear_the_tone(server)
             process.send_signal(signal.SIGINT)
+            await watcher.expect("stream_ended", stream_id="kitchen", reason="sender left")
+
+
+@pytest.mark.parametrize("flags", [[], ["dtls_active"]], ids=["DTLS passive", "DTLS active"])
+async def test_ffmpeg_publishes(flags: list[str]) -> None:
+    python = REPOSITORY / ".venv" / "ffmpeg" / "bin" / "python"
+    if not python.exists():
+        unavailable("PyAV 19 is not installed (scripts/test.sh installs it where there is Python 3.12 or newer)")
+    publisher = REPOSITORY / "tests" / "support" / "ffmpeg_publisher.py"
+    async with machines() as (machine, server), signalling(f"{server.ws_url}?token={TOKEN}") as watcher:
+        url = server.url("/whip/kitchen")
+        async with program(machine, python, publisher, url, TOKEN, str(TONE_HZ), *flags) as process:
+            await hear_the_tone(server)
+            process.send_signal(signal.SIGTERM)
             await watcher.expect("stream_ended", stream_id="kitchen", reason="sender left")
 
 
