@@ -11,7 +11,7 @@ set -eu
 # shellcheck source=scripts/python-environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/python-environment.sh"
 
-debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2 curl shellcheck libnss3-tools nginx-light haproxy openssl apparmor systemd debootstrap gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0 golang-go golang-github-pion-webrtc.v3-dev"
+debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2 curl shellcheck libnss3-tools nginx-light haproxy openssl apparmor systemd debootstrap gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0 golang-go golang-github-pion-webrtc.v3-dev simple-whip-client gcc libc6-dev"
 homebrew_packages="ffmpeg mpv espeak-ng shellcheck"
 
 # Runs a command as root, without ever asking for a password; fails if that is not possible.
@@ -90,6 +90,35 @@ install_homebrew_packages() {
     done
 }
 
+# Prints the newest Python, from 3.12 on, that is on PATH or pyenv's; nothing if there is none.
+find_newer_python() {
+    local version path
+    for version in 3.14 3.13 3.12; do
+        for path in "$(command -v "python$version" || true)" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python; do
+            if [ -x "$path" ] && "$path" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+                echo "$path"
+                return
+            fi
+        done
+    done
+}
+
+# FFmpeg with WHIP comes with PyAV 19, which needs Python 3.12: an environment of its own.
+ensure_ffmpeg_environment() {
+    local folder="$environment/ffmpeg" python
+    if [ -x "$folder/bin/python" ] && "$folder/bin/python" -c 'import av' >/dev/null 2>&1; then
+        return
+    fi
+    python=$(find_newer_python)
+    if [ -z "$python" ]; then
+        echo "No Python 3.12 or newer: the tests with FFmpeg's WHIP will say so." >&2
+        return
+    fi
+    "$python" -m venv --clear "$folder" >&2 &&
+        "$folder/bin/python" -m pip --quiet --disable-pip-version-check install 'av>=19' >&2 ||
+        echo "Could not install PyAV 19 (see above); the tests that need it will say so." >&2
+}
+
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
     install_debian_packages
     fetch_promtool
@@ -98,6 +127,7 @@ elif command -v brew >/dev/null; then
 fi
 
 ensure_environment requirements.txt requirements-dev.txt
+ensure_ffmpeg_environment
 cd "$repository"
 "$environment_python" -m ruff check .
 "$environment_python" -m ruff format --check .

@@ -15,8 +15,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from tests.support.descriptions import browser_sdp
 from tests.support.ports import free_port
-from tests.support.rtc_client import voice_receiver, voice_sender
+from tests.support.rtc_client import gather_on_loopback, voice_receiver, voice_sender, wait_until_connected
 from tests.support.signalling import signalling
+from tests.support.stage import Client
+from tests.support.whip_client import FRAGMENT, whip_client
 from voice_streaming.listening.channels import StreamChannel
 from voice_streaming.listening.lame import Mp3Encoder
 from voice_streaming.listening.listeners import Listener
@@ -121,8 +123,39 @@ async def says_too_much(url: str) -> None:
         await client.expect_close()
 
 
+async def whip_and_whep(url: str) -> None:
+    """Some end their session, one leaves without a word, and some never get one."""
+    async with whip_client(url.replace("ws:", "http:")) as web, signalling(url) as watcher:
+        sender, player, lost = Client(), Client(), Client()
+        created = await web.post("/whip/kitchen", await sender.offer())
+        await sender.take_answer(created.text)
+        sender.say(b"\xf8\xff\xfe")
+        await watcher.expect("stream_available")
+        for client in (player, lost):
+            client.peer.addTransceiver("audio", direction="recvonly")
+            gather_on_loopback(client.peer)
+            await client.peer.setLocalDescription(await client.peer.createOffer())
+        played = await web.post("/whep/kitchen", client_offer(player))
+        await player.take_answer(played.text)
+        await wait_until_connected(player.peer)
+        assert (await web.post("/whep/kitchen", client_offer(lost))).status == 201
+        fragment = "a=ice-ufrag:fresh\r\na=ice-pwd:a-password-of-22-letters-at-least\r\n"
+        restarted = await web.ask("PATCH", played.location, fragment, FRAGMENT | {"If-Match": "*"})
+        assert restarted.status == 200
+        assert (await web.post("/whip/hall", "v=0\r\n")).status == 422
+        assert (await web.post("/whep/hall", client_offer(lost))).status == 409
+        for session in (played, created):
+            assert (await web.ask("DELETE", session.location)).status == 200
+        for client in (sender, player, lost):
+            await client.peer.close()
+
+
+def client_offer(client: Client) -> str:
+    return str(client.peer.localDescription.sdp)
+
+
 @pytest.mark.parametrize(
-    "visit", [only_looks, listens, plays, watches, offers_and_leaves, offers_nonsense, says_too_much]
+    "visit", [only_looks, listens, plays, watches, offers_and_leaves, offers_nonsense, says_too_much, whip_and_whep]
 )
 async def test_nothing_of_a_visit_waits_for_the_collector(
     ws_url: str, without_collector: None, visit: Callable[[str], Awaitable[None]]

@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 _CHILD = "--child"
-_MAX_INPUT_BYTES = {"signalling": 8192, "offer": 8192}
-_TARGETS = ("signalling", "offer", "rtp", "rtcp", "stun", "datagram")
+_MAX_INPUT_BYTES = {"signalling": 8192, "offer": 8192, "whip": 8192, "fragment": 4096}
+_TARGETS = ("signalling", "offer", "whip", "fragment", "rtp", "rtcp", "stun", "datagram")
 _WATCHED = ["voice_streaming", "webrtc_server_relay", "aiortc.sdp", "aiortc.rtcpeerconnection", "aioice"]
 _MAX_DATAGRAM_BYTES = 1500
 _MAX_KEPT = 80

@@ -23,11 +23,35 @@ def seeds() -> dict[str, list[bytes]]:
     return {
         "signalling": _conversations(),
         "offer": [*(browser_sdp(name).encode() for name in (*_OFFERS, *_ANSWERS)), _CANDIDATE.encode()],
+        "whip": _posts(),
+        "fragment": _fragments(),
         "rtp": packets,
         "rtcp": compounds,
         "stun": requests,
         "datagram": [packets[0], compounds[0], requests[0], b"\x16\xfe\xfd" + bytes(40), b"\x40\x00"],
     }
+
+
+def _posts() -> list[bytes]:
+    return [
+        *(b"whip hall\n\n" + browser_sdp(name).encode() for name in _OFFERS),
+        *(b"whep live\n\n" + browser_sdp(name).encode() for name in ("chromium_recvonly", "firefox_recvonly")),
+        b"whip kitchen\nStream-Resume-Key: x\nAuthorization: Bearer y\n\n" + browser_sdp("firefox_audio").encode(),
+        b"whep latest\nOrigin: https://page.example\n\n" + browser_sdp("chromium_recvonly").encode(),
+        b"whip stream_x\nContent-Type: text/plain\n\nv=0",
+    ]
+
+
+def _fragments() -> list[bytes]:
+    candidate = f"a={_CANDIDATE}\r\na=end-of-candidates\r\n".encode()
+    restart = b"a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n"
+    return [
+        b"\n\na=ice-ufrag:abcd\r\n" + candidate,
+        b"\nIf-Match: *\n\n" + restart + candidate,
+        b'\nIf-Match: "stale"\n\n' + candidate,
+        b"\nIf-Match: *\n\n" + candidate,
+        b"\nIf-Match: *\n\na=ice-ufrag:\xff\r\na=ice-pwd: \r\n",
+    ]
 
 
 def _conversations() -> list[bytes]:

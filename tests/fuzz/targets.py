@@ -9,10 +9,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
+
+from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from tests.support.descriptions import browser_sdp
 from voice_streaming.media.pcm import PcmBlock
@@ -27,6 +33,10 @@ from webrtc_server_relay import VoiceStreamingServer
 CORPUS = Path(__file__).parent / "corpus"
 _PAYLOAD_TYPE = 111
 _MOST_MESSAGES = 4
+_MOST_HEADERS = 8
+_SDP = {"Content-Type": "application/sdp"}
+_FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+_HEADER = re.compile(r"(If-Match|Authorization|Stream-Resume-Key|Origin|Content-Type|X-Forwarded-For):[ -~]*")
 _STRANGER = ("127.0.0.1", 9)
 
 
@@ -73,6 +83,8 @@ class Targets:
         return {
             "signalling": self.signalling,
             "offer": self.offer,
+            "whip": self.whip,
+            "fragment": self.fragment,
             "rtp": self.rtp,
             "rtcp": self.rtcp,
             "stun": self.stun,
@@ -96,6 +108,14 @@ class Targets:
             with suppress(Refused):
                 take(text)
         self._run(self._answer(text))
+
+    def whip(self, data: bytes) -> None:
+        """A request to publish or to play: a line for the path, some for headers, an empty one, and the body."""
+        self._run(self._request("POST", data))
+
+    def fragment(self, data: bytes) -> None:
+        """A fragment for a session that is there, after headers as for `whip`."""
+        self._run(self._request("PATCH", data))
 
     def rtp(self, data: bytes) -> None:
         """A packet as SRTP gives it, relayed and decoded."""
@@ -141,10 +161,18 @@ class Targets:
         await self._sender.answer(browser_sdp("chromium_audio"))
         self._sender._payload_type = _PAYLOAD_TYPE
         self._sender._start_media()
+        application = self._server.admission.application()
+        application.add_routes(self._server.whip.routes())
+        self._web = TestServer(application, host="127.0.0.1")
+        await self._web.start_server()
+        self._http = TestClient(self._web)
+        created = await self._http.post("/whip/kitchen", data=browser_sdp("chromium_audio"), headers=_SDP)
+        self._session = created.headers["Location"]
         self._receiver: ReceiverPeer = self._server.peers.receiver(stream.track)
         await self._receiver.offer()
 
     async def _tear_down(self) -> None:
+        await self._http.close()
         await self._sender.close()
         await self._receiver.close()
         await self._server.stop()
@@ -168,6 +196,20 @@ class Targets:
                 await peer.answer(text)
         finally:
             await peer.close()
+
+    async def _request(self, method: str, data: bytes) -> None:
+        head, _, body = data.partition(b"\n\n")
+        first, *lines = head.decode(errors="replace").split("\n")[:_MOST_HEADERS]
+        headers = _SDP if method == "POST" else _FRAGMENT
+        headers = headers | dict(line.split(":", 1) for line in lines if _HEADER.fullmatch(line))
+        path = f"/{'whep' if first.startswith('whep') else 'whip'}/{quote(first[5:], safe='')}"
+        url = URL(path if method == "POST" else self._session, encoded=True)
+        async with self._http.request(method, url, data=body, headers=headers) as answer:
+            assert answer.status < HTTPStatus.INTERNAL_SERVER_ERROR or answer.status == HTTPStatus.SERVICE_UNAVAILABLE
+            location = answer.headers.get("Location")
+        if location is not None:
+            async with self._http.delete(location):
+                pass
 
     async def _in_loop(self, call: Callable[[], object], turns: int = 0) -> None:
         call()

@@ -113,6 +113,20 @@ async def test_simple_whip_client_publishes(trickles: bool, without_upnp: str) -
             await watcher.expect("stream_ended", stream_id="kitchen", reason="sender left")
 
 
+@pytest.mark.parametrize("flags", [[], ["dtls_active"]], ids=["DTLS passive", "DTLS active"])
+async def test_ffmpeg_publishes(flags: list[str]) -> None:
+    python = REPOSITORY / ".venv" / "ffmpeg" / "bin" / "python"
+    if not python.exists():
+        unavailable("PyAV 19 is not installed (scripts/test.sh installs it where there is Python 3.12 or newer)")
+    publisher = REPOSITORY / "tests" / "support" / "ffmpeg_publisher.py"
+    async with machines() as (machine, server), signalling(f"{server.ws_url}?token={TOKEN}") as watcher:
+        url = server.url("/whip/kitchen")
+        async with program(machine, python, publisher, url, TOKEN, str(TONE_HZ), *flags) as process:
+            await hear_the_tone(server)
+            process.send_signal(signal.SIGTERM)
+            await watcher.expect("stream_ended", stream_id="kitchen", reason="sender left")
+
+
 def heard(player: ChildProcess) -> list[bytes]:
     return [bytes.fromhex(line) for line in player.log if re.fullmatch(r"[0-9a-f]+", line)]
 
