@@ -48,7 +48,7 @@ from voice_streaming.signalling.signalling import Signalling
 from voice_streaming.streams.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
-from voice_streaming.web.health import AUDIO_PORT, REGISTRY, status_of
+from voice_streaming.web.health import AUDIO_PORT, CERTIFICATE, REGISTRY, status_of
 from voice_streaming.web.site import Site
 from voice_streaming.web.whip import WhipEndpoints
 
@@ -113,7 +113,7 @@ class VoiceStreamingServer:
             "renew-certificates": functools.partial(renew_certificates, self.certificates),
             "cleanup-stale-streams": self.cleanup_stale_streams,
             "loop-lag": self._lag.run,
-            **announcements(self.settings, self.certificates is not None, os.environ, self.id),
+            **announcements(self.settings, self.certificates is not None, os.environ, self.id, self.failures),
         }
         for name, work in background.items():
             self._tasks.supervise(work, name)
@@ -183,6 +183,8 @@ class VoiceStreamingServer:
         problems = self.failures.problems
         if not self.audio_server.is_running:
             problems[AUDIO_PORT] = f"port {self.settings.audio.port} is not open"
+        if self.certificates is not None and (trouble := self.certificates.trouble()) is not None:
+            problems[CERTIFICATE] = trouble
         return {
             "status": status_of(problems),
             "problems": problems,

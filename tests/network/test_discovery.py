@@ -22,6 +22,7 @@ from voice_streaming.network.discovery import (
     announced_addresses,
 )
 from voice_streaming.network.supervisor import Supervisor
+from voice_streaming.process.failures import Failures
 from voice_streaming.settings.model import DiscoverySettings, ServerSettings, Settings
 
 LOOPBACK = "127.0.0.1"
@@ -196,3 +197,26 @@ async def test_a_silent_supervisor_does_not_keep_the_server_from_starting() -> N
     nobody = MockSupervisor(free_port())
     async with running_server(environment=nobody.environment) as server:
         await server.process.wait_for_log("The usual ones are used")
+
+
+async def test_an_announcement_that_is_not_possible_is_a_problem_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "CHECK_INTERVAL_S", 0.01)
+    settings = Settings(discovery=DiscoverySettings(addresses=(LOOPBACK,)))
+    failures = Failures()
+    held: list[dict[str, str]] = []
+    published = asyncio.Event()
+
+    async def fail_twice(announcement: discovery.Announcement) -> None:
+        held.append(failures.problems)
+        if len(held) < 3:
+            raise OSError(19, "No such device")
+        published.set()
+
+    monkeypatch.setattr(discovery.Announcement, "publish", fail_twice)
+    announcing = asyncio.create_task(announce_on_lan(settings, False, failures=failures))
+    await published.wait()
+    announcing.cancel()
+    await asyncio.gather(announcing, return_exceptions=True)
+    problem = {"announce-on-lan": "OSError(19, 'No such device')"}
+    assert held == [{}, problem, problem]
+    assert failures.problems == {}

@@ -68,8 +68,14 @@ async def test_files_that_are_changed_one_after_the_other_are_used_when_both_are
     assert warnings(caplog).count("the private key is not the certificate's") == 1
     await served_certificate(certificates, trusting=company.certificate_pem(), name="localhost")
 
+    assert str(certificates.trouble()).startswith("The new certificate files are not used: ")
+    with pytest.raises(ConfigError, match="the private key is not the certificate's"):
+        certificates.reload()
+    await served_certificate(certificates, trusting=company.certificate_pem(), name="localhost")
+
     write_pair(pair, newer)
     assert certificates.renew_if_needed()
+    assert certificates.trouble() is None
     await served_certificate(certificates, trusting=company.certificate_pem(), name="newer.local")
 
 
@@ -91,6 +97,7 @@ def test_expired_file_is_used_with_one_warning(pair: tuple[Path, Path], caplog: 
     certificates.renew_if_needed()
 
     assert warnings(caplog).count("browsers refuse it; replace it") == 1
+    assert str(certificates.trouble()).endswith("browsers refuse it; replace it")
 
 
 def test_files_that_cannot_be_used_stop_the_start(pair: tuple[Path, Path]) -> None:

@@ -135,3 +135,14 @@ async def test_the_id_outlives_a_restart(tmp_path: Path) -> None:
         ):
             ids.append((await response.json())["id"])
     assert ids == [(tmp_path / "server-id").read_text().strip()] * 2
+
+
+async def test_with_a_certificate_that_browsers_refuse_it_is_degraded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with server_here(tmp_path, tls="auto", tls_port=free_port()) as server:
+        assert server.certificates is not None
+        assert (await health(server))[1]["problems"] == {}
+        monkeypatch.setattr(server.certificates, "trouble", lambda: "it has expired")
+        code, found = await health(server)
+    assert (code, found["status"], found["problems"]) == (200, "degraded", {"certificate": "it has expired"})

@@ -46,6 +46,9 @@ class CertificateFiles:
     def names(self) -> frozenset[str]:
         return self._names
 
+    def trouble(self) -> str | None:
+        return self._trouble.said
+
     def reload(self) -> None:
         signature = self._signature()
         self._load()

@@ -14,6 +14,7 @@ from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from .. import __version__
+from ..process.failures import Failures
 from ..settings.model import Settings
 from .addresses import addresses_listened_on, host_name
 from .supervisor import Supervisor, SupervisorError
@@ -21,6 +22,8 @@ from .supervisor import Supervisor, SupervisorError
 logger = logging.getLogger(__name__)
 
 SERVICE_TYPE = "_voice-streaming._tcp.local."
+ON_LAN = "announce-on-lan"
+"""The task's name, and the problem that it cannot do its work."""
 CHECK_INTERVAL_S = 30.0
 """How soon an address that the machine got later is announced."""
 MAX_NAME_CHARACTERS = 40
@@ -49,20 +52,30 @@ def announced_addresses(settings: Settings) -> list[str]:
 
 
 def announcements(
-    settings: Settings, with_tls: bool, environment: Mapping[str, str], server_id: str | None = None
+    settings: Settings,
+    with_tls: bool,
+    environment: Mapping[str, str],
+    server_id: str | None = None,
+    failures: Failures | None = None,
 ) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
     """The background tasks that announce the server, by name; they run until cancelled."""
     work: dict[str, Callable[[], Coroutine[None, None, None]]] = {}
     if settings.discovery.lan:
-        work["announce-on-lan"] = partial(announce_on_lan, settings, with_tls, server_id)
+        work[ON_LAN] = partial(announce_on_lan, settings, with_tls, server_id, failures)
     supervisor = Supervisor.from_environment(environment)
     if settings.discovery.home_assistant and supervisor is not None:
         work["announce-to-supervisor"] = partial(announce_to_supervisor, settings, with_tls, supervisor, server_id)
     return work
 
 
-async def announce_on_lan(settings: Settings, with_tls: bool, server_id: str | None = None) -> None:
-    """Announces the server until cancelled, again when its addresses change; then withdraws it."""
+async def announce_on_lan(
+    settings: Settings, with_tls: bool, server_id: str | None = None, failures: Failures | None = None
+) -> None:
+    """Announces the server until cancelled, again when its addresses change; then withdraws it.
+
+    While that is not possible, it is held in `failures` as a problem.
+    """
+    failures = Failures() if failures is None else failures
     current: Announcement | None = None
     logged = ""
     try:
@@ -75,11 +88,13 @@ async def announce_on_lan(settings: Settings, with_tls: bool, server_id: str | N
                 try:
                     await current.publish()
                     logged = ""
+                    failures.release(ON_LAN)
                 except (OSError, RuntimeError, ZeroconfError) as error:
                     current = None
                     if repr(error) != logged:
                         logger.warning("Not announced on the LAN (discovery.lan): %r", error)
                     logged = repr(error)
+                    failures.hold(ON_LAN, logged)
             await asyncio.sleep(CHECK_INTERVAL_S)
     finally:
         if current is not None:

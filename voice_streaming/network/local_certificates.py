@@ -73,6 +73,9 @@ class LocalCertificates:
         self._authority = self._replace_authority("is replaced as you asked", "replaced")
         self._renew(self._names())
 
+    def trouble(self) -> str | None:
+        return self._trouble.said
+
     def reload(self) -> None:
         self.renew_if_needed()
 

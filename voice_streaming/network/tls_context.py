@@ -35,12 +35,13 @@ class WarnOnce:
     """Says what is wrong once, however often the check that finds it is repeated."""
 
     def __init__(self) -> None:
-        self._said: str | None = None
+        self.said: str | None = None
+        """What is wrong now."""
 
     def warn(self, message: str) -> None:
-        if message != self._said:
-            self._said = message
+        if message != self.said:
+            self.said = message
             logger.warning("%s", message)
 
     def all_is_well(self) -> None:
-        self._said = None
+        self.said = None

@@ -7,6 +7,8 @@ from http import HTTPStatus
 
 AUDIO_PORT = "audio-port"
 """The problem that the audio port is not open."""
+CERTIFICATE = "certificate"
+"""The problem that browsers refuse the certificate, or soon will."""
 REGISTRY = "registry"
 """The problem that the registry of streams cannot be read."""
 
