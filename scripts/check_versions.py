@@ -33,7 +33,7 @@ PYTEST = (
     *("-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-m", "not e2e and not alone and not any_python"),
     *("--numprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"),
 )
-DEBIAN_PACKAGES = ("espeak-ng", "openssl")
+DEBIAN_PACKAGES = ("espeak-ng", "iproute2", "openssl", "procps")
 """What the unit tests start besides Python."""
 DEBIAN_ENVIRONMENT = "/opt/voice-streaming-tests"
 ISOLATED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child")
