@@ -47,7 +47,7 @@ mount -t tmpfs tmpfs "$2/tmp"
 shift 2
 exec "$@"
 """
-"""Gives the clean Debian what the tests need of the machine, for as long as they run; `ip` wants a / that is a mount."""
+"""Gives the clean Debian what the tests need of the machine, while they run; `ip` wants a / that is a mount."""
 
 
 class Unavailable(Exception):
