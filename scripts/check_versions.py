@@ -33,19 +33,21 @@ PYTEST = (
     *("-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-m", "not e2e and not alone and not any_python"),
     *("--numprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"),
 )
-DEBIAN_PACKAGES = ("espeak-ng", "openssl")
+DEBIAN_PACKAGES = ("espeak-ng", "iproute2", "openssl", "procps")
 """What the unit tests start besides Python."""
 DEBIAN_ENVIRONMENT = "/opt/voice-streaming-tests"
 ISOLATED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child")
 """In namespaces that end when this program does."""
 MOUNT = """
+mount --rbind "$2" "$2"
 mount --bind "$1" "$2/repository"
 mount --rbind /dev "$2/dev"
+mount --rbind /sys "$2/sys"
 mount -t tmpfs tmpfs "$2/tmp"
 shift 2
 exec "$@"
 """
-"""Gives the clean Debian, in a mount namespace of its own, what the tests need of the machine."""
+"""Gives the clean Debian what the tests need of the machine, while they run; `ip` wants a / that is a mount."""
 
 
 class Unavailable(Exception):

@@ -81,6 +81,7 @@ def test_one_version_that_fails_fails_all(monkeypatch: pytest.MonkeyPatch, capsy
     assert check_versions.main() == 0
 
 
+@pytest.mark.any_python
 def test_an_environment_is_made_once_for_the_same_requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requirements = tmp_path / check_versions.REQUIREMENTS[-1]
     (tmp_path / check_versions.REQUIREMENTS[0]).touch()
