@@ -87,6 +87,7 @@ async def test_server_announces_itself_and_says_goodbye() -> None:
             "audio_port": str(server.audio_port),
             "id": (server.directory / "voice-streaming" / "server-id").read_text().strip(),
         }
+        assert info.server == f"voice-streaming-{info.decoded_properties['id']}.local."
         await server.stop()
         await browser.expect_gone(info.name)
 

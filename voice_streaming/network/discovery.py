@@ -132,8 +132,9 @@ class Announcement:
             f"Voice on {name}.{SERVICE_TYPE}",
             port=settings.server.port,
             properties={key: str(value) for key, value in facts(settings, with_tls, server_id).items()},
-            # Not the machine's own name, whose records are those of the machine's own mDNS responder.
-            server=f"voice-streaming-{name}.local.",
+            # Not the machine's own name, whose records are those of the machine's own mDNS responder, nor one that a
+            # second server on it, or another machine of the same name, announces with other addresses.
+            server=f"voice-streaming-{server_id or name}.local.",
             parsed_addresses=self.addresses,
         )
         self._zeroconf: AsyncZeroconf | None = None
