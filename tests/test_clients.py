@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -56,6 +57,8 @@ def pion_of(key: str) -> Callable[[], list[str | Path]]:
     return lambda: [pion_client(), key]
 
 
+GAP_PACKETS = 50
+"""A second."""
 Command = Callable[[], Sequence[str | Path]]
 OF_PACKETS = {"werift": werift, "pion, ECDSA": pion_of("ecdsa"), "pion, RSA": pion_of("rsa")}
 """Those that send given payloads."""
@@ -94,8 +97,9 @@ async def test_what_it_receives_is_what_was_sent(network: Network, client: Comma
         await sender.send([payload(0)])
         async with foreign_client(client(), network.machine, url, "receive", name, "-") as foreign:
             await foreign.process.wait_for_log('"connected"')
-            await sender.send(map(payload, range(1, 61)))
+            talking = asyncio.create_task(sender.send(map(payload, range(1, 1000))))
             await until(lambda: len(foreign.payloads()) >= 50, "its packets")
+            talking.cancel()
             first, *_ = heard = numbers(foreign.payloads())
             assert heard == list(range(first, first + len(heard)))
             assert foreign.complaints() == []
@@ -105,26 +109,31 @@ FURTHER_OFFERS = (signal.SIGHUP, signal.SIGUSR2)
 """A client asked by these renegotiates, and restarts ICE."""
 
 
-@pytest.mark.parametrize(
-    ("client", "asks"),
-    [
-        pytest.param(client, asks, id=f"{name}, {asks.name}")
-        for name, client in OF_PACKETS.items()
-        for asks in FURTHER_OFFERS
-        # An ICE restart of werift's looks like a new connection: see docs/clients.md.
-        if (name, asks) != ("werift", signal.SIGUSR2)
-    ],
-)
-async def test_a_further_offer_of_it_loses_no_packet(network: Network, client: Command, asks: signal.Signals) -> None:
+async def offer_twice(foreign: ForeignClient, receiver: VoiceReceiver, asks: signal.Signals) -> list[int]:
+    """Lets the client offer twice more while it talks; the numbers of the packets that arrived, of 2 s more, too."""
+    for number in (2, 3):
+        await receiver.packets.wait_for(20 * number)
+        foreign.process.send_signal(asks)
+        await until(lambda number=number: foreign.answers() == number, "the answer")  # type: ignore[misc]
+    await receiver.packets.wait_for(len(receiver.packets) + 100)
+    assert not {"disconnected", "failed", "closed"} & set(foreign.states())
+    return numbers(receiver.packets.payloads())
+
+
+@of_packets
+async def test_its_renegotiation_loses_no_packet(network: Network, client: Command) -> None:
     async with sending(network, client, "actpass") as (foreign, receiver):
-        for number in (2, 3):
-            await receiver.packets.wait_for(20 * number)
-            foreign.process.send_signal(asks)
-            await until(lambda number=number: foreign.answers() == number, "the answer")  # type: ignore[misc]
-        await receiver.packets.wait_for(len(receiver.packets) + 100)
-        first, *_ = heard = numbers(receiver.packets.payloads())
-        assert heard == list(range(first, first + len(heard)))
-        assert not {"disconnected", "failed", "closed"} & set(foreign.states())
+        heard = await offer_twice(foreign, receiver, signal.SIGHUP)
+        assert heard == list(range(heard[0], heard[0] + len(heard)))
+
+
+@pytest.mark.parametrize("key", ["ecdsa", "rsa"])
+async def test_pion_is_heard_soon_after_its_ice_restart(network: Network, key: str) -> None:
+    """What it sends before it has the new pair it drops itself."""
+    async with sending(network, pion_of(key), "actpass") as (foreign, receiver):
+        heard = await offer_twice(foreign, receiver, signal.SIGUSR2)
+        assert max(after - before for before, after in itertools.pairwise(heard)) < GAP_PACKETS
+        assert min(after - before for before, after in itertools.pairwise(heard)) == 1
 
 
 @pytest.mark.parametrize("asks", FURTHER_OFFERS)

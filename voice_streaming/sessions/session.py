@@ -21,7 +21,7 @@ from ..settings.model import Settings
 from ..streams.registry import Streams
 from ..streams.relay import FirstPacket, VoiceRelay
 from ..streams.stream import Stream, StreamState
-from .keys import digest, new_key
+from .keys import digest
 from .states import ConnectionState, Role
 
 logger = logging.getLogger(__name__)
@@ -143,11 +143,13 @@ class PublishSession(Session):
     role = Role.SENDER
     peer: SenderPeer | None
 
-    def __init__(self, owner: Owner, name: str | None, services: Services) -> None:
+    def __init__(
+        self, owner: Owner, name: str | None, services: Services, resume_key: str, has_resumed: bool = False
+    ) -> None:
         super().__init__(owner, name or f"stream_{owner.id}", services)
         self.name = name
-        self.resume_key = new_key()
-        self.has_resumed = False
+        self.resume_key = resume_key
+        self._has_resumed = has_resumed
         """Whether its client showed that it was the stream's sender before."""
 
     async def answer(self, offer: str) -> str:
@@ -157,7 +159,7 @@ class PublishSession(Session):
         and the stream goes on. Who lost its socket goes on over another, with the stream's key. Raises Refused:
         `bad_sdp`, `no_opus`, or `stream_ended` if it ended meanwhile.
         """
-        if self.peer is None and self.has_resumed:
+        if self.peer is None and self._has_resumed:
             self._adopt_peer(offer)
         if self.peer is not None and self.peer.continues(offer):
             return await self.peer.answer(offer)

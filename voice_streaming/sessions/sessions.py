@@ -7,7 +7,7 @@ from ..streams.registry import StreamObserver
 from ..streams.stream import Stream
 from .claim import Claim, check_claim, has_key
 from .connection import Connection
-from .keys import digest
+from .keys import digest, new_key
 from .session import PublishSession, Services, Session, SubscribeSession
 
 
@@ -29,17 +29,15 @@ class Sessions(StreamObserver):
         """
         await self._check_claim(connection, claim)
         previous, stream = connection.session, self._services.streams.find(claim.name)
+        key, has_resumed = new_key(), False
+        if stream is not None and (stream.sender_id == connection.id or has_key(claim, stream)):
+            # A key is good for one use, so that whoever overheard it comes too late.
+            stream.resume_digest, has_resumed = digest(key), True
         # As whoever was first wrote it.
         name = claim.name if stream is None else stream.id
         starts_again = isinstance(previous, PublishSession) and name is not None and previous.stream_id == name
         await self.release(connection, "sender left", may_resume=starts_again)
-        session = PublishSession(connection, name, self._services)
-        stream = self._services.streams.find(session.stream_id)
-        if stream is not None and (stream.sender_id == connection.id or has_key(claim, stream)):
-            # A key is good for one use, so that whoever overheard it comes too late.
-            stream.resume_digest = digest(session.resume_key)
-            session.has_resumed = True
-        return session
+        return PublishSession(connection, name, self._services, key, has_resumed)
 
     async def _check_claim(self, connection: Connection, claim: Claim) -> None:
         stream = self._services.streams.find(claim.name)
