@@ -22,7 +22,8 @@ from tests.support.server import RunningServer, running_server
 from tests.support.signalling import signalling
 from tests.support.stage import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+# The first build of pion takes 15 s of two processors.
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 TONE_HZ = 997
 SETUPS = ("actpass", "active")
@@ -69,10 +70,10 @@ either_role = pytest.mark.parametrize("setup", SETUPS)
 @asynccontextmanager
 async def sending(network: Network, client: Command, setup: str) -> AsyncIterator[tuple[ForeignClient, VoiceReceiver]]:
     """The client as sender of a stream, and one who receives it."""
-    url, here, name = network.daemon.ws_url, network.machine.here, next(network.names)
+    url, here, name, command = network.daemon.ws_url, network.machine.here, next(network.names), client()
     async with (
         signalling(url) as watcher,
-        foreign_client(client(), network.machine, url, "send", name, setup) as foreign,
+        foreign_client(command, network.machine, url, "send", name, setup) as foreign,
     ):
         await watcher.expect("stream_available", stream_id=name)
         async with voice_receiver(url, name, address=here) as receiver:
@@ -92,10 +93,10 @@ async def test_what_it_sends_is_received_to_the_byte(network: Network, client: C
 
 @of_packets
 async def test_what_it_receives_is_what_was_sent(network: Network, client: Command) -> None:
-    url, here, name = network.daemon.ws_url, network.machine.here, next(network.names)
+    url, here, name, command = network.daemon.ws_url, network.machine.here, next(network.names), client()
     async with voice_sender(url, address=here, name=name) as sender:
         await sender.send([payload(0)])
-        async with foreign_client(client(), network.machine, url, "receive", name, "-") as foreign:
+        async with foreign_client(command, network.machine, url, "receive", name, "-") as foreign:
             await foreign.process.wait_for_log('"connected"')
             talking = asyncio.create_task(sender.send(map(payload, range(1, 1000))))
             await until(lambda: len(foreign.payloads()) >= 50, "its packets")
@@ -110,12 +111,12 @@ FURTHER_OFFERS = (signal.SIGHUP, signal.SIGUSR2)
 
 
 async def offer_twice(foreign: ForeignClient, receiver: VoiceReceiver, asks: signal.Signals) -> list[int]:
-    """Lets the client offer twice more while it talks; the numbers of the packets that arrived, of 2 s more, too."""
+    """Lets the client offer twice more while it talks; the numbers of the packets of that time and of a second more."""
     for number in (2, 3):
         await receiver.packets.wait_for(20 * number)
         foreign.process.send_signal(asks)
         await until(lambda number=number: foreign.answers() == number, "the answer")  # type: ignore[misc]
-    await receiver.packets.wait_for(len(receiver.packets) + 100)
+    await receiver.packets.wait_for(len(receiver.packets) + 50)
     assert not {"disconnected", "failed", "closed"} & set(foreign.states())
     return numbers(receiver.packets.payloads())
 
@@ -142,7 +143,7 @@ async def test_wrtc_is_heard_after_a_further_offer(network: Network, asks: signa
         await receiver.packets.wait_for(20)
         foreign.process.send_signal(asks)
         await until(lambda: foreign.answers() == 2, "the answer")
-        await receiver.packets.wait_for(len(receiver.packets) + 100)
+        await receiver.packets.wait_for(len(receiver.packets) + 50)
         assert_tone(decode_opus(receiver.packets.payloads()))
         steps = {(after.sequence - before.sequence) & 0xFFFF for before, after in itertools.pairwise(receiver.packets)}
         assert steps == {1}
