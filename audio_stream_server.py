@@ -234,7 +234,7 @@ class AudioStreamServer:
         Raises 404 when it is not live, so that a player stops asking.
         """
         stream_id = request.match_info["stream_id"]
-        stream = self._streams.get(stream_id)
+        stream = self._registry.find(stream_id)
         if stream is not None and stream.is_live:
             return stream
         try:

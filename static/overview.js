@@ -1,10 +1,11 @@
 import { VoiceReceiver } from "./voice-client.js";
 import { showLevel } from "./meter.js";
 import { copy, label, write } from "./copy.js";
+import { sayWhatPlays } from "./now-playing.js";
 import { byId, openSocket, show } from "./page.js";
 import { cardText, listenLabel, streamFacts } from "./words.js";
 
-const socket = openSocket();
+const socket = openSocket({ mayReload: () => receiver.state === "idle" });
 const receiver = new VoiceReceiver(socket);
 /** By stream id. @type {Map<string, HTMLElement>} */
 const cards = new Map();
@@ -66,6 +67,7 @@ function draw() {
 socket.on("streams", draw);
 receiver.on("state", draw);
 receiver.on("stalled", draw);
+sayWhatPlays(socket, receiver, () => (receiver.state === "idle" ? receiver.listen(receiver.chosen) : receiver.stop()));
 socket.on("audio_data", ({ stream_id, level }) => {
 	const card = cards.get(stream_id);
 	if (card) showLevel(part(card, ".meter"), level);

@@ -13,9 +13,12 @@ export function show(id, text) {
 	element.hidden = !text;
 }
 
+document.documentElement.classList.toggle("compact", new URL(location.href).searchParams.has("compact"));
+
 /** Opens the page's socket, says how it fares, and asks for a token where needed.
- *  @param {ConstructorParameters<typeof VoiceSocket>[0]} [options] */
-export function openSocket(options = {}) {
+ *  @param {ConstructorParameters<typeof VoiceSocket>[0] & {mayReload?: () => boolean}} [options] `mayReload`: whether
+ *  a reload would interrupt nothing */
+export function openSocket({ mayReload = () => true, ...options } = {}) {
 	const socket = new VoiceSocket({ ...options, token: recall("token", "") });
 	socket.on("state", () => {
 		byId("connection").dataset.state = socket.state;
@@ -25,8 +28,24 @@ export function openSocket(options = {}) {
 	});
 	addEventListener("pagehide", () => socket.close());
 	addEventListener("pageshow", () => socket.open());
+	reloadWhenOutdated(socket, mayReload);
 	socket.open();
 	return socket;
+}
+
+/** A page that is older than the server may not understand it. @param {VoiceSocket} socket @param {() => boolean} may */
+function reloadWhenOutdated(socket, may) {
+	/** @type {string | undefined} */
+	let first;
+	let outdated = false;
+	socket.on("state", async () => {
+		if (socket.state !== "open") return;
+		const reply = await fetch(socket.address("health")).catch(() => null);
+		const version = reply?.ok ? (await reply.json()).version : first;
+		first ??= version;
+		outdated = version !== first;
+	});
+	socket.on("available_streams", () => outdated && may() && location.reload());
 }
 
 /** @param {VoiceSocket} socket */

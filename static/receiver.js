@@ -4,6 +4,7 @@ import { delayMeter } from "./delay.js";
 import { SILENCE } from "./levels.js";
 import { Analyser, showLevel, showSpectrum } from "./meter.js";
 import { sayWhatPlays } from "./now-playing.js";
+import { OnlyTab } from "./only-tab.js";
 import { byId, openSocket, show } from "./page.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
@@ -12,7 +13,7 @@ import { behindText, listenLabel, problemText, receiverText } from "./words.js";
 /** Without the server's picture for so long, we draw our own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
 
-const socket = openSocket({ pollMs: 5_000 });
+const socket = openSocket({ pollMs: 5_000, mayReload: () => receiver.state === "idle" });
 const receiver = new VoiceReceiver(socket);
 const screenLock = new ScreenLock();
 /** @type {HTMLButtonElement} */
@@ -26,15 +27,39 @@ const awake = byId("awake");
 /** The stream that was heard last. @type {string | null} */
 let last = null;
 
+/** The address of a stream, or nothing for the newest. @type {string} */
+let wanted = new URL(location.href).searchParams.get("stream") ?? recall("stream", "");
+
 button.onclick = toggle;
 sayWhatPlays(socket, receiver, toggle);
+
+const onlyTab = new OnlyTab("receiver", () => {
+	receiver.stop();
+	byId("other-tab").hidden = false;
+});
+byId("listen-here").onclick = () => {
+	onlyTab.takeOver();
+	listen();
+};
 
 function toggle() {
 	last = null;
 	if (receiver.state === "blocked") return receiver.unblock();
-	if (receiver.state === "idle") receiver.listen(choice.value || null);
-	else receiver.stop();
-	remember("listening", receiver.state !== "idle");
+	if (receiver.state === "idle") return start();
+	receiver.stop();
+	onlyTab.release();
+	remember("listening", false);
+}
+
+async function start() {
+	if (await onlyTab.claim()) listen();
+	else byId("other-tab").hidden = false;
+}
+
+function listen() {
+	byId("other-tab").hidden = true;
+	receiver.listen(wanted || null);
+	remember("listening", true);
 }
 
 function describe() {
@@ -139,8 +164,6 @@ awake.onchange = () => {
 	describe();
 };
 
-let wanted = new URL(location.href).searchParams.get("stream") ?? recall("stream", "");
-
 /** The address of this page says which stream it plays: for a bookmark, a reload, and another device. */
 function showAddress() {
 	const address = new URL(location.href);
@@ -177,4 +200,4 @@ socket.on("streams", () => {
 listStreams();
 showAddress();
 describe();
-if (recall("listening", false)) receiver.listen(wanted || null); // after a restart in the night
+if (recall("listening", false)) start(); // after a restart in the night

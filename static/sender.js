@@ -10,7 +10,7 @@ import { audience, duration, intercomText, problemText, senderText, takenText } 
 /** @import { Problem } from "./voice-socket.js" */
 
 addEventListener("pagehide", () => sender.stop()); // while there is a socket
-const socket = openSocket();
+const socket = openSocket({ mayReload: () => sender.state === "idle" && receiver.state === "idle" && !name.matches(":focus") });
 const sender = new VoiceSender(socket);
 const screenLock = new ScreenLock();
 /** @type {HTMLButtonElement} */

@@ -64,7 +64,14 @@ export class VoiceReceiver extends Machine {
 			const ours = ["no_stream", "stream_ended", "connection_lost"].includes(problem.code);
 			if (ours && this.streamId && this.route !== "mp3") this.#retry({ code: "lost" });
 		});
-		this.audio.onended = this.audio.onerror = () => this.route === "mp3" && this.#retry({ code: "lost" });
+		this.audio.onerror = () => this.route === "mp3" && this.#retry({ code: "lost" });
+		this.audio.onended = () => {
+			if (this.route !== "mp3") return;
+			if (!this.#isOver) return this.#retry({ code: "lost" });
+			this.#leave();
+			this.enter("waiting");
+			this.#follow();
+		};
 		this.audio.onplaying = () => this.#starts || this.unblock(); // by a key of the device
 		this.audio.onpause = () => this.state === "playing" && this.enter("blocked", { code: "paused" });
 	}
@@ -117,9 +124,16 @@ export class VoiceReceiver extends Machine {
 		if (this.#outlives) return; // what is live is not known yet
 		const next = this.#next();
 		if (next && next.stream_id === this.streamId) return;
+		const isChosen = !this.chosen || isSameStream(this.chosen, this.streamId ?? "");
+		if (!next && isChosen && this.#isOver && this.state === "playing" && this.route === "mp3") return; // to its last word
 		this.#leave();
 		if (next) this.#join(next.stream_id);
 		else this.enter("waiting");
+	}
+
+	/** Whether the stream that plays has ended. */
+	get #isOver() {
+		return !this.#socket.streams.some(({ stream_id }) => stream_id === this.streamId);
 	}
 
 	/** The stream to play, of those that are live. */

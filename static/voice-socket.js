@@ -15,6 +15,9 @@ const ANSWER_TIMEOUT_MS = 6_000;
 /** The same after a change of the network, which kills most sockets. */
 const PROBE_TIMEOUT_MS = 2_000;
 
+/** Of the codes for applications (RFC 6455 section 7.4.2): given up without an answer, not left. */
+const CLOSE_LOST = 4000;
+
 /** In milliseconds. @param {number} attempt counted from 0 */
 export function retryDelay(attempt) {
 	return Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
@@ -130,10 +133,11 @@ export class VoiceSocket extends Machine {
 		ws.onclose = () => this.#lost();
 	}
 
-	#drop() {
+	/** @param {number} [code] of the WebSocket's close */
+	#drop(code) {
 		clearTimeout(this.#timer);
 		if (this.#ws) this.#ws.onopen = this.#ws.onmessage = this.#ws.onclose = null;
-		this.#ws?.close();
+		this.#ws?.close(code);
 		this.#ws = null;
 	}
 
@@ -163,7 +167,7 @@ export class VoiceSocket extends Machine {
 		const before = this.state;
 		const code = before === "open" ? "lost" : await this.#diagnosis();
 		if (ws !== this.#ws || before !== this.state) return; // it opened after all, or is another one
-		this.#drop();
+		this.#drop(CLOSE_LOST);
 		if (code === "unauthorized") this.enter("locked", { code });
 		else {
 			this.#timer = setTimeout(() => this.#connect(), retryDelay(this.#attempt++));

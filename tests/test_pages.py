@@ -536,6 +536,70 @@ async def test_the_address_of_the_listen_page_names_the_stream(guests: Visitors)
     assert await page.input_value("#choice") == ""
 
 
+async def test_a_second_tab_says_that_the_first_one_listens_and_takes_over(guests: Visitors) -> None:
+    await talk(await guests.page("/sender"), "kitchen")
+    first = await guests.page("/receiver")
+    await listen(first, "kitchen")
+    second = await first.context.new_page()
+    await second.goto(guests.server.url("/receiver"))
+    # It would have gone on by itself, as the browser was listening.
+    await expect(
+        second.get_by_role("alert").filter(has_text="Another tab of this browser listens already")
+    ).to_be_visible()
+    await says(second, "^Off$")
+    await second.click("#listen-here")
+    await says(second, "^You hear “kitchen”$")
+    await says(first, "^Off$")
+    await expect(first.locator("#other-tab")).to_be_visible()
+    await press(first, "#listen-here")
+    await says(first, "^You hear “kitchen”$")
+    await says(second, "^Off$")
+
+
+async def test_a_page_older_than_the_server_reloads_when_nothing_plays(guests: Visitors) -> None:
+    version = "1"
+
+    async def health(route: Route) -> None:
+        await route.fulfill(json={"version": version})
+
+    sockets: list[WebSocketRoute] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    page = await guests.page("/receiver", sockets=between)
+    await page.route("**/health*", health)
+    await page.reload()
+    await press(page, "#listen")
+    await says(page, "^Waiting")
+    await page.evaluate("window.isOld = true")
+    version = "2"
+    async with page.expect_response("**/health*"):
+        await sockets[-1].close()
+    await says(page, "^Connected$", "#connection")
+    assert await page.evaluate("window.isOld")
+    await press(page, "#listen")
+    await page.wait_for_function("() => !window.isOld")
+    await says(page, "^Off$")
+
+
+@pytest.mark.parametrize(("width", "height", "query"), [(844, 390, ""), (320, 256, ""), (260, 220, "?compact")])
+async def test_button_and_state_are_on_one_screen(width: int, height: int, query: str, guests: Visitors) -> None:
+    """On a phone on its side, on a desk enlarged four times, and in a small card."""
+    for path in ("/sender", "/receiver"):
+        page = await guests.page(path + query)
+        await page.set_viewport_size({"width": width, "height": height})
+        await says(page, "^Off")
+        for selector in (".round", "#state"):
+            box = await page.locator(selector).bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+            assert box["y"] >= 0
+            assert box["y"] + box["height"] <= height, (path, selector, box)
+
+
 # Both
 
 

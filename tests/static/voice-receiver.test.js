@@ -195,6 +195,22 @@ test("an MP3 that was paused goes on live, not where it was", async () => {
 	assert.notEqual(receiver.audio.src, before);
 });
 
+test("a voice that ends is heard to its last word by MP3, which is later", async () => {
+	receiver.listen();
+	socket.list(young);
+	mock.timers.tick(MP3_AFTER_MS);
+	await settled();
+	socket.list();
+	assert.deepEqual([receiver.state, receiver.stream], ["playing", young]);
+	receiver.audio.onended();
+	assert.deepEqual([receiver.state, receiver.audio.src], ["waiting", ""]);
+	socket.list(young);
+	await settled();
+	socket.list();
+	receiver.listen("old");
+	assert.equal(receiver.state, "waiting");
+});
+
 test("a chosen stream is found in any case of its letters", () => {
 	receiver.listen("OLD");
 	socket.list(old, young);

@@ -21,8 +21,9 @@ class FakeWebSocket {
 		this.sent.push(JSON.parse(text));
 	}
 
-	close() {
+	close(code) {
 		this.closed = true;
+		this.closeCode = code;
 	}
 
 	tell(message) {
@@ -135,7 +136,7 @@ test("a server that stops answering is given up", async () => {
 	mock.timers.tick(2 * socket.pollMs);
 	await settled();
 	assert.deepEqual([socket.state, socket.problem], ["waiting", { code: "lost" }]);
-	assert.equal(FakeWebSocket.made[0].closed, true);
+	assert.deepEqual([FakeWebSocket.made[0].closed, FakeWebSocket.made[0].closeCode], [true, 4000]);
 });
 
 test("a server that answers is kept", async () => {

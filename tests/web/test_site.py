@@ -27,6 +27,11 @@ async def test_browsers_that_ask_for_the_old_icon_get_one(pages_daemon: RunningS
         assert (response.status, response.content_type) == (200, "image/svg+xml")
 
 
+async def test_the_manifest_is_known_as_one(pages_daemon: RunningServer) -> None:
+    async with aiohttp.ClientSession() as http, http.get(pages_daemon.url("/static/manifest.webmanifest")) as response:
+        assert (response.status, response.content_type) == (200, "application/manifest+json")
+
+
 async def test_a_text_that_makes_no_readable_picture_is_refused(pages_daemon: RunningServer) -> None:
     async with aiohttp.ClientSession() as http:
         for query in ("", "?text=", f"?text={'x' * (LONGEST_TEXT + 1)}"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import struct
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -61,8 +63,8 @@ def scripts_of(page: Path) -> set[Path]:
 
 
 def test_all_of_it_is_small() -> None:
-    files = [path for path in STATIC_FOLDER.rglob("*") if path.is_file() and path.suffix != ".svg"]
-    assert {path.suffix for path in files} == {".html", ".js", ".css"}
+    files = [path for path in STATIC_FOLDER.rglob("*") if path.is_file() and path.suffix not in {".svg", ".png"}]
+    assert {path.suffix for path in files} == {".html", ".js", ".css", ".webmanifest"}
     assert sum(path.stat().st_size for path in files) < LARGEST_TOTAL_BYTES
 
 
@@ -130,6 +132,14 @@ def test_scripts_load_nothing_from_elsewhere(script: Path) -> None:
 @pytest.mark.parametrize("style", STYLES, ids=name_of)
 def test_styles_load_nothing(style: Path) -> None:
     assert not re.search(r"url\(|@import|@font-face", style.read_text(encoding="utf-8"))
+
+
+def test_the_manifest_names_icons_of_the_size_it_says() -> None:
+    for icon in json.loads((STATIC_FOLDER / "manifest.webmanifest").read_text())["icons"]:
+        content = (STATIC_FOLDER / icon["src"]).read_bytes()
+        if icon["type"] == "image/png":
+            # The header chunk (ISO/IEC 15948, 11.2.2): width and height.
+            assert icon["sizes"] == "{}x{}".format(*struct.unpack(">II", content[16:24]))
 
 
 def test_each_script_and_style_is_used() -> None:

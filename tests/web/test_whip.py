@@ -40,6 +40,16 @@ async def health(server: RunningServer) -> dict[str, Any]:
         return answer
 
 
+async def receivers_become(server: RunningServer, count: int) -> None:
+    """Waits until the server sends to so many receivers: a player is connected a little earlier."""
+    async with asyncio.timeout(10), aiohttp.ClientSession() as http:
+        while True:
+            async with http.get(server.url("/metrics")) as response:
+                if (await response.json())["receivers"] == count:
+                    return
+            await asyncio.sleep(0.02)
+
+
 async def receive_offer(client: Client) -> str:
     """The offer of a player: to receive only."""
     client.peer.addTransceiver("audio", direction="recvonly")
@@ -85,8 +95,7 @@ async def test_a_voice_travels_from_whip_to_whep_and_to_the_websocket(server: Ru
                 (listed,) = await details(server)
                 assert (listed["via"], listed["receivers"]) == ("whip", 3)
                 assert (await health(server))["connected_clients"] == 5
-                await until(lambda: player.peer.connectionState == "connected", "the player is connected")
-                await until(lambda: newest.peer.connectionState == "connected", "the other one, too")
+                await receivers_become(server, 3)
                 for payload in PAYLOADS[1:]:
                     sender.say(payload)
                     await asyncio.sleep(0.005)
@@ -249,7 +258,7 @@ async def test_a_live_name_is_taken_but_for_its_key(server: RunningServer) -> No
         assert refused.status == 409
         assert "in use" in refused.text
         async with playing(web) as (player, _):
-            await until(lambda: player.peer.connectionState == "connected", "the player is connected")
+            await receivers_become(server, 1)
             key = created.headers[RESUME]
             async with publishing(web, **{RESUME: key}) as (second, again):
                 await until(lambda: second.peer.connectionState == "connected", "it is connected")
@@ -357,6 +366,6 @@ async def test_a_name_that_a_websocket_holds_can_be_received_by_whep(server: Run
         await sender.send([b"voice"])
         await sender.signalling.expect("stream_available")
         async with playing(web, "/whep/K%C3%BCche%202") as (player, _):
-            await until(lambda: player.peer.connectionState == "connected", "the player is connected")
+            await receivers_become(server, 1)
             await sender.send([b"more"])
             await player.packets.wait_for(1)
