@@ -60,7 +60,7 @@ async def test_a_name_is_one_in_whatever_case_it_is_written() -> None:
             async with raw_request(server.audio_port, f"/stream/KITCHEN.mp3?token={token}") as answer:
                 assert answer.status == 200
                 assert answer.headers["icy-name"] == "Kitchen"
-            async with voice_sender(f"{server.ws_url}?token={token}", name="kitchen") as other:
+            async with voice_sender(f"{server.ws_url}?token={token}", name="kitchen", take_over=True) as other:
                 assert other.stream_id == "Kitchen"
                 await sender.signalling.expect("stream_ended", stream_id="Kitchen", reason="replaced")
                 await other.send([PAYLOAD])
