@@ -81,8 +81,8 @@ class _Player:
 
 def _seconds(timespec: bytes) -> float:
     """The kernel's time stamp, by the clock of `time.time`."""
-    seconds, nanoseconds = struct.unpack("@qq", timespec)
-    return float(seconds) + nanoseconds / 1e9
+    seconds, nanoseconds = struct.unpack("@ll", timespec)
+    return float(seconds) + float(nanoseconds) / 1e9
 
 
 class _Client:
