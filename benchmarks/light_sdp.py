@@ -67,6 +67,10 @@ class Local:
         track = [f"a=msid:light {self.ssrc}", f"a=ssrc:{self.ssrc} cname:light", f"a=extmap:4 {_MID_EXTENSION}"]
         return self._sdp(OPUS_PAYLOAD_TYPE, "0", "actpass", ["a=sendonly", *track])
 
+    def offer_to_receive(self) -> str:
+        """A player's offer, complete: `recvonly` Opus."""
+        return self._sdp(OPUS_PAYLOAD_TYPE, "0", "actpass", ["a=recvonly"])
+
     def _sdp(self, payload_type: int, mid: str, setup: str, media: list[str]) -> str:
         lines = [
             "v=0",

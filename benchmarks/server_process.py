@@ -47,9 +47,17 @@ class ServerProcess:
     """A relay at `url`, answering its health check. The caller must `stop` it."""
 
     def __init__(
-        self, script: str, core: int, limits: dict[str, int] | None = None, webrtc: dict[str, float] | None = None
+        self,
+        script: str,
+        core: int,
+        limits: dict[str, int] | None = None,
+        webrtc: dict[str, float] | None = None,
+        sources: dict[str, dict[str, str]] | None = None,
     ) -> None:
-        """`limits`: instead of limits that no benchmark reaches; `webrtc`: other settings than its own defaults."""
+        """`limits`: instead of limits that no benchmark reaches; `webrtc`: other settings than its own defaults.
+
+        `sources`: the streams to pull from other servers.
+        """
         self._core = core
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
@@ -65,6 +73,7 @@ class ServerProcess:
             "audio": {"port": audio_port},
             "limits": _NO_LIMITS if limits is None else limits,
             "webrtc": {"host_addresses": ["127.0.0.1"], **(webrtc or {})},
+            "sources": sources or {},
         }
         (folder / "config.json").write_text(json.dumps(config))
         self._log = folder / "log.txt"

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from voice_streaming.process.failures import Failures
-from voice_streaming.streams.registry import StreamObserver, Streams
+from voice_streaming.process.refusal import Refused
+from voice_streaming.streams.registry import StreamObserver, Streams, StreamSupplier
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream
 
@@ -102,3 +103,30 @@ async def test_whoever_takes_a_stream_keeps_it_from_being_idle(kind: str) -> Non
     assert ("kitchen" in streams.active) is (kind != "nobody")
     streams.end_stale(600)
     assert ("kitchen" in streams.active) is (kind != "nobody")
+
+
+class Supplier(StreamSupplier):
+    """Brings the stream `barn`, and counts what it is asked for."""
+
+    def __init__(self, streams: Streams) -> None:
+        self.asked: list[str] = []
+        self._streams = streams
+
+    async def supply(self, stream_id: str) -> None:
+        self.asked.append(stream_id)
+        if stream_id == "barn":
+            live_stream(self._streams, "barn")
+
+
+async def test_a_stream_that_is_not_live_is_asked_for_once() -> None:
+    streams = registry()
+    supplier = Supplier(streams)
+    streams.supplied_by(supplier)
+    for stream_id in (None, "hall"):
+        with pytest.raises(Refused):
+            await streams.obtain(stream_id)
+    stream = await streams.obtain("barn")
+    assert stream.is_live
+    assert await streams.obtain("Barn") is stream
+    assert await streams.obtain(None) is stream
+    assert supplier.asked == ["hall", "barn"]

@@ -1,0 +1,233 @@
+"""What WHEP and a pull from another server cost: see benchmarks/README.md.
+
+    python benchmarks/whip.py                      about 40 seconds
+    python benchmarks/whip.py --receivers 20       fewer
+
+It measures and prints; it never judges. Everything runs on 127.0.0.1.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import statistics
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import aiohttp
+import command
+import machine
+import signalling
+from command import Cores, share_out_cores
+from light_peer import Identity, LightPeer
+from light_sdp import OPUS_PAYLOAD_TYPE, Remote
+from load_process import LoadError
+from load_sender import connect, take_all
+from rounds import SERVER
+from server_process import ServerProcess
+
+_PACKET_S = 0.02
+_TICKS = 960
+_PAYLOAD_BYTES = 120
+_WAIT_S = 10.0
+_JOINS = 40
+
+
+class _Player:
+    """A peer that notes when packets arrive, by the kernel's time stamps where there are any.
+
+    With `decrypt` by the number in each payload, else of the first one alone.
+    """
+
+    def __init__(self, peer: LightPeer, *, decrypt: bool = False) -> None:
+        self.peer = peer
+        self.packets = 0
+        self.arrived_s: dict[int, float] = {}
+        self.first: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._decrypt = decrypt
+        asyncio.get_running_loop().add_reader(peer.socket, self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+            datagram, control, _, _ = self.peer.socket.recvmsg(2048, 64)
+            arrived_s = _seconds(control[0][2]) if control else time.time()
+            if not 128 <= datagram[0] < 192:
+                self.peer.take(datagram)
+            elif not 192 <= datagram[1] <= 223:
+                self._take(datagram, arrived_s)
+
+    def _take(self, datagram: bytes, arrived_s: float) -> None:
+        self.packets += 1
+        if not self.first.done():
+            self.first.set_result(arrived_s)
+        if self._decrypt:
+            (number,) = struct.unpack("!I", self.peer.unprotect(datagram)[-4:])
+            self.arrived_s[number] = arrived_s
+
+    async def until_first(self) -> float:
+        deadline_s = time.monotonic() + _WAIT_S
+        while not self.first.done():
+            if time.monotonic() > deadline_s:
+                raise LoadError("a player got no packet")
+            await asyncio.wait([self.first], timeout=0.05)
+            self.peer.tick(time.monotonic())
+        return self.first.result()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.peer.socket)
+        self.peer.close()
+
+
+def _seconds(timespec: bytes) -> float:
+    """The kernel's time stamp, by the clock of `time.time`."""
+    seconds, nanoseconds = struct.unpack("@ll", timespec)
+    return float(seconds) + float(nanoseconds) / 1e9
+
+
+class _Client:
+    """Makes players of one server, by WHEP and by the WebSocket."""
+
+    def __init__(self, http: aiohttp.ClientSession, server: ServerProcess, stream: str) -> None:
+        self.server = server
+        self._http = http
+        self._stream = stream
+        self._identity = Identity()
+
+    async def whep(self, stack: contextlib.AsyncExitStack, *, decrypt: bool = False) -> _Player:
+        peer = LightPeer(self._identity, controlling=True)
+        player = _Player(peer, decrypt=decrypt)
+        stack.callback(player.close)
+        url = f"{self.server.url}/whep/{self._stream}"
+        headers = {"Content-Type": "application/sdp"}
+        async with self._http.post(url, data=peer.local.offer_to_receive(), headers=headers) as answer:
+            text = await answer.text()
+            if answer.status != 201:
+                raise LoadError(f"WHEP answered {answer.status}: {text}")
+        peer.connect(Remote.from_sdp(text))
+        return player
+
+    async def websocket(self, stack: contextlib.AsyncExitStack, *, decrypt: bool = False) -> _Player:
+        session = await signalling.receive(self._http, f"{self.server.url}/ws", self._identity, self._stream)
+        stack.push_async_callback(session.close)
+        player = _Player(session.peer, decrypt=decrypt)
+        stack.callback(asyncio.get_running_loop().remove_reader, session.peer.socket)
+        return player
+
+
+def main() -> int:
+    options = _parse_options()
+    cores = share_out_cores()
+    return command.run(lambda: _run(options, cores), cores)
+
+
+def _run(options: argparse.Namespace, cores: Cores) -> int:
+    print(machine.describe())
+    with _servers(cores) as (first, second):
+        asyncio.run(_measure(first, second, options.receivers, options.seconds))
+    return 0
+
+
+@contextlib.contextmanager
+def _servers(cores: Cores) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    """The second pulls `bench` from the first. They share a core, as on one machine."""
+    with contextlib.ExitStack() as started:
+        first = ServerProcess(SERVER, cores.server)
+        started.callback(first.stop)
+        second = ServerProcess(SERVER, cores.server, sources={"bench": {"whep": f"{first.url}/whep/bench"}})
+        started.callback(second.stop)
+        yield first, second
+
+
+async def _measure(first: ServerProcess, second: ServerProcess, receivers: int, seconds: float) -> None:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http, _speaking(http, first):
+        here, there = _Client(http, first, "bench"), _Client(http, second, "bench")
+        await signalling.find_stream(http, f"{second.url}/ws", "bench")
+        await _compare_latency(here, there, seconds)
+        await _time_first_packets(here)
+        for name, join in (("WHEP", here.whep), ("WebSocket", here.websocket), ("WHEP again", here.whep)):
+            await _cost(name, join, first, receivers, seconds)
+
+
+@contextlib.asynccontextmanager
+async def _speaking(http: aiohttp.ClientSession, server: ServerProcess) -> AsyncIterator[None]:
+    session = await signalling.send(http, f"{server.url}/ws", Identity(), "bench")
+    await connect(session.peer)
+    talking = asyncio.create_task(_speak(session.peer))
+    try:
+        await signalling.find_stream(http, f"{server.url}/ws", "bench")
+        yield
+    finally:
+        talking.cancel()
+        asyncio.get_running_loop().remove_reader(session.peer.socket)
+        await session.close()
+
+
+async def _speak(peer: LightPeer) -> None:
+    number, due_s = 0, time.monotonic()
+    filling = bytes([120]) + bytes(_PAYLOAD_BYTES - 5)
+    while True:
+        timestamp = number * _TICKS & 0xFFFF_FFFF
+        header = struct.pack("!BBHII", 0x80, OPUS_PAYLOAD_TYPE, number & 0xFFFF, timestamp, peer.local.ssrc)
+        peer.send(peer.protect(header + filling + struct.pack("!I", number)))
+        take_all(peer)
+        peer.tick(time.monotonic())
+        number, due_s = number + 1, due_s + _PACKET_S
+        await asyncio.sleep(due_s - time.monotonic())
+
+
+async def _compare_latency(here: _Client, there: _Client, seconds: float) -> None:
+    """The same packets at a player of each server."""
+    async with contextlib.AsyncExitStack() as stack:
+        near, far = await here.websocket(stack, decrypt=True), await there.websocket(stack, decrypt=True)
+        await near.until_first()
+        await far.until_first()
+        await asyncio.sleep(seconds)
+        both = near.arrived_s.keys() & far.arrived_s.keys()
+        added_ms = sorted(1e3 * (far.arrived_s[number] - near.arrived_s[number]) for number in both)
+    p50, p99 = statistics.median(added_ms), added_ms[int(0.99 * len(added_ms))]
+    print(f"a pull adds, over {len(added_ms)} packets: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+
+
+async def _time_first_packets(here: _Client) -> None:
+    took_ms = []
+    for _ in range(_JOINS):
+        async with contextlib.AsyncExitStack() as stack:
+            asked_s = time.time()
+            player = await here.whep(stack)
+            took_ms.append(1e3 * (await player.until_first() - asked_s))
+    took_ms.sort()
+    p50, worst = statistics.median(took_ms), took_ms[-1]
+    print(f"POST to first RTP, {_JOINS} players one after the other: p50 {p50:.0f} ms, longest {worst:.0f} ms")
+
+
+async def _cost(
+    name: str,
+    join: Callable[[contextlib.AsyncExitStack], Awaitable[_Player]],
+    server: ServerProcess,
+    count: int,
+    seconds: float,
+) -> None:
+    alone = server.read()
+    async with contextlib.AsyncExitStack() as stack:
+        players = [await join(stack) for _ in range(count)]
+        for player in players:
+            await player.until_first()
+        before, packets = server.read(), sum(player.packets for player in players)
+        await asyncio.sleep(seconds)
+        after = server.read()
+        packets = sum(player.packets for player in players) - packets
+    cpu_us = 1e6 * (after.cpu_s - before.cpu_s) / max(packets, 1)
+    more_mb = (after.resident_bytes - alone.resident_bytes) / 1e6 / count
+    print(f"{name}: {count} receivers, {packets} packets, {cpu_us:.1f} us each, {more_mb:.3f} MB more per receiver")
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--receivers", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
