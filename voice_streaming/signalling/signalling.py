@@ -33,6 +33,11 @@ from .outbox import Outbox
 
 logger = logging.getLogger(__name__)
 
+CLOSED_TO_RETURN = 4000
+"""The close code of a client that gives this socket up and comes back with another (RFC 6455 section 7.4.2: private)."""
+_LOST = (None, WSCloseCode.ABNORMAL_CLOSURE, CLOSED_TO_RETURN)
+"""Close codes of clients that did not leave for good."""
+
 
 class Signalling:
     """All signalling sockets; `clients` by connection id."""
@@ -116,7 +121,7 @@ class Signalling:
             client.send(await self.actions.list_streams(client))
             await self._conversations.converse(ws, client, functools.partial(self.handle_message, client))
         finally:
-            await self.clean_up(client, left=ws.close_code not in (None, WSCloseCode.ABNORMAL_CLOSURE))
+            await self.clean_up(client, left=ws.close_code not in _LOST)
             writer.cancel()
         return ws
 
