@@ -34,7 +34,7 @@ from .outbox import Outbox
 logger = logging.getLogger(__name__)
 
 CLOSED_TO_RETURN = 4000
-"""The close code of a client that gives this socket up and comes back with another (RFC 6455 section 7.4.2: private)."""
+"""The close code of a client that gives this socket up and comes back with another (RFC 6455 section 7.4.2)."""
 _LOST = (None, WSCloseCode.ABNORMAL_CLOSURE, CLOSED_TO_RETURN)
 """Close codes of clients that did not leave for good."""
 
