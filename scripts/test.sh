@@ -164,7 +164,7 @@ set -- ${others[@]+"${others[@]}"}
 # those whose result other work would spoil, so that their coverage is not measured either.
 coverage=--no-cov
 if [ "$versions" = all ]; then coverage=--cov; fi
-run_tests "$@" "$coverage" --cov-report= -m "${marks}not alone" --numprocesses 4 --dist loadfile --no-loadscope-reorder
+run_tests "$@" "$coverage" --cov-report= -m "${marks}not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 run_tests "$@" --no-cov -m "${marks}alone"
 if [ "$versions" = all ]; then
     if ! "$environment/bin/coverage" report --fail-under=95 && [ "$verdict" = 0 ]; then
