@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from tests.support.ports import free_port
 from voice_streaming.exchange import endpoint as endpoint_module
 from voice_streaming.exchange.endpoint import MAX_ANSWER_BYTES, Endpoint, EndpointError
+from voice_streaming.network.local_certificates import LocalCertificates
 from voice_streaming.settings.model import ConfigError
 
 TOKEN = "the-token-of-the-barn"
@@ -148,6 +150,25 @@ async def test_what_a_server_should_not_do_is_an_error_without_a_secret(
         await Endpoint(url, TOKEN).begin(http, "the offer")
     assert not failed.value.has_answered
     assert "secret" not in str(failed.value)
+
+
+async def test_certificates_are_verified_with_the_authorities_of_ca_file(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    certificates = LocalCertificates(tmp_path / "tls", lambda: ["127.0.0.1"])
+    ca_file = tmp_path / "ca.crt"
+    ca_file.write_bytes(certificates.authority_pem())
+    one = Remote(created("session"))
+    await one.server.start_server(ssl=certificates.context())
+    async with one.server:
+        url = f"https://127.0.0.1:{one.server.port}/whep/barn"
+        trusting = Endpoint(url, TOKEN, str(ca_file))
+        await trusting.end(http, await trusting.begin(http, "the offer"))
+        assert [method for method, *_ in one.asked] == ["POST", "DELETE"]
+        one.asked.clear()
+        with pytest.raises(EndpointError, match="certificate verify failed"):
+            await Endpoint(url, TOKEN).begin(http, "the offer")
+        assert one.asked == []
 
 
 def test_authorities_that_cannot_be_read_are_named() -> None:
