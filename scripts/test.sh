@@ -160,11 +160,17 @@ while [ $# -gt 0 ]; do
 done
 set -- ${others[@]+"${others[@]}"}
 
-# Tests mostly wait, for voices to be heard and pages to load: so several files side by side, and then, by themselves,
-# those whose result other work would spoil, so that their coverage is not measured either.
-coverage=--no-cov
-if [ "$versions" = all ]; then coverage=--cov; fi
-run_tests "$@" "$coverage" --cov-report= -m "${marks}not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Several files side by side: those that drive browsers and players, as many as there are cores; the others, which mostly
+# wait, four; and then, by themselves, those whose result other work would spoil, so that their coverage is not measured
+# either.
+coverage=(--no-cov)
+if [ "$versions" = all ]; then
+    "$environment/bin/coverage" erase
+    coverage=(--cov --cov-append --cov-report=)
+fi
+side_by_side=(--dist loadfile --no-loadscope-reorder)
+run_tests "$@" "${coverage[@]}" -m "${marks}e2e and not alone" --numprocesses auto --maxprocesses 4 "${side_by_side[@]}"
+run_tests "$@" "${coverage[@]}" -m "${marks}not e2e and not alone" --numprocesses 4 "${side_by_side[@]}"
 run_tests "$@" --no-cov -m "${marks}alone"
 if [ "$versions" = all ]; then
     if ! "$environment/bin/coverage" report --fail-under=95 && [ "$verdict" = 0 ]; then
