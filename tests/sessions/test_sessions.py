@@ -216,6 +216,22 @@ async def test_a_lost_publisher_with_a_name_resumes_within_the_grace_and_one_wit
             assert server.history.events == events
 
 
+async def test_a_publisher_that_is_back_within_the_grace_keeps_its_stream_though_it_says_nothing_yet() -> None:
+    async with core() as server:
+        connection, _ = await server.published()
+        session = connection.session
+        assert isinstance(session, PublishSession)
+        assert session.peer is not None
+        session.peer._lose("does not answer any more")
+        again = server.client()
+        await again.take_answer(await session.answer(await again.offer()))
+        await until(lambda: connection.state is ConnectionState.CONNECTED, "it is connected again")
+        await asyncio.sleep(2 * SETTINGS.webrtc.resume_grace_s)
+        assert server.history.events == ["live", "paused"]
+        again.say(PAYLOADS[1])
+        await until(lambda: server.history.events == ["live", "paused", "resumed"], "the stream goes on")
+
+
 async def test_the_grace_runs_out() -> None:
     async with core() as server:
         connection, _ = await server.published()

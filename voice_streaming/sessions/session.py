@@ -235,6 +235,7 @@ class PublishSession(Session):
             return
         if not self._is_sender_of(stream):
             self._take_over(stream)
+        self._services.streams.keep(stream)
         self._owner.advance(ConnectionState.CONNECTED)
         FirstPacket(self._services.relay, stream.track, functools.partial(self._on_packet, peer, stream))
 

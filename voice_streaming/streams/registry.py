@@ -124,10 +124,13 @@ class Streams:
             stream.paused = True
             self._tell(lambda observer: observer.on_stream_paused(stream))
 
+    def keep(self, stream: Stream) -> None:
+        """A sender is connected again: the stream does not end, and stays paused until its next packet."""
+        self._cancel_grace(stream)
+
     def resume(self, stream: Stream) -> None:
         """A sender's media is there again; safe for a stream that did not pause."""
-        if (grace := self._graces.pop(stream, None)) is not None:
-            grace.cancel()
+        self._cancel_grace(stream)
         if stream.paused:
             logger.info("Stream %s goes on", ascii(stream.id))
             stream.paused = False
@@ -139,8 +142,7 @@ class Streams:
             return
         was_live = stream.is_live
         stream.advance(StreamState.ENDED)
-        if (grace := self._graces.pop(stream, None)) is not None:
-            grace.cancel()
+        self._cancel_grace(stream)
         stream.track.stop()
         if was_live:
             logger.info("Stream %s ended: %s", ascii(stream.id), reason)
@@ -160,6 +162,10 @@ class Streams:
                 stream.last_activity = now_s
             elif now_s - stream.last_activity > idle_timeout_s:
                 self.end(stream, "idle")
+
+    def _cancel_grace(self, stream: Stream) -> None:
+        if (grace := self._graces.pop(stream, None)) is not None:
+            grace.cancel()
 
     def _start(self, stream: Stream) -> None:
         stream.advance(StreamState.ACTIVE)
