@@ -339,6 +339,7 @@ async def test_the_limits_are_those_of_the_websocket() -> None:
             await until_live(watcher)
             crowded = await web.post("/whep/kitchen", await receive_offer(Client()))
             assert crowded.status == 429, "two connections of this address are there: the publisher's and the socket"
+            assert crowded.headers["Retry-After"] == "5"
         async with playing(web) as (_, answer):
             assert (await web.post("/whep/kitchen", await receive_offer(Client()))).status == 503
             await web.ask("DELETE", answer.location)
