@@ -283,6 +283,21 @@ async def test_take_over_is_as_the_setting_has_it(policy: str, is_taken: bool) -
                 await server.sessions.publish(Told(), claim)
 
 
+async def test_a_name_that_was_free_is_not_taken_from_who_began_it_meanwhile() -> None:
+    async with core() as server:
+        early = await server.sessions.publish(Told(), Claim("kitchen"))
+        entitled = await server.sessions.publish(Told(), Claim("Kitchen", take_over=True))
+        holder, talker = await server.published()
+        with pytest.raises(Refused, match="in use by another sender"):
+            await early.answer(await server.client().offer())
+        talker.say(PAYLOADS[1])
+        await until(lambda: server.streams.live("kitchen").track.packets == 2, "the holder is heard")
+        assert server.streams.live("kitchen").sender_id == holder.id
+        client = server.client()
+        await client.take_answer(await entitled.answer(await client.offer()))
+        await until(lambda: holder.ended == [("kitchen", "replaced")], "who may take it over does")
+
+
 # Subscribing
 
 

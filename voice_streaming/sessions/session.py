@@ -144,11 +144,21 @@ class PublishSession(Session):
     peer: SenderPeer | None
 
     def __init__(
-        self, owner: Owner, name: str | None, services: Services, resume_key: str, has_resumed: bool = False
+        self,
+        owner: Owner,
+        name: str | None,
+        services: Services,
+        resume_key: str,
+        check_claim: Callable[[], Awaitable[None]],
+        claimed: Stream | None,
+        has_resumed: bool = False,
     ) -> None:
+        """`claimed`: the stream of the name for which `check_claim`, which raises Refused, was called already."""
         super().__init__(owner, name or f"stream_{owner.id}", services)
         self.name = name
         self.resume_key = resume_key
+        self._check_claim = check_claim
+        self._claimed = claimed
         self._has_resumed = has_resumed
         """Whether its client showed that it was the stream's sender before."""
 
@@ -157,7 +167,7 @@ class PublishSession(Session):
 
         A further offer of the same connection is a renegotiation or an ICE restart; that of another one replaces it,
         and the stream goes on. Who lost its socket goes on over another, with the stream's key. Raises Refused:
-        `bad_sdp`, `no_opus`, or `stream_ended` if it ended meanwhile.
+        `bad_sdp`, `no_opus`, `stream_ended` if it ended meanwhile, or `name_taken` if somebody else began it first.
         """
         if self.peer is None and self._has_resumed:
             self._adopt_peer(offer)
@@ -177,6 +187,7 @@ class PublishSession(Session):
 
     async def _negotiate(self, describe: Callable[[SenderPeer], Awaitable[str]]) -> str:
         """The description of a new peer, which becomes the session's."""
+        await self._claim_what_others_began()
         stream = self._stream_to_publish()
         peer = self._services.peers.sender(stream.track)
         self._watch(peer, stream)
@@ -191,6 +202,13 @@ class PublishSession(Session):
             raise
         await self._replace_peer(peer)
         return description
+
+    async def _claim_what_others_began(self) -> None:
+        """The name was free when the session began, or another stream had it: it needs the claim again."""
+        stream = self._services.streams.find(self.stream_id)
+        if stream is not None and stream is not self._claimed:
+            await self._check_claim()
+            self._claimed = stream if stream.is_live else None
 
     def _stream_to_publish(self) -> Stream:
         stream = self._services.streams.find(self.stream_id)

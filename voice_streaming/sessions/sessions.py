@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from ..process.refusal import Refused
 from ..streams.registry import StreamObserver
 from ..streams.stream import Stream
@@ -37,7 +39,10 @@ class Sessions(StreamObserver):
         name = claim.name if stream is None else stream.id
         starts_again = isinstance(previous, PublishSession) and name is not None and previous.stream_id == name
         await self.release(connection, "sender left", may_resume=starts_again)
-        return PublishSession(connection, name, self._services, key, has_resumed)
+        # What is not live yet is anybody's; once it is, the claim is checked.
+        claimed = stream if stream is not None and (stream.is_live or has_resumed) else None
+        check = functools.partial(self._check_claim, connection, claim)
+        return PublishSession(connection, name, self._services, key, check, claimed, has_resumed)
 
     async def _check_claim(self, connection: Connection, claim: Claim) -> None:
         stream = self._services.streams.find(claim.name)
