@@ -177,12 +177,6 @@ class Channels(StreamObserver):
         if followers:
             self._move(followers, self._channel(stream))
 
-    def on_stream_ended(self, stream: Stream, reason: str) -> None:
-        """A stream has ended, even if its track should go on."""
-        channel = self._channels.get(stream)
-        if channel is not None and stream.track.readyState == "live":
-            channel.programme.on_end()
-
     def close(self) -> None:
         """Lets every listener go and stops every encoder."""
         self._stop()

@@ -16,14 +16,12 @@ from .negotiated_peer import NegotiatedPeer
 class SenderPeer(NegotiatedPeer):
     """A client that sends: from when it is connected, what it sends is published on `track`, and nobody else's is.
 
-    `on_replaced` is called when another takes the track's source: once, and not after `close`. `on_silent` is called
-    when no packet has come for `webrtc.media_timeout_s` from a peer that is still connected, `on_heard` at the next
-    packet after that; without an `on_silent` of its own, a silent peer is gone.
+    `on_silent` is called when no packet has come for `webrtc.media_timeout_s` from a peer that is still connected,
+    `on_heard` at the next packet after that; without an `on_silent` of its own, a silent peer is gone.
     """
 
     def __init__(self, endpoint: Endpoint, track: OpusTrack) -> None:
         super().__init__(endpoint, sends=True)
-        self.on_replaced: Callable[[], None] = _no_op
         self.on_silent: Callable[[], None] = self._lose_silent
         self.on_heard: Callable[[], None] = _no_op
         self.track = track
@@ -66,7 +64,7 @@ class SenderPeer(NegotiatedPeer):
             self._source.release()
             self._source = None
         try:
-            self._source = self.track.take_source(self._lose_source)
+            self._source = self.track.take_source()
         except Refused as refusal:
             # It has become somebody's for good since the answer. Later, when `_on_keys` is done.
             loop.call_soon(self._lose, str(refusal))
@@ -74,11 +72,7 @@ class SenderPeer(NegotiatedPeer):
             self._await_silence()
         return True
 
-    def _lose_source(self) -> None:
-        self.on_replaced()
-
     def _leave(self) -> None:
-        self.on_replaced = _no_op
         if self._source is not None:
             self._source.release()
 
