@@ -298,6 +298,17 @@ async def test_a_name_that_was_free_is_not_taken_from_who_began_it_meanwhile() -
         await until(lambda: holder.ended == [("kitchen", "replaced")], "who may take it over does")
 
 
+async def test_a_publisher_that_never_sent_anything_is_told_when_its_stream_ends() -> None:
+    async with core() as server:
+        connection, client = Told(), server.client()
+        session = await server.sessions.publish(connection, Claim("kitchen"))
+        await client.take_answer(await session.answer(await client.offer()))
+        await until(lambda: connection.state is ConnectionState.CONNECTED, "it is connected")
+        server.streams.end_stale(idle_timeout_s=0)
+        assert connection.ended == [("kitchen", "idle")]
+        assert (connection.session, server.streams.active, server.history.events) == (None, {}, [])
+
+
 # Subscribing
 
 

@@ -248,8 +248,7 @@ class PublishSession(Session):
             return
         if self._services.streams.find(self.stream_id) is not stream:
             # It ended since the offer was answered.
-            self._owner.on_stream_ended(self.stream_id, "sender left")
-            self.end("sender left")
+            self.lose_stream("sender left")
             return
         if not self._is_sender_of(stream):
             self._take_over(stream)
@@ -270,7 +269,7 @@ class PublishSession(Session):
         if isinstance(previous, PublishSession) and previous.stream_id == stream.id:
             addresses = self._owner.address, previous._owner.address
             logger.info("Stream %s: the sender at %s takes over from that at %s", ascii(stream.id), *addresses)
-            previous.be_replaced()
+            previous.lose_stream("replaced")
 
     def _adopt_peer(self, offer: str) -> None:
         """Makes the peer of the stream's present sender this session's, if the offer is a further one of it."""
@@ -285,10 +284,10 @@ class PublishSession(Session):
             self._watch(peer, stream)
             self._on_connected(peer, stream)
 
-    def be_replaced(self) -> None:
-        """Another client is the sender of the stream now."""
-        self._owner.on_stream_ended(self.stream_id, "replaced")
-        self.end("replaced")
+    def lose_stream(self, reason: str) -> None:
+        """Ends the session and tells its client alone: to all others the stream goes on, or never was."""
+        self._owner.on_stream_ended(self.stream_id, reason)
+        self.end(reason)
 
     def _on_gone(self, peer: SenderPeer, reason: str) -> None:
         if self.peer is not peer:

@@ -89,3 +89,9 @@ class Sessions(StreamObserver):
             session = self.active.get(connection_id)
             if session is not None and session.stream_id == stream.id:
                 session.end(reason)
+
+    def on_stream_dropped(self, stream: Stream, reason: str) -> None:
+        """Ends the session of a sender that is connected, or about to be, and has sent nothing."""
+        session = self.active.get(stream.sender_id)
+        if isinstance(session, PublishSession) and session.stream_id == stream.id and session.peer is not None:
+            session.lose_stream(reason)

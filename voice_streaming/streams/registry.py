@@ -38,6 +38,9 @@ class StreamObserver:
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
         """The stream has ended. It was live, and is still in the registry."""
 
+    def on_stream_dropped(self, stream: Stream, reason: str) -> None:
+        """The stream has ended before its first packet: it was never announced. It is still in the registry."""
+
 
 class StreamSupplier:
     """Who can bring streams that are not there yet; to be subclassed."""
@@ -148,6 +151,8 @@ class Streams:
             logger.info("Stream %s ended: %s", ascii(stream.id), reason)
             self._tell(lambda observer: observer.on_stream_ended(stream, reason))
             self._ended_keys.append(stream.key)
+        else:
+            self._tell(lambda observer: observer.on_stream_dropped(stream, reason))
         self.ended_bytes += stream.track.payload_bytes
         del self.active[stream.id]
         stream.advance(StreamState.REMOVED)
