@@ -21,7 +21,7 @@ from voice_streaming.sessions.sessions import Sessions
 from voice_streaming.sessions.states import ConnectionState, Role
 from voice_streaming.settings.model import Settings, WebrtcSettings
 from voice_streaming.streams.registry import StreamObserver, Streams
-from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.relay import FirstPacket, VoiceRelay
 from voice_streaming.streams.stream import Stream, live_streams
 
 SETTINGS = Settings(webrtc=WebrtcSettings(host_addresses=("127.0.0.1",), resume_grace_s=0.5))
@@ -364,6 +364,19 @@ async def test_what_is_not_there_cannot_be_received(stream_id: str | None, code:
         with pytest.raises(Refused) as refused:
             await server.sessions.subscribe(Told(), stream_id)
         assert refused.value.code == code
+
+
+async def test_subscribers_of_a_silent_stream_leave_nothing_behind() -> None:
+    async with core() as server:
+        await server.published()
+        track = server.streams.live("kitchen").track
+        for _ in range(2):
+            connection, client = Told(), server.client()
+            session = await server.sessions.subscribe_anew(connection, "kitchen")
+            await subscribe_by_our_offer(session, client)
+            await until(lambda c=connection: c.state is ConnectionState.CONNECTED, "it is connected")  # type: ignore[misc]
+            await session.release("left")
+        assert [sink for sink in track._sinks if isinstance(sink, FirstPacket)] == []
 
 
 async def test_a_stream_that_ends_ends_its_subscribers() -> None:

@@ -21,6 +21,7 @@ from ..settings.model import Settings
 from ..streams.registry import Streams
 from ..streams.relay import FirstPacket, VoiceRelay
 from ..streams.stream import Stream, StreamState
+from ..streams.track import OpusTrack
 from .keys import digest
 from .states import ConnectionState, Role
 
@@ -82,6 +83,8 @@ class Session:
         self.has_ended = False
         self._owner = owner
         self._services = services
+        self._first_packet: FirstPacket | None = None
+        """What waits for the next packet of the stream, which may be long in coming."""
         owner.session = services.active[owner.id] = self
         owner.advance(ConnectionState.READY)
 
@@ -109,6 +112,7 @@ class Session:
             return None
         self.has_ended = True
         peer, self.peer = self.peer, None
+        self._cancel_first_packet()
         del self._services.active[self._owner.id]
         self._owner.session = None
         if self._owner.state is not ConnectionState.CLOSED:
@@ -127,6 +131,16 @@ class Session:
         peer.connect_within(self._services.settings.webrtc.connection_timeout)
         if previous is not None:
             await previous.close()
+
+    def _await_first_packet(self, track: OpusTrack, call: Callable[[], None]) -> None:
+        """Calls at the track's next packet, unless another peer is waited for or the session ends before."""
+        self._cancel_first_packet()
+        self._first_packet = FirstPacket(self._services.relay, track, call)
+
+    def _cancel_first_packet(self) -> None:
+        if self._first_packet is not None:
+            self._first_packet.cancel()
+            self._first_packet = None
 
     def _close_later(self, peer: SenderPeer | ReceiverPeer | None) -> None:
         if peer is not None:
@@ -254,10 +268,11 @@ class PublishSession(Session):
             self._take_over(stream)
         self._services.streams.keep(stream)
         self._owner.advance(ConnectionState.CONNECTED)
-        FirstPacket(self._services.relay, stream.track, functools.partial(self._on_packet, peer, stream))
+        self._await_first_packet(stream.track, functools.partial(self._on_packet, peer, stream))
 
     def _on_packet(self, peer: SenderPeer, stream: Stream) -> None:
         if self.peer is peer:
+            self._cancel_first_packet()
             self._owner.advance(ConnectionState.STREAMING)
             self._services.streams.resume(stream)
 
@@ -367,10 +382,11 @@ class SubscribeSession(Session):
     def _on_connected(self, peer: ReceiverPeer) -> None:
         if self.peer is peer:
             self._owner.advance(ConnectionState.CONNECTED)
-            FirstPacket(self._services.relay, self._stream.track, functools.partial(self._on_packet, peer))
+            self._await_first_packet(self._stream.track, functools.partial(self._on_packet, peer))
 
     def _on_packet(self, peer: ReceiverPeer) -> None:
         if self.peer is peer:
+            self._cancel_first_packet()
             self._owner.advance(ConnectionState.STREAMING)
 
     def _on_gone(self, peer: ReceiverPeer, reason: str) -> None:
