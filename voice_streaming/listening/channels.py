@@ -88,8 +88,8 @@ class Channels(StreamObserver):
     """Moves listeners between channels and gives them their frames, every `chunk_ms` the same bytes to all of one.
 
     All channels are at the same frame of the same clock at any time, so that a listener can be moved between any two
-    writes, and neither misses a frame nor gets one too many. What fails of one
-    is noted in `failures`, and the clock goes on.
+    writes, and neither misses a frame nor gets one too many. What fails in one
+    channel is noted in `failures`, and the clock goes on.
     """
 
     def __init__(

@@ -35,12 +35,12 @@ class SenderPeer(NegotiatedPeer):
         self._ssrc = self._transceiver.sender._ssrc
 
     async def answer(self, offer: str) -> str:
-        """As for `NegotiatedPeer`; refused also where the track is somebody's for good."""
+        """As for `NegotiatedPeer`; refused also while another has the track's source exclusively."""
         self.track.check_takeable()
         return await super().answer(offer)
 
     async def offer(self) -> str:
-        """As for `NegotiatedPeer`; refused also where the track is somebody's for good."""
+        """As for `NegotiatedPeer`; refused also while another has the track's source exclusively."""
         self.track.check_takeable()
         return await super().offer()
 
@@ -66,7 +66,7 @@ class SenderPeer(NegotiatedPeer):
         try:
             self._source = self.track.take_source()
         except Refused as refusal:
-            # It has become somebody's for good since the answer. Later, when `_on_keys` is done.
+            # Another took it exclusively since the answer. Later, when `_on_keys` is done.
             loop.call_soon(self._lose, str(refusal))
         if not self._is_silent and self._silence_timer is None:
             self._await_silence()
@@ -120,9 +120,9 @@ class SenderPeer(NegotiatedPeer):
             if self._reception is not None and self._reception.ssrc == report.ssrc:
                 self._reception.note_sender_report(report, asyncio.get_running_loop().time())
 
-    def _is_goodbye(self, rtcp: rtp.Rtcp) -> bool:
+    def _is_bye(self, rtcp: rtp.Rtcp) -> bool:
         return self._reception is not None and self._reception.ssrc in rtcp.byes
 
 
 def _no_op() -> None:
-    """What is called of a peer that nobody listens to."""
+    """The callback where none is set."""

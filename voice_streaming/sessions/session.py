@@ -27,10 +27,9 @@ from .states import ConnectionState, Role
 
 logger = logging.getLogger(__name__)
 
-GOODBYE_S = 0.5
-"""How long after its peer's goodbye a client may end its session, as a page does that is left: its peer connection
-closes just before its socket. Only then is the stream paused, which would be announced to everybody, and so would be
-its end."""
+PAUSE_DELAY_S = 0.5
+"""How long a stream goes on before it is paused when its client has closed the peer connection. A page that is left
+closes its socket just after, which ends the stream; a pause would be announced to everybody before that."""
 
 
 class Owner(Protocol):
@@ -180,8 +179,10 @@ class PublishSession(Session):
         """Our answer to the client's offer.
 
         A further offer of the same connection is a renegotiation or an ICE restart; that of another one replaces it,
-        and the stream goes on. Who lost its socket goes on over another, with the stream's key. Raises Refused:
-        `bad_sdp`, `no_opus`, `stream_ended` if it ended meanwhile, or `name_taken` if somebody else began it first.
+        and the stream goes on. A client that lost its socket goes on over another, with the stream's key.
+
+        Raises Refused: `bad_sdp`, `no_opus`, `stream_ended` if it ended meanwhile, or `name_taken` if somebody else
+        began it first.
         """
         if self.peer is None and self._has_resumed:
             self._adopt_peer(offer)
@@ -201,7 +202,7 @@ class PublishSession(Session):
 
     async def _negotiate(self, describe: Callable[[SenderPeer], Awaitable[str]]) -> str:
         """The description of a new peer, which becomes the session's."""
-        await self._claim_what_others_began()
+        await self._check_claim_again()
         stream = self._stream_to_publish()
         peer = self._services.peers.sender(stream.track)
         self._watch(peer, stream)
@@ -217,7 +218,7 @@ class PublishSession(Session):
         await self._replace_peer(peer)
         return description
 
-    async def _claim_what_others_began(self) -> None:
+    async def _check_claim_again(self) -> None:
         """The name was free when the session began, or another stream had it: it needs the claim again."""
         stream = self._services.streams.find(self.stream_id)
         if stream is not None and stream is not self._claimed:
@@ -315,7 +316,7 @@ class PublishSession(Session):
             self._owner.advance(ConnectionState.READY)
             self._close_later(peer)
             if reason == LEFT:
-                asyncio.get_running_loop().call_later(GOODBYE_S, self._pause, stream)
+                asyncio.get_running_loop().call_later(PAUSE_DELAY_S, self._pause, stream)
             else:
                 self._pause(stream)
         else:

@@ -1,4 +1,4 @@
-"""Beginning and ending sessions, whoever asks."""
+"""Beginning and ending sessions, on any transport."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ REMEMBERED_ENDS = 64
 
 
 class StreamObserver:
-    """Who is told what becomes of streams; to be subclassed. No call may change the same stream."""
+    """Called at each change of a stream's state; to be subclassed. No call may change the same stream."""
 
     def on_stream_live(self, stream: Stream) -> None:
         """The first packet can be relayed."""
@@ -43,7 +43,7 @@ class StreamObserver:
 
 
 class StreamSupplier:
-    """Who can bring streams that are not there yet; to be subclassed."""
+    """Begins streams on demand; to be subclassed."""
 
     async def supply(self, stream_id: str) -> None:
         """Returns when the stream is live, or cannot be had soon; at once for an id that means nothing to it."""
@@ -66,7 +66,7 @@ class Streams:
         self._graces: dict[Stream, asyncio.TimerHandle] = {}
 
     def observe(self, observer: StreamObserver) -> None:
-        """Tells the observer from now on, after those before it; when one fails, the others are told all the same."""
+        """Calls the observer from now on, after those before it; when one fails, the others are called all the same."""
         self._observers.append(observer)
 
     def supplied_by(self, supplier: StreamSupplier) -> None:
@@ -125,7 +125,7 @@ class Streams:
         if stream.is_live and not stream.paused:
             logger.info("Stream %s pauses: %s", ascii(stream.id), reason)
             stream.paused = True
-            self._tell(lambda observer: observer.on_stream_paused(stream))
+            self._notify(lambda observer: observer.on_stream_paused(stream))
 
     def keep(self, stream: Stream) -> None:
         """A sender is connected again: the stream does not end, and stays paused until its next packet."""
@@ -137,7 +137,7 @@ class Streams:
         if stream.paused:
             logger.info("Stream %s goes on", ascii(stream.id))
             stream.paused = False
-            self._tell(lambda observer: observer.on_stream_resumed(stream))
+            self._notify(lambda observer: observer.on_stream_resumed(stream))
 
     def end(self, stream: Stream, reason: str) -> None:
         """Ends the stream and removes it; safe to call twice."""
@@ -149,10 +149,10 @@ class Streams:
         stream.track.stop()
         if was_live:
             logger.info("Stream %s ended: %s", ascii(stream.id), reason)
-            self._tell(lambda observer: observer.on_stream_ended(stream, reason))
+            self._notify(lambda observer: observer.on_stream_ended(stream, reason))
             self._ended_keys.append(stream.key)
         else:
-            self._tell(lambda observer: observer.on_stream_dropped(stream, reason))
+            self._notify(lambda observer: observer.on_stream_dropped(stream, reason))
         self.ended_bytes += stream.track.payload_bytes
         del self.active[stream.id]
         stream.advance(StreamState.REMOVED)
@@ -175,9 +175,9 @@ class Streams:
     def _start(self, stream: Stream) -> None:
         stream.advance(StreamState.ACTIVE)
         logger.info("Stream %s is live", ascii(stream.id))
-        self._tell(lambda observer: observer.on_stream_live(stream))
+        self._notify(lambda observer: observer.on_stream_live(stream))
 
-    def _tell(self, call: Callable[[StreamObserver], None]) -> None:
+    def _notify(self, call: Callable[[StreamObserver], None]) -> None:
         for observer in self._observers:
             with self._failures.guard(f"observer-{type(observer).__name__}"):
                 call(observer)

@@ -1,4 +1,4 @@
-"""The one that publishes on a track."""
+"""The handle by which packets are published on a track."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .timeline import Timeline
 class Source:
     """The only handle that may publish on a track, from `OpusTrack.take_source` until another is taken.
 
-    What it is after that, after `release` and after the track's end: a handle whose `publish` does nothing but count.
+    After that, after `release` and after the track's end, `publish` only counts what it drops.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A live track of Opus packets, and who takes them."""
+"""A live track of Opus packets: its source publishes, its sinks take them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def _no_op() -> None:
-    """What is called of a source whose owner does not mind losing it."""
+    """The callback where none is given."""
 
 
 class PacketSink(Protocol):
