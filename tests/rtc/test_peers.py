@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 import weakref
+from typing import Any
 
 import pytest
 from aioice import Candidate
@@ -411,6 +412,23 @@ async def test_a_sender_whose_track_became_somebodys_for_good_is_lost() -> None:
         await until(lambda: stage.peers.endpoint.refused_media > 0, "it is refused")
         assert own.is_current
         assert stage.track.packets == 0
+
+
+async def test_callers_who_ask_at_once_whether_a_client_is_there_share_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each check replaces the one before, so that one for each caller would leave most of them without an answer."""
+    async with on_stage() as stage:
+        peer, _ = await stage.sender()
+        assert peer._consent is not None
+        check, checks = peer._consent.check, 0
+
+        def counted(*arguments: Any) -> None:
+            nonlocal checks
+            checks += 1
+            check(*arguments)
+
+        monkeypatch.setattr(peer._consent, "check", counted)
+        assert all(await asyncio.gather(*(peer.answers(10) for _ in range(20))))
+        assert checks == 1
 
 
 async def test_a_client_that_is_there_answers_a_check_and_one_that_is_gone_does_not() -> None:

@@ -165,17 +165,20 @@ class Peer:
         self._checks_consent = not self._checks_consent
 
     async def answers(self, timeout_s: float) -> bool:
-        """Whether the client answers a consent check that is sent now, and once more after half the time.
+        """Whether the client answers a consent check, and another after half the time; False before it is connected.
 
-        One that is not connected yet does not.
+        A check that was sent within half the time and is not answered yet counts: only the newest can be answered, and
+        if each caller sent one, many callers would keep all of them from being answered.
         """
+        interval_s = timeout_s / 2
         for _ in range(2):
             consent = self._consent
             if consent is None or self._closed:
                 return False
-            self._check_consent()
+            if consent.answered.is_set() or asyncio.get_running_loop().time() - consent.checked_s >= interval_s:
+                self._check_consent()
             try:
-                await asyncio.wait_for(consent.answered.wait(), timeout_s / 2)
+                await asyncio.wait_for(consent.answered.wait(), interval_s)
                 return True
             except TimeoutError:
                 if self._consent is not consent:
