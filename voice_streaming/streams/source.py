@@ -14,21 +14,13 @@ class Source:
     After that, after `release` and after the track's end, `publish` only counts what it drops.
     """
 
-    def __init__(
-        self,
-        timeline: Timeline,
-        hand_out: Callable[[OpusPacket], None],
-        on_lost: Callable[[], None],
-        *,
-        is_exclusive: bool,
-    ) -> None:
+    def __init__(self, timeline: Timeline, hand_out: Callable[[OpusPacket], None], *, is_exclusive: bool) -> None:
         """For `OpusTrack.take_source`."""
         self.refused_packets = 0
         """Packets that were published when it was no longer the track's."""
         self.is_exclusive = is_exclusive
         self._timeline = timeline
         self._hand_out: Callable[[OpusPacket], None] | None = hand_out
-        self._on_lost: Callable[[], None] | None = on_lost
 
     @property
     def is_current(self) -> bool:
@@ -51,12 +43,5 @@ class Source:
         return True
 
     def release(self) -> None:
-        """Gives it back without `on_lost`; safe to call twice."""
-        self._hand_out = self._on_lost = None
-
-    def lose(self) -> None:
-        """For the track: another source was taken."""
-        on_lost = self._on_lost
-        self.release()
-        if on_lost is not None:
-            on_lost()
+        """Gives it back; safe to call twice."""
+        self._hand_out = None
