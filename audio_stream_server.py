@@ -44,7 +44,7 @@ RADIO_NAME = "Live voice"
 class AudioStreamServer:
     """Serves the streams of the registry as MP3, on a port of its own and in each application that adds its `routes`.
 
-    The main server calls `stream_started` and `stream_ended`. Streams' `listeners` and `last_activity` are kept here.
+    It observes the registry; streams' `listeners` and `last_activity` are kept here.
     """
 
     def __init__(

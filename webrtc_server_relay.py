@@ -217,11 +217,11 @@ class VoiceStreamingServer:
         }
 
     def receiver_details(self) -> list[dict[str, object]]:
-        """What `/metrics?details=1` says of each WebRTC receiver."""
+        """What `/metrics?details=1` says of each WebRTC receiver, whichever way it came."""
         return [
-            {"connection_id": client.id, "stream_id": client.stream_id, **client.pc.statistics()}
-            for client in self.connections.values()
-            if isinstance(client.pc, ReceiverPeer)
+            {"connection_id": connection_id, "stream_id": session.stream_id, **session.peer.statistics()}
+            for connection_id, session in self.sessions.active.items()
+            if isinstance(session.peer, ReceiverPeer)
         ]
 
     # What the architecture names; signalling and sessions do it.

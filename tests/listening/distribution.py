@@ -46,7 +46,6 @@ class Distribution:
     def end(self, stream: Stream) -> None:
         stream.advance(StreamState.ENDED)
         stream.track.stop()
-        self.channels.on_stream_ended(stream, "sender left")
         del self.streams[stream.id]
 
     def listen(self, stream: Stream | None, *, follows: bool = True) -> tuple[Listener, RecordingTransport]:

@@ -21,7 +21,7 @@ from voice_streaming.sessions.sessions import Sessions
 from voice_streaming.sessions.states import ConnectionState, Role
 from voice_streaming.settings.model import Settings, WebrtcSettings
 from voice_streaming.streams.registry import StreamObserver, Streams
-from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.relay import FirstPacket, VoiceRelay
 from voice_streaming.streams.stream import Stream, live_streams
 
 SETTINGS = Settings(webrtc=WebrtcSettings(host_addresses=("127.0.0.1",), resume_grace_s=0.5))
@@ -216,6 +216,22 @@ async def test_a_lost_publisher_with_a_name_resumes_within_the_grace_and_one_wit
             assert server.history.events == events
 
 
+async def test_a_publisher_that_is_back_within_the_grace_keeps_its_stream_though_it_says_nothing_yet() -> None:
+    async with core() as server:
+        connection, _ = await server.published()
+        session = connection.session
+        assert isinstance(session, PublishSession)
+        assert session.peer is not None
+        session.peer._lose("does not answer any more")
+        again = server.client()
+        await again.take_answer(await session.answer(await again.offer()))
+        await until(lambda: connection.state is ConnectionState.CONNECTED, "it is connected again")
+        await asyncio.sleep(2 * SETTINGS.webrtc.resume_grace_s)
+        assert server.history.events == ["live", "paused"]
+        again.say(PAYLOADS[1])
+        await until(lambda: server.history.events == ["live", "paused", "resumed"], "the stream goes on")
+
+
 async def test_the_grace_runs_out() -> None:
     async with core() as server:
         connection, _ = await server.published()
@@ -265,6 +281,32 @@ async def test_take_over_is_as_the_setting_has_it(policy: str, is_taken: bool) -
         else:
             with pytest.raises(Refused, match=r"choose another name$"):
                 await server.sessions.publish(Told(), claim)
+
+
+async def test_a_name_that_was_free_is_not_taken_from_who_began_it_meanwhile() -> None:
+    async with core() as server:
+        early = await server.sessions.publish(Told(), Claim("kitchen"))
+        entitled = await server.sessions.publish(Told(), Claim("Kitchen", take_over=True))
+        holder, talker = await server.published()
+        with pytest.raises(Refused, match="in use by another sender"):
+            await early.answer(await server.client().offer())
+        talker.say(PAYLOADS[1])
+        await until(lambda: server.streams.live("kitchen").track.packets == 2, "the holder is heard")
+        assert server.streams.live("kitchen").sender_id == holder.id
+        client = server.client()
+        await client.take_answer(await entitled.answer(await client.offer()))
+        await until(lambda: holder.ended == [("kitchen", "replaced")], "who may take it over does")
+
+
+async def test_a_publisher_that_never_sent_anything_is_told_when_its_stream_ends() -> None:
+    async with core() as server:
+        connection, client = Told(), server.client()
+        session = await server.sessions.publish(connection, Claim("kitchen"))
+        await client.take_answer(await session.answer(await client.offer()))
+        await until(lambda: connection.state is ConnectionState.CONNECTED, "it is connected")
+        server.streams.end_stale(idle_timeout_s=0)
+        assert connection.ended == [("kitchen", "idle")]
+        assert (connection.session, server.streams.active, server.history.events) == (None, {}, [])
 
 
 # Subscribing
@@ -322,6 +364,19 @@ async def test_what_is_not_there_cannot_be_received(stream_id: str | None, code:
         with pytest.raises(Refused) as refused:
             await server.sessions.subscribe(Told(), stream_id)
         assert refused.value.code == code
+
+
+async def test_subscribers_of_a_silent_stream_leave_nothing_behind() -> None:
+    async with core() as server:
+        await server.published()
+        track = server.streams.live("kitchen").track
+        for _ in range(2):
+            connection, client = Told(), server.client()
+            session = await server.sessions.subscribe_anew(connection, "kitchen")
+            await subscribe_by_our_offer(session, client)
+            await until(lambda c=connection: c.state is ConnectionState.CONNECTED, "it is connected")  # type: ignore[misc]
+            await session.release("left")
+        assert [sink for sink in track._sinks if isinstance(sink, FirstPacket)] == []
 
 
 async def test_a_stream_that_ends_ends_its_subscribers() -> None:

@@ -50,6 +50,11 @@ async def receivers_become(server: RunningServer, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
+async def receiver_details(server: RunningServer) -> list[dict[str, Any]]:
+    async with aiohttp.ClientSession() as http, http.get(server.url("/metrics?details=1")) as response:
+        return list((await response.json())["receiver_details"])
+
+
 async def receive_offer(client: Client) -> str:
     """The offer of a player: to receive only."""
     client.peer.addTransceiver("audio", direction="recvonly")
@@ -96,6 +101,7 @@ async def test_a_voice_travels_from_whip_to_whep_and_to_the_websocket(server: Ru
                 assert (listed["via"], listed["receivers"]) == ("whip", 3)
                 assert (await health(server))["connected_clients"] == 5
                 await receivers_become(server, 3)
+                assert len(await receiver_details(server)) == 3
                 for payload in PAYLOADS[1:]:
                     sender.say(payload)
                     await asyncio.sleep(0.005)
@@ -339,6 +345,7 @@ async def test_the_limits_are_those_of_the_websocket() -> None:
             await until_live(watcher)
             crowded = await web.post("/whep/kitchen", await receive_offer(Client()))
             assert crowded.status == 429, "two connections of this address are there: the publisher's and the socket"
+            assert crowded.headers["Retry-After"] == "5"
         async with playing(web) as (_, answer):
             assert (await web.post("/whep/kitchen", await receive_offer(Client()))).status == 503
             await web.ask("DELETE", answer.location)

@@ -63,7 +63,7 @@ class Limits:
         self._negotiation_turns = Turns()
 
     def close(self) -> None:
-        """Refuses every new WebSocket, as the server is stopping."""
+        """Refuses every new client, as the server is stopping."""
         self._closed = True
 
     def figures(self) -> Figures:
@@ -74,7 +74,7 @@ class Limits:
 
     @contextmanager
     def connection(self, address: str) -> Iterator[None]:
-        """Counts a WebSocket while the block runs. Raises 503 if there are too many, 429 if they are of one address."""
+        """Counts a client while the block runs. Raises 503 if there are too many, 429 if they are of one address."""
         key = address_key(address)
         if self._connections >= self._max_connections or self._closed:
             self.refused["connections"] += 1

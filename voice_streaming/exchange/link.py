@@ -72,7 +72,7 @@ class RemoteConnection(Connection):
         self.lose("the session has ended")
 
     def on_media_lost(self, reason: str) -> None:
-        self.lose("it said goodbye" if reason == LEFT else reason)
+        self.lose("the other server closed it" if reason == LEFT else reason)
 
     def on_stream_ended(self, stream_id: str, reason: str) -> None:
         self.lose(f"the stream ended here: {reason}")

@@ -88,8 +88,8 @@ class Channels(StreamObserver):
     """Moves listeners between channels and gives them their frames, every `chunk_ms` the same bytes to all of one.
 
     All channels are at the same frame of the same clock at any time, so that a listener can be moved between any two
-    writes, and neither misses a frame nor gets one too many. What fails of one
-    is noted in `failures`, and the clock goes on.
+    writes, and neither misses a frame nor gets one too many. What fails in one
+    channel is noted in `failures`, and the clock goes on.
     """
 
     def __init__(
@@ -176,12 +176,6 @@ class Channels(StreamObserver):
         ]
         if followers:
             self._move(followers, self._channel(stream))
-
-    def on_stream_ended(self, stream: Stream, reason: str) -> None:
-        """A stream has ended, even if its track should go on."""
-        channel = self._channels.get(stream)
-        if channel is not None and stream.track.readyState == "live":
-            channel.programme.on_end()
 
     def close(self) -> None:
         """Lets every listener go and stops every encoder."""

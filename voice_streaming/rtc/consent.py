@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from aioice import stun
 from aioice.ice import Connection
@@ -25,8 +26,9 @@ class Consent:
     def __init__(self, connection: Connection, timeout_s: float, now_s: float) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
+        self.checked_s = -math.inf
+        """When the newest check was sent."""
         self._granted_s = now_s
-        self._now_s = now_s
         self._port: PeerPort | None = None
         self._address: Address | None = None
         self._transaction = b""
@@ -40,7 +42,7 @@ class Consent:
         """Sends a STUN request to the peer; its authenticated response renews the consent."""
         self.forget()
         self.answered.clear()
-        self._now_s = now_s
+        self.checked_s = now_s
         pair = self._connection._nominated[1]
         request = self._connection.build_request(pair, nominate=False)
         request.add_message_integrity((self._connection.remote_password or "").encode())
@@ -60,6 +62,6 @@ class Consent:
             and message.message_class == stun.Class.RESPONSE
             and message.check_message_integrity((self._connection.remote_password or "").encode())
         ):
-            self._granted_s = self._now_s
+            self._granted_s = self.checked_s
             self.answered.set()
             self.forget()

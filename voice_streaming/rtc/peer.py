@@ -39,7 +39,7 @@ LINGER_S = 1.0
 HANDSHAKE_TIMEOUT_S = 10.0
 """After that a handshake beside the association is given up, and another may begin."""
 LEFT = "left"
-"""The reason when a peer says goodbye, by RTCP or DTLS."""
+"""The reason when the other end closed the connection: RTCP BYE (RFC 3550 section 6.6) or DTLS close_notify."""
 MAX_EARLY_DATAGRAMS = 50
 """Media that may wait for the keys: one second of 20 ms packets."""
 
@@ -105,7 +105,7 @@ class Peer:
             self._deadline = asyncio.get_running_loop().call_later(seconds, self._lose, "not connected in time")
 
     def close(self) -> Coroutine[Any, Any, None]:
-        """Says goodbye and closes the connection; safe to call twice.
+        """Sends RTCP BYE where media was sent, and closes the connection; safe to call twice.
 
         Media stops with the call; what it returns is to be awaited for the rest.
         """
@@ -138,7 +138,7 @@ class Peer:
                 await session.close()
         self._next_ice = None
         # Reference cycles of the library's objects with us and with each other. Cut, they are freed now; else they
-        # would wait for a full garbage collection, which holds up all voices.
+        # would wait for a full garbage collection, which delays the packets of all streams.
         for emitter in (self._pc, self._dtls, self._dtls.transport, self._dtls.transport.iceGatherer):
             emitter.remove_all_listeners()
         self._dtls_path.release()
@@ -165,21 +165,24 @@ class Peer:
         self._checks_consent = not self._checks_consent
 
     async def answers(self, timeout_s: float) -> bool:
-        """Whether the client answers a consent check that is sent now, and once more after half the time.
+        """Whether the client answers a consent check, and another after half the time; False before it is connected.
 
-        One that is not connected yet does not.
+        A check that was sent within half the time and is not answered yet counts: only the newest can be answered, and
+        if each caller sent one, many callers would keep all of them from being answered.
         """
+        interval_s = timeout_s / 2
         for _ in range(2):
             consent = self._consent
             if consent is None or self._closed:
                 return False
-            self._check_consent()
+            if consent.answered.is_set() or asyncio.get_running_loop().time() - consent.checked_s >= interval_s:
+                self._check_consent()
             try:
-                await asyncio.wait_for(consent.answered.wait(), timeout_s / 2)
+                await asyncio.wait_for(consent.answered.wait(), interval_s)
                 return True
             except TimeoutError:
                 if self._consent is not consent:
-                    # ICE was restarted meanwhile, which nobody does who is gone.
+                    # The client has restarted ICE meanwhile, so it is there.
                     return not self._closed
         return False
 
@@ -233,13 +236,13 @@ class Peer:
             self._endpoint.refused_media += 1
             return
         self._read_reports(rtcp)
-        if self._is_goodbye(rtcp):
+        if self._is_bye(rtcp):
             self._lose(LEFT)
 
     def _read_reports(self, rtcp: rtp.Rtcp) -> None:
         raise NotImplementedError
 
-    def _is_goodbye(self, rtcp: rtp.Rtcp) -> bool:
+    def _is_bye(self, rtcp: rtp.Rtcp) -> bool:
         """Whether it names the SSRC that is the peer's."""
         raise NotImplementedError
 
@@ -354,7 +357,7 @@ class Peer:
         old, ice = self._dtls, self._dtls.transport
         old.remove_all_listeners()
         if old._task is not None:
-            # Not `stop`: it would say goodbye, to the new connection.
+            # Not `stop`: it would send close_notify to the new connection.
             old._task.cancel()
         self._dtls_path.detach()
         path.attach(ice)
@@ -379,10 +382,10 @@ class Peer:
 
     def _lose(self, reason: str) -> None:
         if not self._closed:
-            # Called once: whoever says goodbye may do so twice, and its connection closes after that.
+            # Called once: RTCP BYE may come twice, and the connection closes after it.
             on_gone, self.on_gone = self.on_gone, _no_op
             on_gone(reason)
 
 
 def _no_op(*_: object) -> None:
-    """What is called of a peer that nobody listens to."""
+    """The callback where none is set."""

@@ -73,7 +73,7 @@ class ReceiverPeer(NegotiatedPeer):
             self._fanout.remove(self.destination)
             self._send_rtcp(rtp.pack_bye(self._fanout.ssrc, self._cname))
 
-    def _is_goodbye(self, rtcp: rtp.Rtcp) -> bool:
+    def _is_bye(self, rtcp: rtp.Rtcp) -> bool:
         return self._source in rtcp.byes
 
     def _read_reports(self, rtcp: rtp.Rtcp) -> None:

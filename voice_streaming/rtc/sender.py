@@ -16,14 +16,12 @@ from .negotiated_peer import NegotiatedPeer
 class SenderPeer(NegotiatedPeer):
     """A client that sends: from when it is connected, what it sends is published on `track`, and nobody else's is.
 
-    `on_replaced` is called when another takes the track's source: once, and not after `close`. `on_silent` is called
-    when no packet has come for `webrtc.media_timeout_s` from a peer that is still connected, `on_heard` at the next
-    packet after that; without an `on_silent` of its own, a silent peer is gone.
+    `on_silent` is called when no packet has come for `webrtc.media_timeout_s` from a peer that is still connected,
+    `on_heard` at the next packet after that; without an `on_silent` of its own, a silent peer is gone.
     """
 
     def __init__(self, endpoint: Endpoint, track: OpusTrack) -> None:
         super().__init__(endpoint, sends=True)
-        self.on_replaced: Callable[[], None] = _no_op
         self.on_silent: Callable[[], None] = self._lose_silent
         self.on_heard: Callable[[], None] = _no_op
         self.track = track
@@ -37,12 +35,12 @@ class SenderPeer(NegotiatedPeer):
         self._ssrc = self._transceiver.sender._ssrc
 
     async def answer(self, offer: str) -> str:
-        """As for `NegotiatedPeer`; refused also where the track is somebody's for good."""
+        """As for `NegotiatedPeer`; refused also while another has the track's source exclusively."""
         self.track.check_takeable()
         return await super().answer(offer)
 
     async def offer(self) -> str:
-        """As for `NegotiatedPeer`; refused also where the track is somebody's for good."""
+        """As for `NegotiatedPeer`; refused also while another has the track's source exclusively."""
         self.track.check_takeable()
         return await super().offer()
 
@@ -66,19 +64,15 @@ class SenderPeer(NegotiatedPeer):
             self._source.release()
             self._source = None
         try:
-            self._source = self.track.take_source(self._lose_source)
+            self._source = self.track.take_source()
         except Refused as refusal:
-            # It has become somebody's for good since the answer. Later, when `_on_keys` is done.
+            # Another took it exclusively since the answer. Later, when `_on_keys` is done.
             loop.call_soon(self._lose, str(refusal))
         if not self._is_silent and self._silence_timer is None:
             self._await_silence()
         return True
 
-    def _lose_source(self) -> None:
-        self.on_replaced()
-
     def _leave(self) -> None:
-        self.on_replaced = _no_op
         if self._source is not None:
             self._source.release()
 
@@ -126,9 +120,9 @@ class SenderPeer(NegotiatedPeer):
             if self._reception is not None and self._reception.ssrc == report.ssrc:
                 self._reception.note_sender_report(report, asyncio.get_running_loop().time())
 
-    def _is_goodbye(self, rtcp: rtp.Rtcp) -> bool:
+    def _is_bye(self, rtcp: rtp.Rtcp) -> bool:
         return self._reception is not None and self._reception.ssrc in rtcp.byes
 
 
 def _no_op() -> None:
-    """What is called of a peer that nobody listens to."""
+    """The callback where none is set."""

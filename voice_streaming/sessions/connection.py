@@ -1,4 +1,4 @@
-"""Whoever publishes or subscribes, by whatever way it came."""
+"""A client that publishes or subscribes, on any transport."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Connection:
         self.address = address
         """Where it came from, for the log."""
         self.via = via
-        """The way it came."""
+        """Its transport: `websocket`, `whip` or `whep`."""
         self.state = ConnectionState.CREATED
         self.session: Session | None = None
 
@@ -55,7 +55,7 @@ class Connection:
         """Its session has ended, for whatever reason."""
 
     def on_media_lost(self, reason: str) -> None:
-        """Its WebRTC connection is lost; `reason` is `rtc.LEFT` after a goodbye."""
+        """Its WebRTC connection is lost; `reason` is `rtc.LEFT` if the client closed it."""
 
     def on_stream_ended(self, stream_id: str, reason: str) -> None:
         """What it publishes ended for it alone: the stream goes on with another sender, or was over before it came."""

@@ -21,15 +21,15 @@ from ..settings.model import Settings
 from ..streams.registry import Streams
 from ..streams.relay import FirstPacket, VoiceRelay
 from ..streams.stream import Stream, StreamState
+from ..streams.track import OpusTrack
 from .keys import digest
 from .states import ConnectionState, Role
 
 logger = logging.getLogger(__name__)
 
-GOODBYE_S = 0.5
-"""How long after its peer's goodbye a client may end its session, as a page does that is left: its peer connection
-closes just before its socket. Only then is the stream paused, which would be announced to everybody, and so would be
-its end."""
+PAUSE_DELAY_S = 0.5
+"""How long a stream goes on before it is paused when its client has closed the peer connection. A page that is left
+closes its socket just after, which ends the stream; a pause would be announced to everybody before that."""
 
 
 class Owner(Protocol):
@@ -82,6 +82,8 @@ class Session:
         self.has_ended = False
         self._owner = owner
         self._services = services
+        self._first_packet: FirstPacket | None = None
+        """What waits for the next packet of the stream, which may be long in coming."""
         owner.session = services.active[owner.id] = self
         owner.advance(ConnectionState.READY)
 
@@ -109,6 +111,7 @@ class Session:
             return None
         self.has_ended = True
         peer, self.peer = self.peer, None
+        self._cancel_first_packet()
         del self._services.active[self._owner.id]
         self._owner.session = None
         if self._owner.state is not ConnectionState.CLOSED:
@@ -128,6 +131,16 @@ class Session:
         if previous is not None:
             await previous.close()
 
+    def _await_first_packet(self, track: OpusTrack, call: Callable[[], None]) -> None:
+        """Calls at the track's next packet, unless another peer is waited for or the session ends before."""
+        self._cancel_first_packet()
+        self._first_packet = FirstPacket(self._services.relay, track, call)
+
+    def _cancel_first_packet(self) -> None:
+        if self._first_packet is not None:
+            self._first_packet.cancel()
+            self._first_packet = None
+
     def _close_later(self, peer: SenderPeer | ReceiverPeer | None) -> None:
         if peer is not None:
             self._services.tasks.spawn(peer.close(), f"close-peer-{self._owner.id}")
@@ -144,11 +157,21 @@ class PublishSession(Session):
     peer: SenderPeer | None
 
     def __init__(
-        self, owner: Owner, name: str | None, services: Services, resume_key: str, has_resumed: bool = False
+        self,
+        owner: Owner,
+        name: str | None,
+        services: Services,
+        resume_key: str,
+        check_claim: Callable[[], Awaitable[None]],
+        claimed: Stream | None,
+        has_resumed: bool = False,
     ) -> None:
+        """`claimed`: the stream of the name for which `check_claim`, which raises Refused, was called already."""
         super().__init__(owner, name or f"stream_{owner.id}", services)
         self.name = name
         self.resume_key = resume_key
+        self._check_claim = check_claim
+        self._claimed = claimed
         self._has_resumed = has_resumed
         """Whether its client showed that it was the stream's sender before."""
 
@@ -156,8 +179,10 @@ class PublishSession(Session):
         """Our answer to the client's offer.
 
         A further offer of the same connection is a renegotiation or an ICE restart; that of another one replaces it,
-        and the stream goes on. Who lost its socket goes on over another, with the stream's key. Raises Refused:
-        `bad_sdp`, `no_opus`, or `stream_ended` if it ended meanwhile.
+        and the stream goes on. A client that lost its socket goes on over another, with the stream's key.
+
+        Raises Refused: `bad_sdp`, `no_opus`, `stream_ended` if it ended meanwhile, or `name_taken` if somebody else
+        began it first.
         """
         if self.peer is None and self._has_resumed:
             self._adopt_peer(offer)
@@ -177,6 +202,7 @@ class PublishSession(Session):
 
     async def _negotiate(self, describe: Callable[[SenderPeer], Awaitable[str]]) -> str:
         """The description of a new peer, which becomes the session's."""
+        await self._check_claim_again()
         stream = self._stream_to_publish()
         peer = self._services.peers.sender(stream.track)
         self._watch(peer, stream)
@@ -191,6 +217,13 @@ class PublishSession(Session):
             raise
         await self._replace_peer(peer)
         return description
+
+    async def _check_claim_again(self) -> None:
+        """The name was free when the session began, or another stream had it: it needs the claim again."""
+        stream = self._services.streams.find(self.stream_id)
+        if stream is not None and stream is not self._claimed:
+            await self._check_claim()
+            self._claimed = stream if stream.is_live else None
 
     def _stream_to_publish(self) -> Stream:
         stream = self._services.streams.find(self.stream_id)
@@ -230,16 +263,17 @@ class PublishSession(Session):
             return
         if self._services.streams.find(self.stream_id) is not stream:
             # It ended since the offer was answered.
-            self._owner.on_stream_ended(self.stream_id, "sender left")
-            self.end("sender left")
+            self.lose_stream("sender left")
             return
         if not self._is_sender_of(stream):
             self._take_over(stream)
+        self._services.streams.keep(stream)
         self._owner.advance(ConnectionState.CONNECTED)
-        FirstPacket(self._services.relay, stream.track, functools.partial(self._on_packet, peer, stream))
+        self._await_first_packet(stream.track, functools.partial(self._on_packet, peer, stream))
 
     def _on_packet(self, peer: SenderPeer, stream: Stream) -> None:
         if self.peer is peer:
+            self._cancel_first_packet()
             self._owner.advance(ConnectionState.STREAMING)
             self._services.streams.resume(stream)
 
@@ -251,7 +285,7 @@ class PublishSession(Session):
         if isinstance(previous, PublishSession) and previous.stream_id == stream.id:
             addresses = self._owner.address, previous._owner.address
             logger.info("Stream %s: the sender at %s takes over from that at %s", ascii(stream.id), *addresses)
-            previous.be_replaced()
+            previous.lose_stream("replaced")
 
     def _adopt_peer(self, offer: str) -> None:
         """Makes the peer of the stream's present sender this session's, if the offer is a further one of it."""
@@ -266,10 +300,10 @@ class PublishSession(Session):
             self._watch(peer, stream)
             self._on_connected(peer, stream)
 
-    def be_replaced(self) -> None:
-        """Another client is the sender of the stream now."""
-        self._owner.on_stream_ended(self.stream_id, "replaced")
-        self.end("replaced")
+    def lose_stream(self, reason: str) -> None:
+        """Ends the session and tells its client alone: to all others the stream goes on, or never was."""
+        self._owner.on_stream_ended(self.stream_id, reason)
+        self.end(reason)
 
     def _on_gone(self, peer: SenderPeer, reason: str) -> None:
         if self.peer is not peer:
@@ -282,7 +316,7 @@ class PublishSession(Session):
             self._owner.advance(ConnectionState.READY)
             self._close_later(peer)
             if reason == LEFT:
-                asyncio.get_running_loop().call_later(GOODBYE_S, self._pause, stream)
+                asyncio.get_running_loop().call_later(PAUSE_DELAY_S, self._pause, stream)
             else:
                 self._pause(stream)
         else:
@@ -349,10 +383,11 @@ class SubscribeSession(Session):
     def _on_connected(self, peer: ReceiverPeer) -> None:
         if self.peer is peer:
             self._owner.advance(ConnectionState.CONNECTED)
-            FirstPacket(self._services.relay, self._stream.track, functools.partial(self._on_packet, peer))
+            self._await_first_packet(self._stream.track, functools.partial(self._on_packet, peer))
 
     def _on_packet(self, peer: ReceiverPeer) -> None:
         if self.peer is peer:
+            self._cancel_first_packet()
             self._owner.advance(ConnectionState.STREAMING)
 
     def _on_gone(self, peer: ReceiverPeer, reason: str) -> None:

@@ -1,6 +1,8 @@
-"""Beginning and ending sessions, whoever asks."""
+"""Beginning and ending sessions, on any transport."""
 
 from __future__ import annotations
+
+import functools
 
 from ..process.refusal import Refused
 from ..streams.registry import StreamObserver
@@ -37,7 +39,10 @@ class Sessions(StreamObserver):
         name = claim.name if stream is None else stream.id
         starts_again = isinstance(previous, PublishSession) and name is not None and previous.stream_id == name
         await self.release(connection, "sender left", may_resume=starts_again)
-        return PublishSession(connection, name, self._services, key, has_resumed)
+        # What is not live yet is anybody's; once it is, the claim is checked.
+        claimed = stream if stream is not None and (stream.is_live or has_resumed) else None
+        check = functools.partial(self._check_claim, connection, claim)
+        return PublishSession(connection, name, self._services, key, check, claimed, has_resumed)
 
     async def _check_claim(self, connection: Connection, claim: Claim) -> None:
         stream = self._services.streams.find(claim.name)
@@ -84,3 +89,9 @@ class Sessions(StreamObserver):
             session = self.active.get(connection_id)
             if session is not None and session.stream_id == stream.id:
                 session.end(reason)
+
+    def on_stream_dropped(self, stream: Stream, reason: str) -> None:
+        """Ends the session of a sender that is connected, or about to be, and has sent nothing."""
+        session = self.active.get(stream.sender_id)
+        if isinstance(session, PublishSession) and session.stream_id == stream.id and session.peer is not None:
+            session.lose_stream(reason)

@@ -1,4 +1,4 @@
-"""The states and roles of whoever publishes or subscribes."""
+"""The states and roles of connections."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     connection_timeout: Seconds = 30.0
     """Seconds that ICE and DTLS may take before a peer is given up (the name is the original's)."""
     media_timeout_s: Seconds = 10.0
-    """A sender that is connected and sends no packet for so long is given up."""
+    """A stream with a name pauses when its connected sender sends no packet for so long; one without a name ends."""
     consent_timeout_s: Annotated[float, Meta(ge=6, le=30)] = 30.0
     """A peer that answers no check for so long is given up. It is asked every 5 s; 30 is RFC 7675's limit."""
     resume_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0

@@ -1,4 +1,4 @@
-"""What becomes of streams, told to every client that may know of them."""
+"""Announces changes of streams to every client that may know of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what clients say over their WebSockets: in order, one message at a time, and no more than they may."""
+"""Reads the messages of clients: in order, one at a time, at a limited rate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLOOD_PENALTY_S = 2.0
 """How long a client that sends too much is not read before it is cut off, so that it cannot come back at once."""
 
 CLOSE_TIMEOUT_S = 5.0
-"""For the closing handshake of an idle socket: its client may have gone without a word."""
+"""For the closing handshake of an idle socket: its client may not answer it."""
 
 _NEGOTIATING = (messages.WebrtcOffer, messages.StartReceiving, messages.WebrtcAnswer)
 """These cost milliseconds each."""

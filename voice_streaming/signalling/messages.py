@@ -175,7 +175,7 @@ class StreamAvailable(StreamMessage, frozen=True, tag="stream_available"):
 
 
 class StreamPaused(StreamMessage, frozen=True, tag="stream_paused"):
-    """The sender is lost; `stream_resumed` or `stream_ended` follows."""
+    """The sender is silent or lost; `stream_resumed` or `stream_ended` follows."""
 
 
 class StreamResumed(StreamMessage, frozen=True, tag="stream_resumed"):

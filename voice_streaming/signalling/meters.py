@@ -1,4 +1,4 @@
-"""`audio_data`: a stream's level and spectrum, about ten times a second, for whoever subscribed."""
+"""`audio_data`: a stream's level and spectrum, about ten times a second, for those who subscribed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .client import Client
 logger = logging.getLogger(__name__)
 
 SILENCE_AFTER_S = 0.3
-"""Without audio for this long, meters are told to fall, and told again as often: longer than a hiccup of Wi-Fi, shorter
-than a meter may stand still without looking wrong."""
+"""After this long without audio, and as often again, subscribers get SILENCE: longer than usual gaps between packets on
+Wi-Fi, shorter than a meter may stand still without looking wrong."""
 
 
 class PcmBlock(Protocol):
@@ -80,7 +80,7 @@ class Meter:
             return
         self._subscribers = (*self._subscribers, send)
         if len(self._subscribers) == 1:
-            self._begin()
+            self._start()
 
     def unsubscribe(self, send: Callable[[str], None]) -> None:
         """Calls `send` no more; safe within its own call, and when it never subscribed."""
@@ -88,27 +88,27 @@ class Meter:
             return
         self._subscribers = tuple(other for other in self._subscribers if other != send)
         if not self._subscribers:
-            self._rest()
+            self._stop()
 
     def on_pcm(self, block: PcmBlock) -> None:
         self._heard_s = asyncio.get_running_loop().time()
         analysis = self._analyser.feed(block.samples)
         if analysis is not None:
-            self._tell(analysis)
+            self._send(analysis)
 
     def on_end(self) -> None:
-        self._tell(SILENCE)
+        self._send(SILENCE)
         self._subscribers = ()
-        self._rest()
+        self._stop()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         self._analyser.clear()
         self._heard_s = asyncio.get_running_loop().time()
         self._silence_timer = Timer("meter-silence", self._notice_silence, self._failures)
         self._silence_timer.set(self._heard_s + SILENCE_AFTER_S)
         self._source.attach(self)
 
-    def _rest(self) -> None:
+    def _stop(self) -> None:
         if self._silence_timer is not None:
             self._silence_timer.cancel()
             self._silence_timer = None
@@ -123,9 +123,9 @@ class Meter:
             return
         self._silence_timer.set(now_s + SILENCE_AFTER_S)
         self._analyser.clear()
-        self._tell(SILENCE)
+        self._send(SILENCE)
 
-    def _tell(self, analysis: Analysis) -> None:
+    def _send(self, analysis: Analysis) -> None:
         text = msgspec.json.encode(AudioData(self.stream_id, round(time.time(), 3), *analysis)).decode()
         for send in self._subscribers:
             try:
@@ -136,7 +136,7 @@ class Meter:
 
 
 class Meters(StreamObserver):
-    """The meters of all streams that somebody watches, one for each; to be told of the end of streams."""
+    """The meters of all streams that somebody watches, one for each."""
 
     def __init__(self, relay: VoiceRelay, failures: Failures) -> None:
         self._relay = relay

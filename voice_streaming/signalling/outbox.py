@@ -1,4 +1,4 @@
-"""What a WebSocket is still to be told: bounded, in order, written by one task."""
+"""Messages that are still to be written to a WebSocket: bounded, in order, written by one task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A spoken sample as a live stream, for whoever has no microphone at hand."""
+"""A spoken sample as a live stream, to try the server without a microphone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAMPLE = "demo.ogg"
 
 
 class DemoSender:
-    """Publishes the sample on a track, over and over, in real time. From its making on, nobody else can."""
+    """Publishes the sample on a track, over and over, in real time. It has the track's source exclusively."""
 
     def __init__(self, track: OpusTrack) -> None:
         self._source = track.take_source(exclusive=True)

@@ -24,7 +24,7 @@ REMEMBERED_ENDS = 64
 
 
 class StreamObserver:
-    """Who is told what becomes of streams; to be subclassed. No call may change the same stream."""
+    """Called at each change of a stream's state; to be subclassed. No call may change the same stream."""
 
     def on_stream_live(self, stream: Stream) -> None:
         """The first packet can be relayed."""
@@ -38,9 +38,12 @@ class StreamObserver:
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
         """The stream has ended. It was live, and is still in the registry."""
 
+    def on_stream_dropped(self, stream: Stream, reason: str) -> None:
+        """The stream has ended before its first packet: it was never announced. It is still in the registry."""
+
 
 class StreamSupplier:
-    """Who can bring streams that are not there yet; to be subclassed."""
+    """Begins streams on demand; to be subclassed."""
 
     async def supply(self, stream_id: str) -> None:
         """Returns when the stream is live, or cannot be had soon; at once for an id that means nothing to it."""
@@ -63,7 +66,7 @@ class Streams:
         self._graces: dict[Stream, asyncio.TimerHandle] = {}
 
     def observe(self, observer: StreamObserver) -> None:
-        """Tells the observer from now on, after those before it; when one fails, the others are told all the same."""
+        """Calls the observer from now on, after those before it; when one fails, the others are called all the same."""
         self._observers.append(observer)
 
     def supplied_by(self, supplier: StreamSupplier) -> None:
@@ -122,16 +125,19 @@ class Streams:
         if stream.is_live and not stream.paused:
             logger.info("Stream %s pauses: %s", ascii(stream.id), reason)
             stream.paused = True
-            self._tell(lambda observer: observer.on_stream_paused(stream))
+            self._notify(lambda observer: observer.on_stream_paused(stream))
+
+    def keep(self, stream: Stream) -> None:
+        """A sender is connected again: the stream does not end, and stays paused until its next packet."""
+        self._cancel_grace(stream)
 
     def resume(self, stream: Stream) -> None:
         """A sender's media is there again; safe for a stream that did not pause."""
-        if (grace := self._graces.pop(stream, None)) is not None:
-            grace.cancel()
+        self._cancel_grace(stream)
         if stream.paused:
             logger.info("Stream %s goes on", ascii(stream.id))
             stream.paused = False
-            self._tell(lambda observer: observer.on_stream_resumed(stream))
+            self._notify(lambda observer: observer.on_stream_resumed(stream))
 
     def end(self, stream: Stream, reason: str) -> None:
         """Ends the stream and removes it; safe to call twice."""
@@ -139,13 +145,14 @@ class Streams:
             return
         was_live = stream.is_live
         stream.advance(StreamState.ENDED)
-        if (grace := self._graces.pop(stream, None)) is not None:
-            grace.cancel()
+        self._cancel_grace(stream)
         stream.track.stop()
         if was_live:
             logger.info("Stream %s ended: %s", ascii(stream.id), reason)
-            self._tell(lambda observer: observer.on_stream_ended(stream, reason))
+            self._notify(lambda observer: observer.on_stream_ended(stream, reason))
             self._ended_keys.append(stream.key)
+        else:
+            self._notify(lambda observer: observer.on_stream_dropped(stream, reason))
         self.ended_bytes += stream.track.payload_bytes
         del self.active[stream.id]
         stream.advance(StreamState.REMOVED)
@@ -161,12 +168,16 @@ class Streams:
             elif now_s - stream.last_activity > idle_timeout_s:
                 self.end(stream, "idle")
 
+    def _cancel_grace(self, stream: Stream) -> None:
+        if (grace := self._graces.pop(stream, None)) is not None:
+            grace.cancel()
+
     def _start(self, stream: Stream) -> None:
         stream.advance(StreamState.ACTIVE)
         logger.info("Stream %s is live", ascii(stream.id))
-        self._tell(lambda observer: observer.on_stream_live(stream))
+        self._notify(lambda observer: observer.on_stream_live(stream))
 
-    def _tell(self, call: Callable[[StreamObserver], None]) -> None:
+    def _notify(self, call: Callable[[StreamObserver], None]) -> None:
         for observer in self._observers:
             with self._failures.guard(f"observer-{type(observer).__name__}"):
                 call(observer)

@@ -131,8 +131,12 @@ class FirstPacket:
         self._call = call
         relay.attach(track, self)
 
-    def on_packet(self, packet: OpusPacket) -> None:
+    def cancel(self) -> None:
+        """Does not call any more; safe after the call."""
         self._relay.detach(self._track, self)
+
+    def on_packet(self, packet: OpusPacket) -> None:
+        self.cancel()
         self._call()
 
     def on_end(self) -> None:

@@ -1,4 +1,4 @@
-"""The one that publishes on a track."""
+"""The handle by which packets are published on a track."""
 
 from __future__ import annotations
 
@@ -11,24 +11,16 @@ from .timeline import Timeline
 class Source:
     """The only handle that may publish on a track, from `OpusTrack.take_source` until another is taken.
 
-    What it is after that, after `release` and after the track's end: a handle whose `publish` does nothing but count.
+    After that, after `release` and after the track's end, `publish` only counts what it drops.
     """
 
-    def __init__(
-        self,
-        timeline: Timeline,
-        hand_out: Callable[[OpusPacket], None],
-        on_lost: Callable[[], None],
-        *,
-        is_exclusive: bool,
-    ) -> None:
+    def __init__(self, timeline: Timeline, hand_out: Callable[[OpusPacket], None], *, is_exclusive: bool) -> None:
         """For `OpusTrack.take_source`."""
         self.refused_packets = 0
         """Packets that were published when it was no longer the track's."""
         self.is_exclusive = is_exclusive
         self._timeline = timeline
         self._hand_out: Callable[[OpusPacket], None] | None = hand_out
-        self._on_lost: Callable[[], None] | None = on_lost
 
     @property
     def is_current(self) -> bool:
@@ -51,12 +43,5 @@ class Source:
         return True
 
     def release(self) -> None:
-        """Gives it back without `on_lost`; safe to call twice."""
-        self._hand_out = self._on_lost = None
-
-    def lose(self) -> None:
-        """For the track: another source was taken."""
-        on_lost = self._on_lost
-        self.release()
-        if on_lost is not None:
-            on_lost()
+        """Gives it back; safe to call twice."""
+        self._hand_out = None

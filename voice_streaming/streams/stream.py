@@ -73,7 +73,7 @@ class Stream:
     last_activity: float = field(default_factory=time.monotonic)
     """Monotonic seconds at which somebody last consumed it."""
     paused: bool = False
-    """Its sender is lost and may come back."""
+    """Its sender is silent, or lost and may come back."""
     resume_digest: bytes = field(default=b"", repr=False)
     """Of the key with which its sender may take it up again; never shown."""
     via: str = "server"

@@ -1,9 +1,8 @@
-"""A live track of Opus packets, and who takes them."""
+"""A live track of Opus packets: its source publishes, its sinks take them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import av
@@ -16,10 +15,6 @@ from .source import Source
 from .timeline import Timeline
 
 logger = logging.getLogger(__name__)
-
-
-def _no_op() -> None:
-    """What is called of a source whose owner does not mind losing it."""
 
 
 class PacketSink(Protocol):
@@ -64,25 +59,21 @@ class OpusTrack(MediaStreamTrack):
         if self._source is not None and self._source.is_current and self._source.is_exclusive:
             raise Refused("name_taken", "This stream is the server's own")
 
-    def take_source(self, on_lost: Callable[[], None] = _no_op, *, exclusive: bool = False) -> Source:
+    def take_source(self, *, exclusive: bool = False) -> Source:
         """The only handle that may publish from now on; it begins a new epoch of the timeline.
 
-        The former one ends, and its `on_lost` is called, which may not take the source back at once. An `exclusive` one
-        is nobody else's until its owner releases it: until then this raises Refused `name_taken`. The source of a track
-        that has ended is ended as well.
+        The former one ends. An `exclusive` one is nobody else's until its owner releases it: until then this raises
+        Refused `name_taken`. The source of a track that has ended is ended as well.
         """
         self.check_takeable()
-        former, source = self._source, Source(self._timeline, self._hand_out, on_lost, is_exclusive=exclusive)
+        former, source = self._source, Source(self._timeline, self._hand_out, is_exclusive=exclusive)
         if self.readyState != "live":
             source.release()
             return source
         self._source = source
         self._timeline.begin_epoch()
         if former is not None:
-            try:
-                former.lose()
-            except Exception:
-                logger.exception("Track %s: a source failed when it was lost", self.id)
+            former.release()
         return source
 
     def _hand_out(self, packet: OpusPacket) -> None:

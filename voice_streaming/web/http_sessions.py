@@ -94,7 +94,7 @@ class HttpSessions:
             connection.advance(ConnectionState.CLOSED)
 
     async def end(self, connection: HttpConnection, reason: str) -> None:
-        """Says goodbye, and ends what the client published."""
+        """Closes its peer, and ends what the client published."""
         await self._sessions.release(connection, reason)
 
     async def close(self) -> None:

@@ -32,6 +32,8 @@ _NEWEST = "latest"
 _MAX_BYTES_PER_CHARACTER = 4
 _ENDPOINT_METHODS = "POST, OPTIONS"
 _SESSION_METHODS = "PATCH, DELETE, OPTIONS"
+_KEPT_HEADERS: tuple[str, ...] = (hdrs.WWW_AUTHENTICATE, hdrs.RETRY_AFTER)
+"""Of refusals, in problems: what a client needs to do better."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SessionT = TypeVar("SessionT", PublishSession, SubscribeSession)
@@ -67,8 +69,8 @@ class WhipEndpoints:
             except Refused as refusal:
                 response = problem_of(refusal)
             except web.HTTPException as refusal:
-                response = problem(HTTPStatus(refusal.status), (refusal.text or refusal.reason).strip())
-                response.headers.update({k: v for k, v in refusal.headers.items() if k == hdrs.WWW_AUTHENTICATE})
+                kept = {name: refusal.headers[name] for name in _KEPT_HEADERS if name in refusal.headers}
+                response = problem(HTTPStatus(refusal.status), (refusal.text or refusal.reason).strip(), kept)
             response.headers.update(self._cors(request))
             return response
 
