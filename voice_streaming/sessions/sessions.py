@@ -54,12 +54,19 @@ class Sessions(StreamObserver):
             holder = self.active.get(stream.sender_id)
             await check_claim(claim, stream, holder, self._services.settings.streams.name_taken)
 
+    async def await_stream(self, connection: Connection, stream_id: str | None) -> None:
+        """Before `subscribe`, and before a turn is taken for a negotiation: waits for a stream that begins on demand.
+
+        Raises Refused `no_stream` or `stream_ended`.
+        """
+        await self._services.streams.obtain(stream_id, connection.grant)
+
     async def subscribe(self, connection: Connection, stream_id: str | None) -> SubscribeSession | None:
         """Lets the connection receive that stream, or the newest. Raises Refused `no_stream` or `stream_ended`.
 
         None if it asks again for what was offered to it and waits for its answer: cards press twice.
         """
-        stream = await self._services.streams.obtain(stream_id, connection.grant)
+        stream = self._services.streams.live(stream_id, connection.grant)
         previous = connection.session
         if isinstance(previous, SubscribeSession) and previous.stream_id == stream.id and previous.awaits_answer:
             return None

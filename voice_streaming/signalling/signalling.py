@@ -77,6 +77,8 @@ class Signalling:
         try:
             message = messages.parse(text)
             permissions.check(client.grant, message)
+            if isinstance(message, messages.StartReceiving):
+                await self._sessions.await_stream(client, message.stream_id)
             async with self._conversations.admit(message, client):
                 reply = await self.actions.act(client, message)
         except Refused as refusal:

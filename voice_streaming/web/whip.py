@@ -94,6 +94,7 @@ class WhipEndpoints:
         grant = self._admission.access.require(request, Scope.RECEIVE, name)
         offer = await self._read_offer(request)
         connection = self._new_connection(request, "whep", grant)
+        await self._sessions.await_stream(connection, name)
         begin = functools.partial(self._sessions.subscribe_anew, connection, name)
         _, answer = await self._establish(connection, offer, self._admission.limits.check_receivers, begin)
         return self._created(request, connection, answer, {})
