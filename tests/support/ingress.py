@@ -82,7 +82,8 @@ class Ingress:
             kept = CIMultiDict((n, v) for n, v in upstream.headers.items() if n.lower() not in _HOP_BY_HOP)
             response = web.StreamResponse(status=upstream.status, headers=kept)
             await response.prepare(request)
-            async for data, _ in upstream.content.iter_chunks():
+            # Not iter_chunks, which has no end where there is no body, as with 304 (aiohttp 3.14).
+            async for data in upstream.content.iter_any():
                 await response.write(data)
             return response
 
