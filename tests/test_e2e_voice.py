@@ -232,21 +232,22 @@ async def test_an_audio_element_plays_the_mp3(
         await assert_heard(speech, partial(record_element, page, "audio", seconds=RECORDED_S, timeout_s=30))
 
 
-async def test_ten_tabs_hear_one_voice(
+async def test_ten_receivers_hear_one_voice(
     browsers: Browsers, daemon: RunningServer, kitchen: str, speech: Samples
 ) -> None:
-    context = await browsers.chromium.new_context()
+    """Each with a profile of its own: of two tabs of one receiver only one plays."""
+    contexts = [await browsers.chromium.new_context() for _ in range(10)]
     try:
-        await context.add_init_script(f"({REMEMBER_WHAT_PLAYS})()")
-        tabs = [await context.new_page() for _ in range(10)]
-        await tabs[0].goto(daemon.url(f"/receiver?stream={kitchen}"))
-        await tabs[0].click("#listen")
-        # As they share the memory of what was pressed, the others begin by themselves.
-        await asyncio.gather(*(tab.goto(daemon.url(f"/receiver?stream={kitchen}")) for tab in tabs[1:]))
-        await asyncio.gather(*(says(tab, f"^You hear “{kitchen}”$") for tab in tabs))
-        await asyncio.gather(*(assert_plays(tab, speech, seconds=3) for tab in tabs))
+        pages = []
+        for context in contexts:
+            await context.add_init_script(f"({REMEMBER_WHAT_PLAYS})()")
+            pages.append(await context.new_page())
+            await pages[-1].goto(daemon.url(f"/receiver?stream={kitchen}"))
+            await pages[-1].click("#listen")
+        await asyncio.gather(*(says(page, f"^You hear “{kitchen}”$") for page in pages))
+        await asyncio.gather(*(assert_plays(page, speech, seconds=3) for page in pages))
     finally:
-        await context.close()
+        await asyncio.gather(*(context.close() for context in contexts))
 
 
 async def test_the_sender_page_says_live_when_the_server_has_the_voice(

@@ -51,8 +51,14 @@ def test_every_line_is_where_it_stands() -> None:
 
 
 def test_a_text_without_anything_is_an_empty_description() -> None:
-    parsed = description.parse("")
+    parsed = description.parse("v=0\r\n")
     assert (parsed.origin, parsed.attributes.lines, parsed.sections, parsed.bundle) == ("", [], [], [])
+
+
+@pytest.mark.parametrize("text", ["", "garbage", " v=0\r\n", "m=audio 9 RTP/AVP 0\r\n"])
+def test_what_does_not_begin_as_a_description_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="does not begin with v="):
+        description.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +83,9 @@ def test_a_direction_is_the_first_that_is_said(direction: str) -> None:
 
 def test_the_bundle_is_the_first_of_its_kind() -> None:
     assert description.parse(TEXT).bundle == ["0", "1"]
-    several = "a=group:\na=group:LS 0 1\na=group:BUNDLE 2 3\na=group:BUNDLE 4\n"
+    several = "v=0\na=group:\na=group:LS 0 1\na=group:BUNDLE 2 3\na=group:BUNDLE 4\n"
     assert description.parse(several).bundle == ["2", "3"]
-    assert description.parse("a=group:LS 0 1\n").bundle == []
+    assert description.parse("v=0\na=group:LS 0 1\n").bundle == []
 
 
 def section(port: int, *lines: tuple[str, str]) -> Section:

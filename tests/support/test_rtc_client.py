@@ -46,7 +46,7 @@ class OneStreamServer:
     async def reply(self, message: Message) -> Message:
         match message["type"]:
             case "start_sending":
-                return {"type": "sender_ready", "connection_id": "one", "stream_id": "stream_one"}
+                return {"type": "sender_ready", "connection_id": "one", "stream_id": "stream_one", "resume": "key"}
             case "webrtc_offer":
                 peer = self.new_peer()
                 await peer.setRemoteDescription(RTCSessionDescription(**message["offer"]))

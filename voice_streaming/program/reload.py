@@ -95,10 +95,11 @@ class Reload:
 
 
 def _changed_keys(before: Settings, after: Settings) -> set[str]:
-    old, new = msgspec.structs.asdict(before), msgspec.structs.asdict(after)
+    """Dotted keys of settings that differ: of a section of named entries, the names."""
+    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
     return {
         f"{section}.{key}"
         for section in old
-        for key, value in msgspec.structs.asdict(old[section]).items()
-        if getattr(new[section], key) != value
+        for key in old[section].keys() | new[section].keys()
+        if old[section].get(key) != new[section].get(key)
     }
