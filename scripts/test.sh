@@ -161,15 +161,13 @@ done
 set -- ${others[@]+"${others[@]}"}
 
 # Several files side by side: those that drive browsers and players, as many as there are cores; the others, which mostly
-# wait, four; and then, by themselves, those whose result other work would spoil, so that their coverage is not measured
-# either.
+# wait, four, and what they cover is measured; and then, by themselves, those whose result other work would spoil.
 coverage=(--no-cov)
 if [ "$versions" = all ]; then
-    "$environment/bin/coverage" erase
-    coverage=(--cov --cov-append --cov-report=)
+    coverage=(--cov --cov-report=)
 fi
 side_by_side=(--dist loadfile --no-loadscope-reorder)
-run_tests "$@" "${coverage[@]}" -m "${marks}e2e and not alone" --numprocesses auto --maxprocesses 4 "${side_by_side[@]}"
+run_tests "$@" --no-cov -m "${marks}e2e and not alone" --numprocesses auto --maxprocesses 4 "${side_by_side[@]}"
 run_tests "$@" "${coverage[@]}" -m "${marks}not e2e and not alone" --numprocesses 4 "${side_by_side[@]}"
 run_tests "$@" --no-cov -m "${marks}alone"
 if [ "$versions" = all ]; then
