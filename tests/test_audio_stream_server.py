@@ -473,10 +473,11 @@ async def test_a_listener_learns_how_far_behind_live_it_is(radio: Radio) -> None
         async with raw_request(radio.port, path) as answer:
             burst_s = 3.0 if "burst" in path else 0.5
             assert await position(radio, 0) == pytest.approx(burst_s, abs=0.1)
+            joined_s = time.monotonic()
             audio = await answer.during(1.5)
             begun_s = time.monotonic()
             behind_s = await position(radio, 1)
-            assert behind_s == pytest.approx(burst_s + 1.5 - 1, abs=0.2)
+            assert behind_s == pytest.approx(burst_s + begun_s - joined_s - 1, abs=0.2)
             assert await position(radio, 1) - behind_s == pytest.approx(time.monotonic() - begun_s, abs=0.05)
             # What came last is live, but for the chunk that is due next.
             assert -0.05 < await position(radio, seconds_of(audio)) < 0.4

@@ -418,13 +418,13 @@ async def test_a_sender_that_is_silent_but_there_pauses_its_named_stream_until_i
 
 
 async def test_a_stream_that_nobody_takes_ends_as_idle() -> None:
-    settings = {"server": {"cleanup_interval_s": 0.2, "idle_stream_timeout_s": 0.5}}
+    settings = {"server": {"cleanup_interval_s": 0.2, "idle_stream_timeout_s": 2.0}}
     async with running_server(settings) as server, voice_sender(server.ws_url, name="kitchen") as sender:
         await go_live(server, sender)
         async with voice_receiver(server.ws_url, "kitchen"):
             await sender.send(payloads(50))
             await sender.signalling.expect_none("stream_ended")
-        await sender.signalling.expect("stream_ended", stream_id="kitchen", reason="idle", timeout_s=5)
+        await sender.signalling.expect("stream_ended", stream_id="kitchen", reason="idle", timeout_s=10)
         assert await states(server) == []
 
 

@@ -14,6 +14,8 @@ from voice_streaming.rtc import ReceiverPeer, SenderPeer
 from voice_streaming.rtc.negotiated_peer import NegotiatedPeer
 from voice_streaming.settings.model import WebrtcSettings
 
+pytestmark = pytest.mark.e2e
+
 # A page without a microphone: it sends a tone.
 SCRIPT = """
 window.describe = async (pc, restart) => {
