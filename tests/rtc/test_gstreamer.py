@@ -23,6 +23,8 @@ from tests.support.stage import on_stage, until
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.settings.model import WebrtcSettings
 
+pytestmark = pytest.mark.e2e
+
 PROGRAM = Path(__file__).parent.parent / "support" / "gstreamer_client.py"
 PYTHON = "/usr/bin/python3"
 """The system's: PyGObject is Debian's."""
