@@ -120,16 +120,18 @@ async def test_a_response_goes_to_its_transaction(shared: SharedSocket, client: 
 
 async def test_the_rest_goes_by_the_senders_address(shared: SharedSocket, client: Client) -> None:
     port = Recorder()
-    for datagram in (b"\x80media", b"\x16dtls", b"", b"\x00short", b"\xff"):
+    for datagram in (b"\x80media", b"\x16early", b"", b"\x00short", b"\xff"):
         client.send(datagram, shared)
     await settle()
     assert shared.strays == 5
+    # A ClientHello that came before the nomination is not lost.
     shared.add_address(client.address, port)
+    assert port.told == [(b"\x16early", client.address)]
     client.send(b"\x80media", shared)
     client.send(b"\x16dtls", shared)
     await settle()
     assert port.media == [b"\x80media"]
-    assert port.told == [(b"\x16dtls", client.address)]
+    assert port.told == [(b"\x16early", client.address), (b"\x16dtls", client.address)]
 
 
 async def test_a_port_that_is_removed_leaves_nothing_behind(shared: SharedSocket, client: Client) -> None:

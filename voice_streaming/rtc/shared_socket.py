@@ -24,6 +24,7 @@ Address = tuple[str, int]
 MAX_DATAGRAM_BYTES = 2048
 READS_PER_WAKEUP = 64
 """The most datagrams that are read before other events are handled."""
+MAX_EARLY_DTLS = 64
 SOCKET_BUFFER_BYTES = 4 * 2**20
 """Requested; the kernel grants at most its own limit (net.core.rmem_max)."""
 
@@ -109,6 +110,8 @@ class SharedSocket:
         self._users: dict[str, Port] = {}
         self._transactions: dict[bytes, Port] = {}
         self._addresses: dict[Address, Port] = {}
+        self._early_dtls: dict[Address, bytes] = {}
+        """The newest DTLS datagram from each of the last addresses that nobody had."""
         self._claimants: dict[Address, Port] = {}
         """Who claims an address that is another's, while that is asked."""
         self._incoming = Incoming(MAX_DATAGRAM_BYTES)
@@ -145,6 +148,9 @@ class SharedSocket:
         holder = self._addresses.get(address)
         if holder is None or holder.owner is port.owner:
             self._addresses[address] = port
+            # A controlled peer may send its ClientHello before we nominate; repeating it would take a second.
+            if early := self._early_dtls.pop(address, None):
+                port.on_datagram(early, address)
             return
         is_asked = address in self._claimants
         self._claimants[address] = port
@@ -209,6 +215,10 @@ class SharedSocket:
             if port is not None:
                 port.on_datagram(datagram, address)
                 return
+            if is_dtls(datagram):
+                self._early_dtls[address] = datagram
+                if len(self._early_dtls) > MAX_EARLY_DTLS:
+                    del self._early_dtls[next(iter(self._early_dtls))]
         self.strays += 1
 
     def _port(self, datagram: bytes, address: Address) -> Port | None:
