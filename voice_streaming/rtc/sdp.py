@@ -281,7 +281,6 @@ class Local:
     candidates: Sequence[RTCIceCandidate] = ()
     setup: str = ""
     """As aiortc wrote it, if empty."""
-    direction: str = ""
     version: int = 0
     """How many descriptions came before."""
 
@@ -294,7 +293,6 @@ class Local:
             section.ice_candidates = list(self.candidates)
         if self.setup and section.dtls is not None:
             section.dtls.role = DTLS_SETUP_ROLE[self.setup]
-        section.direction = self.direction or section.direction
         user, session, version, *rest = (written.origin or _NO_ORIGIN).split()
         written.origin = " ".join([user, session, str(int(version) + self.version), *rest])
         _ask_for_opus(written, settings)
