@@ -7,15 +7,12 @@ too, so that the powers of all bands add up to the level, as far as the bands re
 
 from __future__ import annotations
 
-import logging
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .opus import CLOCK_RATE_HZ
-
-logger = logging.getLogger(__name__)
 
 INTERVAL_SAMPLES = CLOCK_RATE_HZ // 10
 """One analysis per 100 ms: as often as an eye follows a meter."""

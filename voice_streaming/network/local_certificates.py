@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .addresses import host_name
 from .certificates import RENEWAL_DAYS, Identity, make_authority, make_server_identity
-from .private_files import close_to_others, private_file_beside, read_private
+from .private_files import close_to_others, name_unless_taken, private_file_beside, read_private
 from .tls_context import TlsUnavailable, WarnOnce, server_context
 
 logger = logging.getLogger(__name__)
@@ -165,13 +165,9 @@ class LocalCertificates:
     def _make_authority(self) -> Identity:
         authority = self._new_authority()
         with private_file_beside(self._authority_path, authority.to_pem()) as new:
-            try:
-                self._authority_path.hardlink_to(new)
-            except FileExistsError:
-                # Another process that shares the folder was faster; its authority is as good.
+            if not name_unless_taken(new, self._authority_path):
+                # The other's authority is as good.
                 return Identity.from_pem(read_private(self._authority_path))
-            except OSError:
-                new.replace(self._authority_path)  # A file system without hard links.
         logger.info("Made a certificate authority for this machine: %s", self._authority_path)
         return authority
 

@@ -44,3 +44,14 @@ def private_file_beside(path: Path, content: bytes) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):  # Renamed, as it should be.
             new.unlink()
+
+
+def name_unless_taken(new: Path, path: Path) -> bool:
+    """Gives the file the name `path`; False where another process that shares the folder was faster."""
+    try:
+        path.hardlink_to(new)
+    except FileExistsError:
+        return False
+    except OSError:
+        new.replace(path)  # A file system without hard links.
+    return True

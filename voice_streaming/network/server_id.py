@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..settings.model import ConfigError, ServerSettings, data_folder
-from .private_files import private_file_beside
+from .private_files import name_unless_taken, private_file_beside
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -33,12 +33,7 @@ def _kept_id(path: Path) -> str:
     """Raises OSError, NoServerId."""
     if not path.exists():
         with private_file_beside(path, f"{uuid.uuid4().hex}\n".encode()) as new:
-            try:
-                path.hardlink_to(new)
-            except FileExistsError:
-                pass  # Another process that shares the folder was faster; its id is as good.
-            except OSError:
-                new.replace(path)  # A file system without hard links.
+            name_unless_taken(new, path)  # Where another was faster, its id is as good.
     kept = path.read_bytes().strip().decode(errors="replace")
     if not _ID.fullmatch(kept):
         raise NoServerId(f"{path} holds no id: remove the file, and a new one is made")

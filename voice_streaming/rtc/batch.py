@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import logging
 import socket
 import struct
 import sys
@@ -13,9 +12,6 @@ from typing import Any
 import numpy as np
 
 from .shared_socket import Address, SharedSocket
-
-logger = logging.getLogger(__name__)
-
 
 SLOT_BYTES = 2048
 """Bytes for one outgoing datagram: more than an Ethernet frame carries, so that any packet received can be sent on."""

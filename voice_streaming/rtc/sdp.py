@@ -106,7 +106,8 @@ def take_offer(text: str, hosts: Sequence[str] = (), *, sends: bool = True, may_
         raise Refused("no_opus", f"The offer has no audio section that {'sends' if sends else 'receives'} Opus")
     section = chosen[0]
     # What else the client could do with it does not matter.
-    return TakenOffer(*_reduce(offer, section, hosts, "sendonly" if sends else "recvonly"), bool(active))
+    reduced, remote = _reduce(offer, section, hosts, "sendonly" if sends else "recvonly")
+    return TakenOffer(reduced, offer, section, remote, bool(active))
 
 
 def take_answer(text: str, hosts: Sequence[str] = (), *, sends: bool = False) -> tuple[str, Remote]:
@@ -121,8 +122,7 @@ def take_answer(text: str, hosts: Sequence[str] = (), *, sends: bool = False) ->
     if _direction(answer, section) not in _directions(sends):
         raise Refused("no_opus", f"The answer does not {'send' if sends else 'receive'} audio")
     # An answer that does both would have aiortc start media twice.
-    reduced, _, _, remote = _reduce(answer, section, hosts, "sendonly" if sends else "recvonly")
-    return reduced, remote
+    return _reduce(answer, section, hosts, "sendonly" if sends else "recvonly")
 
 
 def read_candidates(texts: Sequence[str], hosts: Sequence[str] = ()) -> list[RTCIceCandidate]:
@@ -204,9 +204,7 @@ def _transport_of(whole: Description, section: Section) -> _Transport:
     return _Transport([*levels, whole.attributes])
 
 
-def _reduce(
-    whole: Description, section: Section, hosts: Sequence[str], direction: str
-) -> tuple[str, Description, Section, Remote]:
+def _reduce(whole: Description, section: Section, hosts: Sequence[str], direction: str) -> tuple[str, Remote]:
     """The text with one section that is complete, or Refused.
 
     The end of candidates is left out: the client's own checks may be all that comes.
@@ -238,7 +236,7 @@ def _reduce(
         *(f"a=fingerprint:{algorithm} {value}" for algorithm, value in sorted(remote.fingerprints)),
         f"a=setup:{setup}",
     ]
-    return "".join(f"{line}\r\n" for line in lines), whole, section, remote
+    return "".join(f"{line}\r\n" for line in lines), remote
 
 
 def _read_remote(whole: Description, section: Section, transport: _Transport, hosts: Sequence[str]) -> Remote:
@@ -283,7 +281,6 @@ class Local:
     candidates: Sequence[RTCIceCandidate] = ()
     setup: str = ""
     """As aiortc wrote it, if empty."""
-    direction: str = ""
     version: int = 0
     """How many descriptions came before."""
 
@@ -296,7 +293,6 @@ class Local:
             section.ice_candidates = list(self.candidates)
         if self.setup and section.dtls is not None:
             section.dtls.role = DTLS_SETUP_ROLE[self.setup]
-        section.direction = self.direction or section.direction
         user, session, version, *rest = (written.origin or _NO_ORIGIN).split()
         written.origin = " ".join([user, session, str(int(version) + self.version), *rest])
         _ask_for_opus(written, settings)

@@ -25,6 +25,7 @@ MAX_DATAGRAM_BYTES = 2048
 READS_PER_WAKEUP = 64
 """The most datagrams that are read before other events are handled."""
 MAX_EARLY_DTLS = 64
+"""Addresses of which a datagram is kept: more than there are peers between their first packet and the nomination."""
 SOCKET_BUFFER_BYTES = 4 * 2**20
 """Requested; the kernel grants at most its own limit (net.core.rmem_max)."""
 
@@ -90,7 +91,8 @@ class Port(Protocol):
 class SharedSocket:
     """A bound UDP socket and the ports that share it.
 
-    Datagrams for which there is no port are counted in `strays` and dropped.
+    Datagrams for which there is no port are counted in `strays` and dropped, except DTLS: the newest from an address is
+    kept for a port that the address is added for.
     """
 
     def __init__(self, host: str, ports: Iterable[int] = (0,)) -> None:
