@@ -16,7 +16,6 @@ from OpenSSL import SSL
 from tests.support.rtc_client import wait_until_connected
 from tests.support.stage import Client, Stage, on_stage, until
 from voice_streaming.rtc import SenderPeer
-from voice_streaming.rtc.dtls import is_client_hello
 
 
 def rsa_certificate() -> RTCCertificate:
@@ -99,12 +98,3 @@ async def test_our_descriptions_carry_the_sha_256_fingerprint_alone() -> None:
         prints = [line for line in (await peer.offer()).splitlines() if line.startswith("a=fingerprint:")]
         assert len(prints) == 1
         assert prints[0].startswith("a=fingerprint:sha-256 ")
-
-
-def test_a_client_hello_is_told_by_epoch_and_type() -> None:
-    hello = b"\x16\xfe\xfd\0\0" + bytes(8) + b"\x01" + bytes(20)
-    assert is_client_hello(hello)
-    assert not is_client_hello(hello[:13])
-    assert not is_client_hello(b"\x17" + hello[1:])
-    assert not is_client_hello(hello[:4] + b"\x01" + hello[5:])
-    assert not is_client_hello(hello[:13] + b"\x02" + hello[14:])

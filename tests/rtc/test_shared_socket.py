@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 import time
+from contextlib import closing
 from typing import cast
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.rtc.sockets import Client
 from voice_streaming.rtc import shared_socket as udp
-from voice_streaming.rtc.shared_socket import Address, SharedSocket
+from voice_streaming.rtc.shared_socket import Address, SharedSocket, is_client_hello
 from voice_streaming.rtc.srtp import Incoming
 
 UNREACHABLE: Address = ("127.0.0.1", 0)
@@ -51,6 +52,11 @@ def request(username: str) -> bytes:
 
 def response(transaction: bytes) -> bytes:
     return bytes(stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, transaction_id=transaction))
+
+
+def client_hello(number: int = 0) -> bytes:
+    """Its header and a body that tells it from others."""
+    return b"\x16\xfe\xfd\0\0" + bytes(8) + b"\x01" + bytes([number] * 20)
 
 
 async def settle() -> None:
@@ -120,18 +126,70 @@ async def test_a_response_goes_to_its_transaction(shared: SharedSocket, client: 
 
 async def test_the_rest_goes_by_the_senders_address(shared: SharedSocket, client: Client) -> None:
     port = Recorder()
-    for datagram in (b"\x80media", b"\x16early", b"", b"\x00short", b"\xff"):
+    for datagram in (b"\x80media", b"\x16dtls", b"", b"\x00short", b"\xff"):
         client.send(datagram, shared)
     await settle()
     assert shared.strays == 5
-    # A ClientHello that came before the nomination is not lost.
     shared.add_address(client.address, port)
-    assert port.told == [(b"\x16early", client.address)]
     client.send(b"\x80media", shared)
     client.send(b"\x16dtls", shared)
     await settle()
     assert port.media == [b"\x80media"]
-    assert port.told == [(b"\x16early", client.address), (b"\x16dtls", client.address)]
+    assert port.told == [(b"\x16dtls", client.address)]
+
+
+def test_a_client_hello_is_told_by_epoch_and_type() -> None:
+    hello = client_hello()
+    assert is_client_hello(hello)
+    assert not is_client_hello(hello[:13])
+    assert not is_client_hello(b"\x17" + hello[1:])
+    assert not is_client_hello(hello[:4] + b"\x01" + hello[5:])
+    assert not is_client_hello(hello[:13] + b"\x02" + hello[14:])
+
+
+async def test_a_client_hello_that_comes_before_the_nomination_is_not_lost(
+    shared: SharedSocket, client: Client
+) -> None:
+    port, alert = Recorder(), b"\x15\xfe\xfd\0\0" + bytes(8) + b"\x02\x28"
+    for datagram in (client_hello(1), alert, client_hello(2)):
+        client.send(datagram, shared)
+    await settle()
+    assert shared.strays == 3
+    shared.add_address(client.address, port)
+    shared.add_address(client.address, port)
+    assert port.told == [(client_hello(number), client.address) for number in (1, 2)]
+
+
+async def test_an_old_client_hello_is_another_connections(
+    shared: SharedSocket, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udp, "EARLY_S", 0.0)
+    port = Recorder()
+    client.send(client_hello(), shared)
+    await settle()
+    shared.add_address(client.address, port)
+    assert port.told == []
+
+
+async def test_few_early_client_hellos_are_kept(
+    shared: SharedSocket, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udp, "MAX_EARLY_ADDRESSES", 1)
+    for number in range(6):
+        client.send(client_hello(number), shared)
+    await settle()
+    first, second = Recorder(), Recorder()
+    shared.add_address(client.address, first)
+    assert first.told == [(client_hello(number), client.address) for number in range(2, 6)]
+    with closing(Client(shared.address[0])) as one, closing(Client(shared.address[0])) as other:
+        one.send(client_hello(), shared)
+        await settle()
+        other.send(client_hello(), shared)
+        await settle()
+        shared.add_address(one.address, second)
+        assert second.told == []
+        shared.add_address(other.address, second)
+        assert second.told == [(client_hello(), other.address)]
 
 
 async def test_a_port_that_is_removed_leaves_nothing_behind(shared: SharedSocket, client: Client) -> None:

@@ -20,20 +20,8 @@ logger = logging.getLogger(__name__)
 MAX_QUEUED_DATAGRAMS = 64
 """DTLS datagrams that may wait for the handshake to read them."""
 _HANDSHAKE_CALLS = ("do_handshake", "recv")
-_HANDSHAKE, _CLIENT_HELLO = 22, 1
-_RECORD_HEADER_BYTES = 13
 
 Route = tuple[SharedSocket, Address]
-
-
-def is_client_hello(datagram: bytes) -> bool:
-    """Whether a DTLS datagram begins a handshake: epoch 0, ClientHello (RFC 6347 sections 4.1 and 4.3.2)."""
-    return (
-        len(datagram) > _RECORD_HEADER_BYTES
-        and datagram[0] == _HANDSHAKE
-        and datagram[3:5] == b"\0\0"
-        and datagram[_RECORD_HEADER_BYTES] == _CLIENT_HELLO
-    )
 
 
 class DtlsPath:

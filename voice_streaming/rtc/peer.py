@@ -26,11 +26,11 @@ from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters, RTCDt
 from . import rtp
 from .certificate import SRTP_PROFILES
 from .consent import CHECK_SPREAD_S, Consent
-from .dtls import DtlsPath, HandshakeWatch, is_client_hello
+from .dtls import DtlsPath, HandshakeWatch
 from .endpoint import Endpoint
 from .ice_port import PeerPort
 from .ice_session import IceSession
-from .shared_socket import Address, SharedSocket
+from .shared_socket import Address, SharedSocket, is_client_hello
 from .srtp import Incoming
 from .substitution import substitute
 

@@ -24,14 +24,20 @@ Address = tuple[str, int]
 MAX_DATAGRAM_BYTES = 2048
 READS_PER_WAKEUP = 64
 """The most datagrams that are read before other events are handled."""
-MAX_EARLY_DTLS = 64
-"""Addresses of which a datagram is kept: more than there are peers between their first packet and the nomination."""
+MAX_EARLY_ADDRESSES = 64
+"""Addresses whose ClientHello is kept: more than there are peers between their first packet and the nomination."""
+MAX_EARLY_FRAGMENTS = 4
+"""Datagrams of a ClientHello that are kept."""
+EARLY_S = 2.0
+"""How long: what is older can be another connection's, and clients repeat theirs after a second."""
 SOCKET_BUFFER_BYTES = 4 * 2**20
 """Requested; the kernel grants at most its own limit (net.core.rmem_max)."""
 
 _STUN_HEADER_BYTES = 20
 _STUN_CLASS_MASK = 0x0110
 _STUN_USERNAME = 0x0006
+_DTLS_HANDSHAKE, _DTLS_CLIENT_HELLO = 22, 1
+_DTLS_RECORD_HEADER_BYTES = 13
 
 
 def is_stun(datagram: bytes) -> bool:
@@ -42,6 +48,16 @@ def is_stun(datagram: bytes) -> bool:
 def is_dtls(datagram: bytes) -> bool:
     """RFC 7983 section 7: the first byte is 20 to 63."""
     return len(datagram) > 0 and 20 <= datagram[0] <= 63
+
+
+def is_client_hello(datagram: bytes) -> bool:
+    """Whether a DTLS datagram begins a handshake: epoch 0, ClientHello (RFC 6347 sections 4.1 and 4.3.2)."""
+    return (
+        len(datagram) > _DTLS_RECORD_HEADER_BYTES
+        and datagram[0] == _DTLS_HANDSHAKE
+        and datagram[3:5] == b"\0\0"
+        and datagram[_DTLS_RECORD_HEADER_BYTES] == _DTLS_CLIENT_HELLO
+    )
 
 
 def is_media(datagram: bytes | memoryview) -> bool:
@@ -112,8 +128,8 @@ class SharedSocket:
         self._users: dict[str, Port] = {}
         self._transactions: dict[bytes, Port] = {}
         self._addresses: dict[Address, Port] = {}
-        self._early_dtls: dict[Address, bytes] = {}
-        """The newest DTLS datagram from each of the last addresses that nobody had."""
+        self._early: dict[Address, list[tuple[float, bytes]]] = {}
+        """The ClientHellos that came lately from addresses that nobody had, and when."""
         self._claimants: dict[Address, Port] = {}
         """Who claims an address that is another's, while that is asked."""
         self._incoming = Incoming(MAX_DATAGRAM_BYTES)
@@ -150,9 +166,7 @@ class SharedSocket:
         holder = self._addresses.get(address)
         if holder is None or holder.owner is port.owner:
             self._addresses[address] = port
-            # A controlled peer may send its ClientHello before we nominate; repeating it would take a second.
-            if early := self._early_dtls.pop(address, None):
-                port.on_datagram(early, address)
+            self._hand_on_early(address, port)
             return
         is_asked = address in self._claimants
         self._claimants[address] = port
@@ -217,11 +231,21 @@ class SharedSocket:
             if port is not None:
                 port.on_datagram(datagram, address)
                 return
-            if is_dtls(datagram):
-                self._early_dtls[address] = datagram
-                if len(self._early_dtls) > MAX_EARLY_DTLS:
-                    del self._early_dtls[next(iter(self._early_dtls))]
+            if is_client_hello(datagram):
+                self._keep_early(datagram, address, incoming.arrived_s)
         self.strays += 1
+
+    def _keep_early(self, datagram: bytes, address: Address, arrived_s: float) -> None:
+        """A controlled peer may send its ClientHello before we nominate; without it, it repeats it after a second."""
+        earlier = self._early.pop(address, [])
+        self._early[address] = [*earlier, (arrived_s, datagram)][-MAX_EARLY_FRAGMENTS:]
+        if len(self._early) > MAX_EARLY_ADDRESSES:
+            del self._early[next(iter(self._early))]
+
+    def _hand_on_early(self, address: Address, port: Port) -> None:
+        for arrived_s, datagram in self._early.pop(address, ()):
+            if time.monotonic() - arrived_s < EARLY_S:
+                port.on_datagram(datagram, address)
 
     def _port(self, datagram: bytes, address: Address) -> Port | None:
         if is_dtls(datagram):
