@@ -8,9 +8,7 @@ measures and prints; it never judges. Everything runs on 127.0.0.1.
 """
 
 import argparse
-import json
 import sys
-import urllib.request
 from typing import Any
 
 import command
@@ -39,7 +37,7 @@ def _run(options: argparse.Namespace, cores: Cores) -> int:
 def _churn(fleet: Fleet, joins: int, at_once: int) -> None:
     fleet.start_streams(1)
     print(f"| joined and left | MB | {' | '.join(_FIGURES)} |\n|{'---|' * (len(_FIGURES) + 2)}")
-    _print_line(0, _figures(fleet))
+    _print_line(0, fleet.server.figures())
     warm: dict[str, Any] | None = None
     for done in range(at_once, joins + at_once, at_once):
         report = fleet.join(at_once)
@@ -47,20 +45,14 @@ def _churn(fleet: Fleet, joins: int, at_once: int) -> None:
             print(f"note: {len(report.failures)} could not join: {report.failures[0]}")
         fleet.leave(keep=0)
         if done % _LINE_EVERY < at_once:
-            figures = _figures(fleet)
+            figures = fleet.server.figures()
             warm = warm or figures
             _print_line(done, figures)
     if warm is not None:
-        last = _figures(fleet)
+        last = fleet.server.figures()
         more = [f"{name} {last[name] - warm[name]:+d}" for name in _FIGURES]
         more_mb = (last["resident_bytes"] - warm["resident_bytes"]) / 1e6
         print(f"more than after {_LINE_EVERY}: {more_mb:+.1f} MB, {', '.join(more)}")
-
-
-def _figures(fleet: Fleet) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{fleet.server.url}/metrics", timeout=10) as answer:
-        figures: dict[str, Any] = json.load(answer)
-        return figures
 
 
 def _print_line(done: int, figures: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import machine
 from load_process import LoadError, pin
+from server_process import free_port
 
 MOUNT = "/live.mp3"
 _START_TIMEOUT_S = 15.0
@@ -46,7 +46,7 @@ class Icecast:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         folder.chmod(0o777)
-        self.port = _free_port()
+        self.port = free_port()
         configuration = folder / "icecast.xml"
         owner = _OWNER if os.geteuid() == 0 else ""
         configuration.write_text(_CONFIGURATION.format(clients=clients, port=self.port, folder=folder, owner=owner))
@@ -95,10 +95,3 @@ class Icecast:
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.05)
         raise LoadError(f"icecast2 did not answer on {url} within {_START_TIMEOUT_S:.0f} s")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

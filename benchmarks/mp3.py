@@ -9,11 +9,9 @@ It measures and prints; it never judges. Everything runs on 127.0.0.1.
 
 import argparse
 import datetime
-import json
 import os
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,9 +28,9 @@ from load_process import LoadProcess
 from load_sender import ReadSender, SenderReading, StartStreams, run_sender
 from mp3_delay import delays_s, simulated_delays_s
 from mp3_listeners import Join, JoinReport, Listen, Record, Recording, Window, in_short, run_listeners
+from rounds import SERVER
 from server_process import ServerProcess
 
-SERVER = "webrtc_server_relay.py"
 NEWCOMERS = 5
 RECORD_S = 4.0
 
@@ -94,7 +92,7 @@ def _measure_ours(cores: Cores, count: int, seconds: float) -> Cost:
     """With a real sender over WebRTC: its decryption, decoding and encoding are in the figure."""
     with _radio(cores) as (server, sender, audience):
         (stream_id,) = sender.ask(StartStreams(1))
-        port = int(server.url.rpartition(":")[2])
+        port = server.port
         path = f"/stream/{stream_id}.mp3"
         joined: JoinReport = audience.ask(Join(port, path, count, spread_s=count / 200), 120)
         _note_failures(joined)
@@ -127,13 +125,12 @@ def _measure_streams(cores: Cores, seconds: float) -> None:
     for count in (1, 20):
         with _radio(cores) as (server, sender, audience):
             ids = sender.ask(StartStreams(count), 60)
-            port = int(server.url.rpartition(":")[2])
             time.sleep(1)
             before = server.read()
             time.sleep(seconds)
             silent = server.read()
             for stream_id in ids:
-                _note_failures(audience.ask(Join(port, f"/stream/{stream_id}.mp3", 1, 0)))
+                _note_failures(audience.ask(Join(server.port, f"/stream/{stream_id}.mp3", 1, 0)))
             time.sleep(1)
             begun = server.read()
             audience.ask(Listen(seconds), seconds + 30)
@@ -141,12 +138,11 @@ def _measure_streams(cores: Cores, seconds: float) -> None:
             with_mp3 = (ended.cpu_s - begun.cpu_s) / (ended.at_s - begun.at_s)
             without = (silent.cpu_s - before.cpu_s) / (silent.at_s - before.at_s)
             print(f"{count} streams with a listener each: {with_mp3:.1%} of a core, {without:.1%} without listeners")
-            _print_encoder(server.url)
+            _print_encoder(server)
 
 
-def _print_encoder(url: str) -> None:
-    with urllib.request.urlopen(f"{url}/metrics") as answer:
-        figures = json.load(answer)
+def _print_encoder(server: ServerProcess) -> None:
+    figures = server.figures()
     # Only a server that shows its MP3 figures can tell.
     if figures.get("mp3_encoded_seconds_total"):
         share = figures["mp3_encoder_cpu_seconds_total"] / figures["mp3_encoded_seconds_total"]

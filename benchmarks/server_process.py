@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import machine
 from load_process import LoadError, pin
@@ -61,7 +62,7 @@ class ServerProcess:
         self._core = core
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
-        port, audio_port = _free_port(), _free_port()
+        port, audio_port = free_port(), free_port()
         config = {
             "server": {
                 "host": "127.0.0.1",
@@ -109,6 +110,12 @@ class ServerProcess:
             socket_drops=machine.socket_drops(machine.socket_inodes(pid)),
         )
 
+    def figures(self) -> dict[str, Any]:
+        """What it says of itself at `/metrics`."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+            figures: dict[str, Any] = json.load(answer)
+            return figures
+
     @property
     def pid(self) -> int:
         return self._process.pid
@@ -140,7 +147,7 @@ class ServerProcess:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

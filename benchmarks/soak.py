@@ -15,7 +15,6 @@ import json
 import secrets
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
@@ -134,7 +133,7 @@ class Soak:
     def _watch(self, seconds: float, begun_s: float) -> Minute:
         with self._fleet.window(_STRAGGLERS_S) as window:
             time.sleep(seconds)
-        figures = _figures(self._fleet.server.url)
+        figures = self._fleet.server.figures()
         measured = window.measurement
         minute = Minute(
             at_s=time.monotonic() - begun_s,
@@ -211,12 +210,6 @@ def _crowd(fleet: Fleet, cores: Collection[int]) -> Iterator[LoadProcess]:
         yield crowd
     finally:
         crowd.stop()
-
-
-def _figures(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
-        figures: dict[str, Any] = json.load(answer)
-        return figures
 
 
 def _print_at_once(text: str) -> None:

@@ -24,11 +24,10 @@ from light_peer import Identity, LightPeer
 from light_sdp import OPUS_PAYLOAD_TYPE, Remote
 from load_process import LoadError
 from load_sender import connect, take_all
+from marked_opus import PACKET_S, SAMPLES_PER_PACKET
 from rounds import SERVER
 from server_process import ServerProcess
 
-_PACKET_S = 0.02
-_TICKS = 960
 _PAYLOAD_BYTES = 120
 _WAIT_S = 10.0
 _JOINS = 40
@@ -167,12 +166,12 @@ async def _speak(peer: LightPeer) -> None:
     number, due_s = 0, time.monotonic()
     filling = bytes([120]) + bytes(_PAYLOAD_BYTES - 5)
     while True:
-        timestamp = number * _TICKS & 0xFFFF_FFFF
+        timestamp = number * SAMPLES_PER_PACKET & 0xFFFF_FFFF
         header = struct.pack("!BBHII", 0x80, OPUS_PAYLOAD_TYPE, number & 0xFFFF, timestamp, peer.local.ssrc)
         peer.send(peer.protect(header + filling + struct.pack("!I", number)))
         take_all(peer)
         peer.tick(time.monotonic())
-        number, due_s = number + 1, due_s + _PACKET_S
+        number, due_s = number + 1, due_s + PACKET_S
         await asyncio.sleep(due_s - time.monotonic())
 
 

@@ -1,4 +1,4 @@
-"""Meters of every page in every state, at a phone's, a tablet's and a desk's width, in light and in dark.
+"""Pictures of every page in every state, at a phone's, a tablet's and a desk's width, in light and in dark.
 
     python -m scripts.screenshots FOLDER [--widths 320 768 1440]
 
@@ -57,7 +57,7 @@ class Gallery:
             await context.close()
 
     async def take(self, page: Page, name: str) -> None:
-        """Meters of the page as it is now: all of it, where it is higher than the window."""
+        """Pictures of the page as it is now: all of it, where it is higher than the window."""
         for width in self.widths:
             await page.set_viewport_size(ViewportSize(width=width, height=HEIGHTS.get(width, 720)))
             for colours in COLOURS:
@@ -163,7 +163,7 @@ async def pictures_of_refusals(gallery: Gallery, strict: Browser) -> None:
 async def take_all(folder: Path, widths: Sequence[int]) -> None:
     async with AsyncExitStack() as stack:
         microphone = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "voice.wav"
-        write_wav(microphone, decode_audio(REPOSITORY / "voice_streaming" / "demo.ogg"))
+        write_wav(microphone, decode_audio(REPOSITORY / "voice_streaming" / "streams" / "demo.ogg"))
         names = [f"--host-resolver-rules=MAP {INSECURE_NAME} 127.0.0.1"]
         browser = await stack.enter_async_context(chromium(microphone=microphone, arguments=names))
         strict = await stack.enter_async_context(chromium(grant_microphone=False, autoplay=False))
@@ -176,7 +176,7 @@ async def take_all(folder: Path, widths: Sequence[int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Meters of every page in every state.")
+    parser = argparse.ArgumentParser(description="Pictures of every page in every state.")
     parser.add_argument("folder", type=Path, help="where the pictures go")
     parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS, metavar="PIXELS")
     options = parser.parse_args()

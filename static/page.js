@@ -1,5 +1,6 @@
 /** What the pages share. */
 import { VoiceSocket } from "./voice-client.js";
+import { write } from "./copy.js";
 import { recall, remember } from "./settings.js";
 import { connectionText, problemText } from "./words.js";
 
@@ -9,7 +10,7 @@ export const byId = (id) => document.getElementById(id);
 /** Shows a text; an empty one hides its element. @param {string} id @param {string} text */
 export function show(id, text) {
 	const element = byId(id);
-	if (element.textContent !== text) element.textContent = text;
+	write(element, text);
 	element.hidden = !text;
 }
 

@@ -106,18 +106,18 @@ class _Lame:
     """Resampler and encoder for one number of channels."""
 
     def __init__(self, bitrate_bps: int, sample_rate_hz: int, channels: int) -> None:
-        layout = "stereo" if channels == 2 else "mono"
+        self._layout = "stereo" if channels == 2 else "mono"
         codec = av.CodecContext.create("libmp3lame", "w")
         assert isinstance(codec, AudioCodecContext)
         codec.sample_rate = sample_rate_hz
-        codec.layout = layout
+        codec.layout = self._layout
         codec.format = "s16p"
         codec.bit_rate = bitrate_bps
         codec.options = {"reservoir": "0", "compression_level": LAME_EFFORT}
         self._codec = codec
         self._channels = channels
         # At 48,000 Hz it only cuts into frames and separates the channels.
-        self._resampler = AudioResampler("s16p", layout, sample_rate_hz, frame_size=FRAME_SAMPLES)
+        self._resampler = AudioResampler("s16p", self._layout, sample_rate_hz, frame_size=FRAME_SAMPLES)
         self._sample_rate_hz = sample_rate_hz
         self._given = 0
         self._frames_out = 0
@@ -129,8 +129,7 @@ class _Lame:
 
     def encode(self, samples: Samples) -> list[bytes]:
         samples = samples[:, : self._channels]
-        layout = "stereo" if self._channels == 2 else "mono"
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), format="s16", layout=layout)
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), format="s16", layout=self._layout)
         frame.sample_rate = CLOCK_RATE_HZ
         frame.time_base = Fraction(1, CLOCK_RATE_HZ)
         frame.pts = self._given

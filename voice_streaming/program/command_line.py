@@ -8,9 +8,10 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..access.tcp_ports import MAX_REFUSALS, SPARE_CONNECTIONS
@@ -34,7 +35,7 @@ MAX_TOKEN_DAYS = 3650
 """Ten years; for a token without an end there are opaque tokens in the settings."""
 
 ReadSettings = Callable[[], Settings]
-Serve = Callable[[Settings, bool, ReadSettings, ReloadRequests], Awaitable[None]]
+Serve = Callable[[Settings, bool, ReadSettings, ReloadRequests], Coroutine[Any, Any, None]]
 
 
 def run(serve: Serve, arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +65,7 @@ def _run(serve: Serve, parsed: argparse.Namespace, requests: ReloadRequests) -> 
     if (shortage := raise_file_limit(files)) is not None:
         logging.warning("%s", shortage)
     try:
-        asyncio.run(_until_end(serve, settings, parsed.demo, read, requests))
+        asyncio.run(serve(settings, parsed.demo, read, requests))
     except StartError as error:
         return _fail(error, EXIT_CANNOT_START)
     except ConfigError as error:
@@ -76,7 +77,7 @@ def _run(serve: Serve, parsed: argparse.Namespace, requests: ReloadRequests) -> 
 
 def _settings_reader(parsed: argparse.Namespace) -> ReadSettings:
     """The Supervisor is asked for the ports once; what reads the settings then does not wait for anything."""
-    config_path = parsed.config or os.environ.get("CONFIG") or None
+    config_path = parsed.config or os.environ.get("CONFIG")
     overrides = {
         "server.host": parsed.host,
         "server.port": parsed.port,
@@ -91,12 +92,6 @@ def _settings_reader(parsed: argparse.Namespace) -> ReadSettings:
         addon_ports=chosen_ports(os.environ),
         default_path=DEFAULT_CONFIG,
     )
-
-
-async def _until_end(
-    serve: Serve, settings: Settings, demo: bool, read: ReadSettings, requests: ReloadRequests
-) -> None:
-    await serve(settings, demo, read, requests)
 
 
 def _fail(error: Exception, code: int) -> int:

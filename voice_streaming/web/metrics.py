@@ -26,68 +26,61 @@ class Family(NamedTuple):
 _COUNTER, _GAUGE = CounterMetricFamily, GaugeMetricFamily
 _MP3_DROPPED = Family(_COUNTER, "mp3_dropped_packets", "Opus packets that the MP3 is without", "reason")
 
-_FAMILIES: dict[str, tuple[Family, str]] = {
-    "uptime_seconds": (Family(_GAUGE, "uptime_seconds", "Since the start"), ""),
-    "active_streams": (Family(_GAUGE, "live_streams", "Streams that are live"), ""),
-    "total_audio_bytes": (Family(_COUNTER, "received_audio_bytes", "Payload bytes that senders sent"), ""),
-    "webrtc_available": (Family(_GAUGE, "webrtc_available", "1 where WebRTC is served"), ""),
-    "failures": (Family(_COUNTER, "failures", "Failures of the server's own parts, which are in its log"), ""),
-    "active_connections": (Family(_GAUGE, "websockets", "WebSockets that are open"), ""),
-    "slow_websockets_closed": (
-        Family(_COUNTER, "slow_websockets_closed", "WebSockets that were closed for not reading"),
-        "",
+_FAMILIES: dict[str, Family] = {
+    "uptime_seconds": Family(_GAUGE, "uptime_seconds", "Since the start"),
+    "active_streams": Family(_GAUGE, "live_streams", "Streams that are live"),
+    "total_audio_bytes": Family(_COUNTER, "received_audio_bytes", "Payload bytes that senders sent"),
+    "webrtc_available": Family(_GAUGE, "webrtc_available", "1 where WebRTC is served"),
+    "failures": Family(_COUNTER, "failures", "Failures of the server's own parts, which are in its log"),
+    "active_connections": Family(_GAUGE, "websockets", "WebSockets that are open"),
+    "slow_websockets_closed": Family(_COUNTER, "slow_websockets_closed", "WebSockets that were closed for not reading"),
+    "receivers": Family(_GAUGE, "receivers", "WebRTC receivers of all streams"),
+    "receivers_packets_lost": Family(
+        _GAUGE, "receivers_lost_packets", "Packets that the present receivers have reported as lost"
     ),
-    "receivers": (Family(_GAUGE, "receivers", "WebRTC receivers of all streams"), ""),
-    "receivers_packets_lost": (
-        Family(_GAUGE, "receivers_lost_packets", "Packets that the present receivers have reported as lost"),
-        "",
+    "receivers_jitter_max_seconds": Family(
+        _GAUGE, "receivers_jitter_max_seconds", "The largest jitter that a present receiver reports"
     ),
-    "receivers_jitter_max_seconds": (
-        Family(_GAUGE, "receivers_jitter_max_seconds", "The largest jitter that a present receiver reports"),
-        "",
+    "forwarded_packets": Family(_COUNTER, "forwarded_packets", "Packets sent to WebRTC receivers"),
+    "negotiations": Family(_GAUGE, "negotiations", "Offers and answers that are worked on or wait for it"),
+    "tcp_connections": Family(_GAUGE, "tcp_connections", "TCP connections that are open"),
+    "mp3_listeners": Family(_GAUGE, "mp3_listeners", "Players of the MP3 that are connected"),
+    "mp3_encoders": Family(_GAUGE, "mp3_encoders", "Streams that are encoded as MP3 now"),
+    "mp3_listeners_total": Family(_COUNTER, "mp3_listeners_joined", "Players of the MP3 that have connected"),
+    "mp3_sent_bytes_total": Family(_COUNTER, "mp3_sent_bytes", "Bytes of MP3 written to players"),
+    "mp3_slow_listeners_disconnected_total": Family(
+        _COUNTER, "mp3_slow_listeners_disconnected", "Players that were disconnected for taking nothing"
     ),
-    "forwarded_packets": (Family(_COUNTER, "forwarded_packets", "Packets sent to WebRTC receivers"), ""),
-    "negotiations": (Family(_GAUGE, "negotiations", "Offers and answers that are worked on or wait for it"), ""),
-    "tcp_connections": (Family(_GAUGE, "tcp_connections", "TCP connections that are open"), ""),
-    "mp3_listeners": (Family(_GAUGE, "mp3_listeners", "Players of the MP3 that are connected"), ""),
-    "mp3_encoders": (Family(_GAUGE, "mp3_encoders", "Streams that are encoded as MP3 now"), ""),
-    "mp3_listeners_total": (Family(_COUNTER, "mp3_listeners_joined", "Players of the MP3 that have connected"), ""),
-    "mp3_sent_bytes_total": (Family(_COUNTER, "mp3_sent_bytes", "Bytes of MP3 written to players"), ""),
-    "mp3_slow_listeners_disconnected_total": (
-        Family(_COUNTER, "mp3_slow_listeners_disconnected", "Players that were disconnected for taking nothing"),
-        "",
+    "mp3_slow_listeners_brought_back_total": Family(
+        _COUNTER, "mp3_slow_listeners_brought_back", "Times that a slow player was brought back to live"
     ),
-    "mp3_slow_listeners_brought_back_total": (
-        Family(_COUNTER, "mp3_slow_listeners_brought_back", "Times that a slow player was brought back to live"),
-        "",
+    "mp3_slow_listeners_dropped_seconds_total": Family(
+        _COUNTER, "mp3_slow_listeners_dropped_seconds", "Audio that was dropped for slow players"
     ),
-    "mp3_slow_listeners_dropped_seconds_total": (
-        Family(_COUNTER, "mp3_slow_listeners_dropped_seconds", "Audio that was dropped for slow players"),
-        "",
+    "mp3_encoder_cpu_seconds_total": Family(_COUNTER, "mp3_encoder_cpu_seconds", "CPU time of encoding"),
+    "mp3_encoded_seconds_total": Family(_COUNTER, "mp3_encoded_seconds", "Audio that was encoded"),
+    "mp3_silence_seconds_total": Family(_COUNTER, "mp3_silence_seconds", "Silence put in where none came"),
+    "mp3_concealed_packets_total": Family(
+        _COUNTER, "mp3_concealed_packets", "Lost packets that were concealed in the MP3"
     ),
-    "mp3_encoder_cpu_seconds_total": (Family(_COUNTER, "mp3_encoder_cpu_seconds", "CPU time of encoding"), ""),
-    "mp3_encoded_seconds_total": (Family(_COUNTER, "mp3_encoded_seconds", "Audio that was encoded"), ""),
-    "mp3_silence_seconds_total": (Family(_COUNTER, "mp3_silence_seconds", "Silence put in where none came"), ""),
-    "mp3_concealed_packets_total": (
-        Family(_COUNTER, "mp3_concealed_packets", "Lost packets that were concealed in the MP3"),
-        "",
+    "loop_lag_p50_seconds": Family(
+        _GAUGE, "loop_lag_median_seconds", "How late the event loop ran, median of the last minute"
     ),
+    "loop_lag_max_seconds": Family(
+        _GAUGE, "loop_lag_max_seconds", "How late the event loop ran, at most in the last minute"
+    ),
+    "tasks": Family(_GAUGE, "tasks", "Tasks of asyncio"),
+    "open_files": Family(_GAUGE, "open_files", "Open file descriptors"),
+    "threads": Family(_GAUGE, "threads", "Threads of the process"),
+    "resident_bytes": Family(_GAUGE, "resident_memory_bytes", "Resident memory of the process"),
+}
+"""The family of each figure that is all of it."""
+
+_OF_ONE_FAMILY = {
     "mp3_late_packets_total": (_MP3_DROPPED, "late"),
     "mp3_broken_packets_total": (_MP3_DROPPED, "broken"),
-    "loop_lag_p50_seconds": (
-        Family(_GAUGE, "loop_lag_median_seconds", "How late the event loop ran, median of the last minute"),
-        "",
-    ),
-    "loop_lag_max_seconds": (
-        Family(_GAUGE, "loop_lag_max_seconds", "How late the event loop ran, at most in the last minute"),
-        "",
-    ),
-    "tasks": (Family(_GAUGE, "tasks", "Tasks of asyncio"), ""),
-    "open_files": (Family(_GAUGE, "open_files", "Open file descriptors"), ""),
-    "threads": (Family(_GAUGE, "threads", "Threads of the process"), ""),
-    "resident_bytes": (Family(_GAUGE, "resident_memory_bytes", "Resident memory of the process"), ""),
 }
-"""The family of each figure, and the value of its label."""
+"""The family of figures that share one, and the value of the label."""
 
 _LABELLED = {
     "refused_": Family(_COUNTER, "refused", "What was refused; the limits are in voice_streaming_limit", "reason"),
@@ -125,7 +118,9 @@ def family_of(key: str) -> tuple[Family, str] | None:
     if key in _SUMS:
         return None
     if key in _FAMILIES:
-        return _FAMILIES[key]
+        return _FAMILIES[key], ""
+    if key in _OF_ONE_FAMILY:
+        return _OF_ONE_FAMILY[key]
     for beginning, family in _LABELLED.items():
         if key.startswith(beginning):
             return family, key.removeprefix(beginning)
