@@ -21,17 +21,20 @@ function mp3Address(id) {
  *  @param {HTMLElement} card @param {string} selector @returns {HTMLElement} */
 const part = (card, selector) => /** @type {HTMLElement} */ (card.querySelector(selector));
 
+/** The button of a card, or the device's play key for the stream that was chosen. @param {string | null} id */
+function press(id) {
+	if (receiver.chosen !== id || receiver.state === "idle") receiver.listen(id);
+	else if (receiver.state === "blocked") receiver.unblock();
+	else receiver.stop();
+	draw();
+}
+
 /** @param {string} id of a stream @returns {HTMLElement} */
 function newCard(id) {
 	const card = byId("stream").content.firstElementChild.cloneNode(true);
 	const copyButton = part(card, ".copy");
 	copyButton.onclick = () => copy(mp3Address(id), copyButton);
-	part(card, ".listen").onclick = () => {
-		if (receiver.chosen !== id || receiver.state === "idle") receiver.listen(id);
-		else if (receiver.state === "blocked") receiver.unblock();
-		else receiver.stop();
-		draw();
-	};
+	part(card, ".listen").onclick = () => press(id);
 	byId("streams").append(card);
 	cards.set(id, card);
 	socket.send({ type: "subscribe_visualization", stream_id: id });
@@ -67,7 +70,7 @@ function draw() {
 socket.on("streams", draw);
 receiver.on("state", draw);
 receiver.on("stalled", draw);
-sayWhatPlays(socket, receiver, () => (receiver.state === "idle" ? receiver.listen(receiver.chosen) : receiver.stop()));
+sayWhatPlays(socket, receiver, () => press(receiver.chosen));
 socket.on("audio_data", ({ stream_id, level }) => {
 	const card = cards.get(stream_id);
 	if (card) showLevel(part(card, ".meter"), level);
