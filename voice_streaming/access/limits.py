@@ -100,10 +100,14 @@ class Limits:
             text = f"More than {self._limits.max_sdp_characters} characters of SDP are not taken"
             raise Refused("sdp_too_long", text)
 
-    def check_stream(self, stream_id: str | None) -> None:
-        """Raises Refused `too_many_streams` when the stream would be new and the limit is reached."""
+    def check_stream(self, stream_id: str | None, replaced_id: str | None = None) -> None:
+        """Raises Refused `too_many_streams` when the stream would be one more and the limit is reached.
+
+        It is none where it is there already, or where the one that it replaces is.
+        """
         limit = self._limits.max_streams
-        if len(self._streams) >= limit and find(self._streams, stream_id) is None:
+        is_more = find(self._streams, stream_id) is None and find(self._streams, replaced_id) is None
+        if len(self._streams) >= limit and is_more:
             raise self._refusal("streams", f"There are {limit} streams: no more are taken now")
 
     def check_receivers(self) -> None:
