@@ -93,6 +93,11 @@ class Limits:
             if not self._connections_of_address[key]:
                 del self._connections_of_address[key]
 
+    def check_open(self) -> None:
+        """Raises 503 when the server is stopping: for a client that was let in before, and waited since."""
+        if self._closed:
+            raise web.HTTPServiceUnavailable(text="The server is stopping: try again later.\n", headers=_retry_later())
+
     def check_sdp(self, sdp: str) -> None:
         """Raises Refused `sdp_too_long`."""
         if len(sdp) > self._limits.max_sdp_characters:
