@@ -114,6 +114,15 @@ def test_a_stream_that_is_there_may_come_again_when_no_other_may() -> None:
     assert limits.refused["streams"] == 2
 
 
+def test_a_stream_that_replaces_another_is_no_more() -> None:
+    streams = {"stream_1": new_stream("stream_1")}
+    limits = new_limits(streams, max_streams=1)
+    for name in ("cellar", None):
+        limits.check_stream(name, "stream_1")
+        with pytest.raises(Refused):
+            limits.check_stream(name, "stream_2")
+
+
 async def test_as_many_negotiations_as_the_limit_and_none_more() -> None:
     limits = new_limits(max_negotiations=2)
     async with limits.negotiation():
@@ -235,6 +244,16 @@ async def test_streams_and_receivers_have_limits_and_free_room_again() -> None:
         await client.expect("stream_ended")
         await client.send("start_sending", name="two")
         await client.expect("sender_ready")
+
+
+@pytest.mark.parametrize("name", [None, "two"])
+async def test_a_sender_may_begin_again_when_no_other_may(name: str | None) -> None:
+    async with running_server({"limits": {"max_streams": 1}}) as server, voice_sender(server.ws_url) as sender:
+        await sender.send([PAYLOAD])
+        await sender.signalling.expect("stream_available")
+        await sender.signalling.send("start_sending", **({} if name is None else {"name": name}))
+        await sender.signalling.expect("stream_ended")
+        await sender.signalling.expect("sender_ready")
 
 
 async def test_a_crowd_that_comes_at_once_gets_no_more_than_there_is_room_for() -> None:

@@ -197,6 +197,24 @@ async def test_another_connection_replaces_the_one_before_it() -> None:
         await until(lambda: first.peer.connectionState == "closed", "the first one was told goodbye")
 
 
+async def test_a_session_that_ends_while_the_former_peer_closes_has_no_answer() -> None:
+    async with core() as server:
+        connection, _ = await server.published()
+        session = connection.session
+        assert isinstance(session, PublishSession)
+        assert session.peer is not None
+        former, close = session.peer, session.peer.close
+
+        async def close_and_end() -> None:
+            await close()
+            session.end("server failed")
+
+        former.close = close_and_end  # type: ignore[method-assign]
+        with pytest.raises(Refused) as refused:
+            await session.answer(await server.client().offer())
+        assert refused.value.code == "stream_ended"
+
+
 async def test_a_lost_publisher_with_a_name_resumes_within_the_grace_and_one_without_ends() -> None:
     async with core() as server:
         for name, events in (("kitchen", ["live", "paused", "resumed"]), (None, ["live", "ended: sender lost"])):

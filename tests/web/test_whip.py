@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import TestServer
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection
 
 from tests.support.descriptions import browser_sdp
@@ -19,6 +20,11 @@ from tests.support.server import RunningServer, running_server
 from tests.support.signalling import signalling
 from tests.support.stage import PAYLOADS, Client, until
 from tests.support.whip_client import FRAGMENT, Answer, WhipClient, whip_client
+from voice_streaming.sessions.claim import Claim
+from voice_streaming.sessions.connection import Connection
+from voice_streaming.sessions.session import PublishSession
+from voice_streaming.settings.model import ServerSettings, Settings, WebrtcSettings
+from webrtc_server_relay import VoiceStreamingServer
 
 RESUME = "Stream-Resume-Key"
 
@@ -376,3 +382,28 @@ async def test_a_name_that_a_websocket_holds_can_be_received_by_whep(server: Run
             await receivers_become(server, 1)
             await sender.send([b"more"])
             await player.packets.wait_for(1)
+
+
+async def test_a_publisher_that_waits_while_the_server_stops_begins_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(server=ServerSettings(tls="off"), webrtc=WebrtcSettings(host_addresses=("127.0.0.1",)))
+    server = VoiceStreamingServer(settings)
+    publish, waits, stopped = server.sessions.publish, asyncio.Event(), asyncio.Event()
+
+    async def publish_late(connection: Connection, claim: Claim) -> PublishSession:
+        waits.set()
+        await stopped.wait()
+        return await publish(connection, claim)
+
+    monkeypatch.setattr(server.sessions, "publish", publish_late)
+    client = Client()
+    async with TestServer(server._application()) as running, whip_client(str(running.make_url("/"))) as web:
+        request = asyncio.create_task(web.post("/whip/kitchen", await client.offer()))
+        await waits.wait()
+        await server.stop()
+        stopped.set()
+        assert (await request).status == 503
+        assert server.sessions.active == {}
+        assert len(server.whip.connections) == 0
+    await client.peer.close()

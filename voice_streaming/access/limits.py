@@ -93,6 +93,11 @@ class Limits:
             if not self._connections_of_address[key]:
                 del self._connections_of_address[key]
 
+    def check_open(self) -> None:
+        """Raises 503 when the server is stopping: for a client that was let in before, and waited since."""
+        if self._closed:
+            raise web.HTTPServiceUnavailable(text="The server is stopping: try again later.\n", headers=_retry_later())
+
     def check_sdp(self, sdp: str) -> None:
         """Raises Refused `sdp_too_long`."""
         if len(sdp) > self._limits.max_sdp_characters:
@@ -100,10 +105,14 @@ class Limits:
             text = f"More than {self._limits.max_sdp_characters} characters of SDP are not taken"
             raise Refused("sdp_too_long", text)
 
-    def check_stream(self, stream_id: str | None) -> None:
-        """Raises Refused `too_many_streams` when the stream would be new and the limit is reached."""
+    def check_stream(self, stream_id: str | None, replaced_id: str | None = None) -> None:
+        """Raises Refused `too_many_streams` when the stream would be one more and the limit is reached.
+
+        It is none where it is there already, or where the one that it replaces is.
+        """
         limit = self._limits.max_streams
-        if len(self._streams) >= limit and find(self._streams, stream_id) is None:
+        is_more = find(self._streams, stream_id) is None and find(self._streams, replaced_id) is None
+        if len(self._streams) >= limit and is_more:
             raise self._refusal("streams", f"There are {limit} streams: no more are taken now")
 
     def check_receivers(self) -> None:

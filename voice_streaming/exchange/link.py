@@ -122,12 +122,12 @@ class Link:
     async def run(self, services: Services) -> None:
         try:
             while True:
-                self._enter(LinkState.IDLE)
+                self.state = LinkState.IDLE
                 await self._wait_until_wanted(services)
-                self._enter(LinkState.CONNECTING)
+                self.state = LinkState.CONNECTING
                 delay_s = await self._try(services)
                 if delay_s is not None:
-                    self._enter(LinkState.WAITING)
+                    self.state = LinkState.WAITING
                     await asyncio.sleep(delay_s)
         finally:
             await services.sessions.release(self._connection, "server stopping")
@@ -163,7 +163,7 @@ class Link:
             await session.accept(remote.answer)
             await connection.wait_until(lambda: connection.is_connected or connection.is_lost)
             if not connection.is_lost:
-                self._enter(LinkState.CONNECTED)
+                self.state = LinkState.CONNECTED
                 self.last_error = None
                 logger.info("%s of %s: connected to %s", self.direction, ascii(self.name), self._endpoint.origin)
                 if not await self._stay(services):
@@ -204,9 +204,6 @@ class Link:
     async def _give_up(self, services: Services, *, has_answered: bool) -> None:
         """An exchange has failed."""
         raise NotImplementedError
-
-    def _enter(self, state: LinkState) -> None:
-        self.state = state
 
     def _note(self, error: str) -> None:
         if error != self.last_error:

@@ -216,6 +216,9 @@ class PublishSession(Session):
                 self._services.streams.end(stream, "no media")
             raise
         await self._replace_peer(peer)
+        if self.has_ended:
+            # While the peer before it was closed; this one is closed too.
+            raise Refused("stream_ended", "Stream ended")
         return description
 
     async def _check_claim_again(self) -> None:

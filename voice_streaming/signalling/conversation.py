@@ -123,7 +123,9 @@ class Conversations:
 
     def _check_capacity(self, message: messages.AnyClientMessage, client: Client) -> None:
         if isinstance(message, messages.StartSending):
-            self._limits.check_stream(message.name)
+            # What the client publishes until now ends when it begins another.
+            published_id = client.stream_id if client.role is Role.SENDER else None
+            self._limits.check_stream(message.name, published_id)
         elif isinstance(message, messages.WebrtcOffer):
             self._limits.check_stream(client.stream_id)
         elif isinstance(message, messages.StartReceiving) and client.role is not Role.RECEIVER:

@@ -120,6 +120,8 @@ class WhipEndpoints:
             async with limits.negotiation():
                 check()
                 session = await begin()
+                # Once the server stops, nobody ends what is added.
+                limits.check_open()
                 self.connections.add(connection)
                 return session, await session.answer(offer)
         except BaseException:
