@@ -11,9 +11,10 @@ import pytest_asyncio
 from hypothesis import settings
 from playwright.async_api import Browser
 
-from tests.support.audio import Samples, write_wav
+from tests.support.audio import Samples, encode_opus, write_wav
 from tests.support.browsers import BROWSERS, BrowserPage, browser_page
 from tests.support.chromium import chromium
+from tests.support.live_radio import Radio, radio_with
 from tests.support.server import RunningServer, running_server
 from tests.support.speech import synthesise
 from tests.support.voice_pages import INSECURE_NAME, Visitors, everyone_left, visitors
@@ -57,6 +58,19 @@ def speech_wav(speech: Samples, tmp_path_factory: pytest.TempPathFactory) -> Pat
 async def server() -> AsyncIterator[RunningServer]:
     """The daemon with default settings, but on loopback; at the end it must stop with exit code 0."""
     async with running_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def payloads(speech: Samples) -> list[bytes]:
+    """The speech in Opus packets."""
+    return encode_opus(speech)
+
+
+@pytest.fixture
+async def radio(payloads: list[bytes]) -> AsyncIterator[Radio]:
+    """The MP3 routes in this process, with default settings."""
+    async with radio_with(payloads) as running:
         yield running
 
 
