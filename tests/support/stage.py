@@ -30,6 +30,8 @@ from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.track import OpusTrack
 
 PAYLOADS = [bytes([120]) + random.Random(5).randbytes(number % 90 + 1) for number in range(50)]
+PACKET_S = 0.005
+"""From one packet to the next: faster than real, so that a loss is soon seen."""
 
 
 async def until(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
