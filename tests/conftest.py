@@ -81,7 +81,7 @@ async def speaking_page(request: pytest.FixtureRequest, speech_wav: Path) -> Asy
         yield page
 
 
-# For tests of pages: a module shares a daemon and a browser. They need `pytest.mark.asyncio(loop_scope="module")`.
+# A module shares a daemon and, if it tests pages, a browser. Its tests need `pytest.mark.asyncio(loop_scope="module")`.
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -99,8 +99,14 @@ async def pages_browser(speech_wav: Path) -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def guests(pages_browser: Browser, pages_daemon: RunningServer) -> AsyncIterator[Visitors]:
-    """Visitors of the daemon's pages; afterwards nobody is there."""
-    async with visitors(pages_browser, pages_daemon) as coming:
-        yield coming
+async def emptied_daemon(pages_daemon: RunningServer) -> AsyncIterator[RunningServer]:
+    """The module's daemon, with nobody there, neither before nor afterwards."""
+    yield pages_daemon
     await everyone_left(pages_daemon)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def guests(pages_browser: Browser, emptied_daemon: RunningServer) -> AsyncIterator[Visitors]:
+    """Visitors of the daemon's pages."""
+    async with visitors(pages_browser, emptied_daemon) as coming:
+        yield coming
