@@ -82,9 +82,7 @@ async def test_reports_go_out_with_true_counters_and_come_in() -> None:
 
 async def test_a_senders_report_dates_the_report_to_it() -> None:
     async with on_stage() as stage:
-        sender, talker = await stage.sender()
-        talker.say(b"voice")
-        await until(lambda: sender.reception is not None, "the first packet")
+        sender, talker = await stage.heard_sender()
         assert sender.reception is not None
         report = rtp.SenderReport(sender.reception.ssrc, 0x1122334455667788, 0, 1, 5)
         await talker.send_rtcp(rtp.pack_sender_report(report, "talker"))

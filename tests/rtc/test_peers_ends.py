@@ -16,9 +16,7 @@ from voice_streaming.streams.track import OpusTrack
 
 async def test_a_goodbye_is_reported_once() -> None:
     async with on_stage() as stage:
-        sender, talker = await stage.sender()
-        talker.say(b"voice")
-        await until(lambda: sender.reception is not None, "the first packet")
+        sender, talker = await stage.heard_sender()
         assert sender.reception is not None
         for _ in range(3):
             await talker.send_rtcp(rtp.pack_bye(sender.reception.ssrc, "talker"))

@@ -142,6 +142,13 @@ class Stage:
         await asyncio.wait_for(connected.wait(), 10)
         return peer, client
 
+    async def heard_sender(self) -> tuple[SenderPeer, Client]:
+        """A sender whose first packet has come."""
+        peer, client = await self.sender()
+        client.say(b"voice")
+        await until(lambda: peer.reception is not None, "the first packet")
+        return peer, client
+
     def forget(self, peer: Peer) -> None:
         """The test closes it."""
         self._open.remove(peer)
