@@ -11,9 +11,10 @@ import pytest_asyncio
 from hypothesis import settings
 from playwright.async_api import Browser
 
-from tests.support.audio import Samples, write_wav
+from tests.support.audio import Samples, encode_opus, write_wav
 from tests.support.browsers import BROWSERS, BrowserPage, browser_page
 from tests.support.chromium import chromium
+from tests.support.live_radio import Radio, radio_with
 from tests.support.server import RunningServer, running_server
 from tests.support.speech import synthesise
 from tests.support.voice_pages import INSECURE_NAME, Visitors, everyone_left, visitors
@@ -60,6 +61,19 @@ async def server() -> AsyncIterator[RunningServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def payloads(speech: Samples) -> list[bytes]:
+    """The speech in Opus packets."""
+    return encode_opus(speech)
+
+
+@pytest.fixture
+async def radio(payloads: list[bytes]) -> AsyncIterator[Radio]:
+    """The MP3 routes in this process, with default settings."""
+    async with radio_with(payloads) as running:
+        yield running
+
+
 @pytest.fixture(params=BROWSERS)
 async def speaking_page(request: pytest.FixtureRequest, speech_wav: Path) -> AsyncIterator[BrowserPage]:
     """An empty page in each of the browsers, with the speech as its microphone."""
@@ -67,7 +81,7 @@ async def speaking_page(request: pytest.FixtureRequest, speech_wav: Path) -> Asy
         yield page
 
 
-# For tests of pages: a module shares a daemon and a browser. They need `pytest.mark.asyncio(loop_scope="module")`.
+# A module shares a daemon and, if it tests pages, a browser. Its tests need `pytest.mark.asyncio(loop_scope="module")`.
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -85,8 +99,14 @@ async def pages_browser(speech_wav: Path) -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def guests(pages_browser: Browser, pages_daemon: RunningServer) -> AsyncIterator[Visitors]:
-    """Visitors of the daemon's pages; afterwards nobody is there."""
-    async with visitors(pages_browser, pages_daemon) as coming:
-        yield coming
+async def emptied_daemon(pages_daemon: RunningServer) -> AsyncIterator[RunningServer]:
+    """The module's daemon, with nobody there, neither before nor afterwards."""
+    yield pages_daemon
     await everyone_left(pages_daemon)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def guests(pages_browser: Browser, emptied_daemon: RunningServer) -> AsyncIterator[Visitors]:
+    """Visitors of the daemon's pages."""
+    async with visitors(pages_browser, emptied_daemon) as coming:
+        yield coming

@@ -29,6 +29,7 @@ from voice_streaming.settings.model import AccessSettings, AudioSettings, LimitS
 
 MANY = Settings()
 CONNECTION_PARTS = (PacedProtocol, sslproto.SSLProtocol, selector_events._SelectorSocketTransport)  # type: ignore[attr-defined]
+ONE = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
 FEW = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=3))
 
 
@@ -138,8 +139,7 @@ async def test_the_proxy_stands_for_many() -> None:
 
 
 async def test_refused_connections_are_forgotten() -> None:
-    settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
-    async with open_ports(settings) as (ports, port):
+    async with open_ports(ONE) as (ports, port):
         _, kept = await asyncio.open_connection("127.0.0.1", port)
         crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * MAX_REFUSALS)]
         await eventually(lambda: ports.refused_of_address == len(crowd))
@@ -152,8 +152,7 @@ async def test_refused_connections_are_forgotten() -> None:
 
 async def test_a_refused_connection_is_closed_although_the_client_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_ports, "REFUSAL_LINGER_S", 0.05)
-    settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
-    async with open_ports(settings) as (ports, port):
+    async with open_ports(ONE) as (ports, port):
         before = len(os.listdir("/proc/self/fd"))
         clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
         await eventually(lambda: ports.refused_of_address == 3)
@@ -165,8 +164,7 @@ async def test_a_refused_connection_is_closed_although_the_client_stays(monkeypa
 
 async def test_no_more_refused_connections_are_kept_than_may_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_ports, "REFUSAL_LINGER_S", 60.0)
-    settings = msgspec.structs.replace(MANY, limits=LimitSettings(tcp_connections_per_address=1))
-    async with open_ports(settings) as (ports, port):
+    async with open_ports(ONE) as (ports, port):
         before = len(os.listdir("/proc/self/fd"))
         clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * MAX_REFUSALS + 1)]
         await eventually(lambda: ports.refused_of_address == len(clients) - 1)

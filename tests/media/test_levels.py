@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.tones import SECOND, tone
 from voice_streaming.media.levels import (
     BANDS,
     FLOOR_DB,
@@ -17,15 +18,6 @@ from voice_streaming.media.levels import (
     Samples,
     band_edges_hz,
 )
-
-SECOND = 48_000
-
-
-def tone(frequency_hz: float, peak_db: float = 0.0, samples: int = SECOND, channels: int = 2) -> Samples:
-    """A sine that reaches `peak_db`, the same in all channels."""
-    amplitude = 32_767 * 10 ** (peak_db / 20)
-    wave = np.round(amplitude * np.sin(2 * np.pi * frequency_hz * np.arange(samples) / SECOND)).astype(np.int16)
-    return np.repeat(wave[:, np.newaxis], channels, axis=1)
 
 
 def analysed(samples: Samples) -> Analysis:

@@ -3,13 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.audio import Samples, decode_opus, encode_opus
+from tests.support.audio import decode_opus
 from voice_streaming.media.opus import CLOCK_RATE_HZ, BrokenPacket, OpusDecoder
-
-
-@pytest.fixture(scope="module")
-def payloads(speech: Samples) -> list[bytes]:
-    return encode_opus(speech)
 
 
 def test_decodes_as_libopus_does(payloads: list[bytes]) -> None:

@@ -17,8 +17,11 @@ from tests.support.rtc_client import wait_until_connected
 from tests.support.stage import Client, Stage, on_stage, until
 from voice_streaming.rtc import SenderPeer
 
+USUAL_CIPHERS = b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
+"""A TLS stack's; aiortc's are for its own kind of key."""
 
-def rsa_certificate() -> RTCCertificate:
+
+def rsa_certificate(ciphers: bytes = USUAL_CIPHERS) -> RTCCertificate:
     """As GStreamer makes it, and pion where it is told to."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "client")])
@@ -30,8 +33,7 @@ def rsa_certificate() -> RTCCertificate:
 
     def create(srtp_profiles: Any) -> SSL.Context:
         context = make(srtp_profiles)
-        # A TLS stack's usual ones; aiortc's are for its own kind of key.
-        context.set_cipher_list(b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256")
+        context.set_cipher_list(ciphers)
         return context
 
     certificate._create_ssl_context = create  # type: ignore[method-assign]
@@ -62,15 +64,7 @@ async def test_a_failed_handshake_says_why(caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level(logging.INFO, "voice_streaming")
     async with on_stage() as stage:
         client = Client()
-        certificate = rsa_certificate()
-        make = certificate._create_ssl_context
-
-        def create(srtp_profiles: Any) -> SSL.Context:
-            context = make(srtp_profiles)
-            context.set_cipher_list(b"DHE-RSA-AES128-GCM-SHA256")
-            return context
-
-        certificate._create_ssl_context = create  # type: ignore[method-assign]
+        certificate = rsa_certificate(b"DHE-RSA-AES128-GCM-SHA256")
         client.peer._RTCPeerConnection__certificates = [certificate]  # type: ignore[attr-defined]
         await connect(stage, client, "active")
         await until(lambda: stage.gone == ["connection failed"], "the failure")

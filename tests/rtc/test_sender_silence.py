@@ -78,9 +78,7 @@ async def test_a_closed_sender_tells_nothing() -> None:
 
 async def test_a_goodbye_counts_only_for_the_ssrc_that_it_names() -> None:
     async with on_stage() as stage:
-        sender, talker = await stage.sender()
-        talker.say(b"voice")
-        await until(lambda: sender.reception is not None, "the first packet")
+        sender, talker = await stage.heard_sender()
         assert sender.reception is not None
         ssrc = sender.reception.ssrc
         await talker.send_rtcp(rtp.pack_bye(ssrc ^ 1, "another track"))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from tests.support.tones import tone
 from tests.support.virtual_time import run
 from voice_streaming.media.levels import (
     BANDS,
@@ -20,15 +21,6 @@ from voice_streaming.media.levels import (
 )
 from voice_streaming.process.failures import Failures
 from voice_streaming.signalling.meters import SILENCE_AFTER_S, Meter
-
-SECOND = 48_000
-
-
-def tone(frequency_hz: float, peak_db: float = 0.0, samples: int = SECOND, channels: int = 2) -> Samples:
-    """A sine that reaches `peak_db`, the same in all channels."""
-    amplitude = 32_767 * 10 ** (peak_db / 20)
-    wave = np.round(amplitude * np.sin(2 * np.pi * frequency_hz * np.arange(samples) / SECOND)).astype(np.int16)
-    return np.repeat(wave[:, np.newaxis], channels, axis=1)
 
 
 class Block(NamedTuple):

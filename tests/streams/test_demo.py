@@ -5,23 +5,13 @@ from itertools import pairwise
 
 import pytest
 
+from tests.support.publishing import Recorder
 from tests.support.virtual_time import run
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.process.refusal import Refused
 from voice_streaming.streams.demo import DemoSender
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.track import OpusTrack
-
-
-class Recorder:
-    def __init__(self) -> None:
-        self.packets: list[OpusPacket] = []
-
-    def on_packet(self, packet: OpusPacket) -> None:
-        self.packets.append(packet)
-
-    def on_end(self) -> None:
-        """The packets are what counts."""
 
 
 async def speak(demo: DemoSender, seconds: float) -> None:

@@ -12,6 +12,7 @@ from tests.support.publishing import hand_out
 from tests.support.radio import packets_of
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.media.pcm import PcmBlock
+from voice_streaming.streams.pcm_source import PcmSource
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.track import OpusTrack
 
@@ -41,6 +42,17 @@ class FailingSink(Sink):
 async def turns() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+async def ended_source(packets: list[OpusPacket], sink: Sink, *, pulls: bool = False) -> PcmSource:
+    """A source that this sink was attached to when its track ended, one packet after it began."""
+    relay, track = VoiceRelay(), OpusTrack()
+    source = relay.pcm(track)
+    source.attach(sink, pulls=pulls)
+    hand_out(track, packets[0])
+    track.stop()
+    await turns()
+    return source
 
 
 async def test_one_decode_serves_all_and_only_while_someone_needs_it(packets: list[OpusPacket]) -> None:
@@ -83,12 +95,8 @@ async def test_the_end_comes_after_the_last_block_and_once(packets: list[OpusPac
 
 
 async def test_who_attaches_to_a_source_that_has_ended_is_told_at_once(packets: list[OpusPacket]) -> None:
-    relay, track, sink, late = VoiceRelay(), OpusTrack(), Sink(), Sink()
-    source = relay.pcm(track)
-    source.attach(sink)
-    hand_out(track, packets[0])
-    track.stop()
-    await turns()
+    sink, late = Sink(), Sink()
+    source = await ended_source(packets, sink)
     source.attach(late)
     assert (sink.ends, late.ends, late.blocks) == (1, 1, [])
     await turns()
@@ -96,12 +104,8 @@ async def test_who_attaches_to_a_source_that_has_ended_is_told_at_once(packets: 
 
 
 async def test_a_source_that_has_ended_lets_go_of_its_sinks_and_has_nothing_to_pull(packets: list[OpusPacket]) -> None:
-    relay, track, sink = VoiceRelay(), OpusTrack(), Sink()
-    source = relay.pcm(track)
-    source.attach(sink, pulls=True)
-    hand_out(track, packets[0])
-    track.stop()
-    await turns()
+    sink = Sink()
+    source = await ended_source(packets, sink, pulls=True)
     assert sink.ends == 1
     assert not source.conceal()
     gone = weakref.ref(sink)
@@ -134,12 +138,8 @@ async def test_a_sink_that_fails_is_detached_and_the_others_do_not_notice(packet
 async def test_who_attaches_after_the_end_is_told_at_once_and_nothing_is_decoded_for_it(
     packets: list[OpusPacket],
 ) -> None:
-    relay, track, sink, late = VoiceRelay(), OpusTrack(), Sink(), Sink()
-    source = relay.pcm(track)
-    source.attach(sink)
-    hand_out(track, packets[0])
-    track.stop()
-    await turns()
+    sink, late = Sink(), Sink()
+    source = await ended_source(packets, sink)
     assert sink.ends == 1
     source.attach(late)
     assert late.ends == 1, "not in a later turn"

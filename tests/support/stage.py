@@ -30,6 +30,8 @@ from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.track import OpusTrack
 
 PAYLOADS = [bytes([120]) + random.Random(5).randbytes(number % 90 + 1) for number in range(50)]
+PACKET_S = 0.005
+"""From one packet to the next: faster than real, so that a loss is soon seen."""
 
 
 async def until(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
@@ -138,6 +140,13 @@ class Stage:
         await client.take_answer(await peer.answer(await client.offer()))
         await wait_until_connected(client.peer)
         await asyncio.wait_for(connected.wait(), 10)
+        return peer, client
+
+    async def heard_sender(self) -> tuple[SenderPeer, Client]:
+        """A sender whose first packet has come."""
+        peer, client = await self.sender()
+        client.say(b"voice")
+        await until(lambda: peer.reception is not None, "the first packet")
         return peer, client
 
     def forget(self, peer: Peer) -> None:

@@ -50,6 +50,17 @@ WATCH = """
     };
 }
 """
+# For `Visitors.page`: what a network that lets no WebRTC through does to a page.
+WEBRTC_BLOCKED = """
+() => {
+    const Peer = RTCPeerConnection;
+    window.RTCPeerConnection = class extends Peer {
+        constructor(configuration) {
+            super({...configuration, iceTransportPolicy: "relay"});
+        }
+    };
+}
+"""
 _UNTIL_TEXT = """
 async ({selector, pattern}) => {
     for (const begun = performance.now(); ; ) {
