@@ -30,13 +30,13 @@ async def get_json(url: str) -> dict[str, Any]:
         return answer
 
 
-async def link(server: RunningServer, state: str, timeout_s: float = 15) -> dict[str, Any]:
-    """The only link of the server, once it is in that state."""
+async def link(server: RunningServer, state: str, error: str = "", timeout_s: float = 15) -> dict[str, Any]:
+    """The only link of the server, once it is in that state; `error` is a part of its last error."""
     try:
         async with asyncio.timeout(timeout_s):
             while True:
                 (found,) = (await get_json(server.url("/health")))["exchange"]
-                if found["state"] == state:
+                if found["state"] == state and error in (found["last_error"] or ""):
                     return dict(found)
                 await asyncio.sleep(0.02)
     except TimeoutError:
@@ -125,10 +125,10 @@ async def test_a_pull_goes_on_when_the_other_server_is_back() -> None:
                 # As by a lack of power: nobody is told goodbye.
                 await first.process.kill()
                 await watcher.expect("stream_paused", stream_id="barn", timeout_s=10)
-                async with (
-                    running_server(ports=(first.port, first.audio_port)) as again,
-                    voice_sender(again.ws_url, name="kitchen") as returned,
-                ):
+                async with running_server(ports=(first.port, first.audio_port)) as again, AsyncExitStack() as stack:
+                    # It is there before its sender is.
+                    await link(second, "waiting", "409 Conflict", timeout_s=10)
+                    returned = await stack.enter_async_context(voice_sender(again.ws_url, name="kitchen"))
                     await returned.send(PAYLOADS[:1])
                     await link(second, "connected", timeout_s=30)
                     await returned.send(PAYLOADS[:1])

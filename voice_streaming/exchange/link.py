@@ -48,6 +48,8 @@ class RemoteConnection(Connection):
         self.is_lost = False
         self.reason = ""
         """Why it is lost."""
+        self.has_left = False
+        """Whether the other server closed it in due form when it was lost last."""
         self._changed = asyncio.Event()
 
     def begin(self) -> None:
@@ -72,15 +74,15 @@ class RemoteConnection(Connection):
         self.lose("the session has ended")
 
     def on_media_lost(self, reason: str) -> None:
-        self.lose("the other server closed it" if reason == LEFT else reason)
+        self.lose("the other server closed it" if reason == LEFT else reason, has_left=reason == LEFT)
 
     def on_stream_ended(self, stream_id: str, reason: str) -> None:
         self.lose(f"the stream ended here: {reason}")
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, *, has_left: bool = False) -> None:
         """The first reason counts."""
-        self.is_lost = True
-        self.reason = self.reason or reason
+        if not self.is_lost:
+            self.is_lost, self.reason, self.has_left = True, reason, has_left
         self._changed.set()
 
 

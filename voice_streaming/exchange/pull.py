@@ -83,9 +83,13 @@ class Pull(Link):
         return self._payload_bytes != before
 
     async def _give_up(self, services: Services, *, has_answered: bool) -> None:
-        """A live stream waits for its source as for any sender, unless the other server is there and has it no more."""
+        """A live stream waits for its source as for any sender, a server that starts anew and its own senders included.
+
+        Unless the other server closed it in due form, and is there and has it no more.
+        """
         stream = self._stream(services)
-        if stream is not None and stream.is_live and not has_answered:
+        is_over = has_answered and self._connection.has_left
+        if stream is not None and stream.is_live and not is_over:
             services.streams.pause(stream, "source lost")
         else:
             await services.sessions.release(self._connection, "source ended")
