@@ -31,6 +31,7 @@ let last = null;
 let wanted = new URL(location.href).searchParams.get("stream") ?? recall("stream", "");
 
 button.onclick = toggle;
+button.disabled = false;
 sayWhatPlays(socket, receiver, toggle);
 
 const onlyTab = new OnlyTab("receiver", () => {

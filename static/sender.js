@@ -202,12 +202,12 @@ addEventListener("pagehide", () => ear.close());
 
 async function explainPlainHttp() {
 	byId("secure").hidden = false;
-	talk.disabled = true;
 	const { tls_port } = await (await fetch(socket.address("health"))).json();
 	if (tls_port) byId("secure-link").href = `https://${location.hostname}:${tls_port}/sender`;
 	else byId("secure-help").hidden = true;
 }
-if (!isSecureContext) explainPlainHttp();
+if (isSecureContext) talk.disabled = false;
+else explainPlainHttp();
 
 /** Home Assistant shows the page in a frame, and not every frame is given the microphone. */
 function offerOwnTab() {

@@ -119,5 +119,6 @@ async function ask() {
 }
 
 byId("start").onclick = toggle;
+byId("start").disabled = false;
 addEventListener("pagehide", stop);
 ask();

@@ -15,6 +15,7 @@ from tests.support.voice_pages import (
     hears_sound,
     listen,
     press,
+    press_once_ready,
     says,
     stop_time,
     take_over,
@@ -113,9 +114,10 @@ async def test_a_name_that_is_typed_before_the_script_has_come_is_kept(guests: V
     await page.route("**/sender.js", slowly)
     await page.reload(wait_until="commit")
     await page.fill("#name", "kitchen")
+    # Nor is a press lost: there is none before the script listens.
+    await expect(page.locator("#talk")).to_be_disabled()
     may_come.set()
-    await page.wait_for_load_state()
-    await page.click("#talk")
+    await press_once_ready(page, "#talk")
     await shows(page, "Live as “kitchen”")
 
 

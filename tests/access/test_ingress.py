@@ -15,6 +15,7 @@ from tests.support.ingress import ingress
 from tests.support.ports import free_port
 from tests.support.server import running_server
 from tests.support.signalling import signalling
+from tests.support.voice_pages import press_once_ready
 
 
 async def frame_of(page: Page, home: str) -> Frame:
@@ -48,7 +49,7 @@ async def test_talking_and_listening_in_the_side_bar(speech_wav: Path) -> None:
         await talking.click("nav a[href=sender]")
         assert await talking.is_hidden("#own-tab")
         await talking.fill("#name", "kitchen")
-        await talking.click("#talk")
+        await press_once_ready(talking, "#talk")
         await expect(talking.locator("#state")).to_contain_text("Live", timeout=15_000)
 
         listening = await frame_of(await context.new_page(), proxy.home)
@@ -83,7 +84,7 @@ async def test_where_the_frame_has_no_microphone_the_page_offers_its_own_tab(spe
             await frame.click("#own-tab a")
         tab = await opened.value
         assert tab.url == proxy.url("/sender")
-        await tab.click("#talk")
+        await press_once_ready(tab, "#talk")
         await expect(tab.locator("#state")).to_contain_text("Live", timeout=15_000)
         assert await tab.is_hidden("#own-tab")
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, WebSocketRoute
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Frame, Page, WebSocketRoute, expect
 from playwright.async_api import Error as PlaywrightError
 
 from tests.support.audio import level_dbfs
@@ -134,6 +134,12 @@ async def stop_time(page: Page) -> None:
 async def press(page: ScriptedPage, selector: str) -> None:
     """Press a button as the Enter key does: a click of the mouse that takes long would mean to talk while it lasts."""
     await page.evaluate("selector => document.querySelector(selector).click()", selector)
+
+
+async def press_once_ready(page: Page | Frame, selector: str) -> None:
+    """`press` for a page that may still be loading: its buttons are disabled until its script has come."""
+    await expect(page.locator(selector)).to_be_enabled(timeout=20_000)
+    await press(page, selector)
 
 
 async def talk(page: ScriptedPage, name: str = "") -> None:
