@@ -185,10 +185,10 @@ class AudioStreamServer:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """One stream, to its end."""
-        grant = self._grant(request, request.match_info["stream_id"])
+        grant = self._stream_grant(request)
         if is_navigation(request):
             return self._player_page(request)
-        stream = await self._live_stream(request)
+        stream = await self._live_stream(request, grant)
         asked = replace(self._asked(request), follows=False)
         return await self._play(request, asked, stream, stream.name, grant)
 
@@ -197,8 +197,8 @@ class AudioStreamServer:
         return self._playlist(request, RADIO_NAME)
 
     async def stream_playlist(self, request: web.Request) -> web.Response:
-        self._grant(request, request.match_info["stream_id"])
-        return self._playlist(request, (await self._live_stream(request)).name)
+        grant = self._stream_grant(request)
+        return self._playlist(request, (await self._live_stream(request, grant)).name)
 
     async def preflight(self, request: web.Request) -> web.Response:
         """Answers a CORS preflight: the requests that a web page may make (the Fetch standard)."""
@@ -215,6 +215,14 @@ class AudioStreamServer:
         with self._readable(request):
             return self._admission.access.require(request, Scope.RECEIVE, stream_id)
 
+    def _stream_grant(self, request: web.Request) -> Grant:
+        """What the request may hear, the stream of its path among it. Raises 401 or 403."""
+        stream = self._registry.find(request.match_info["stream_id"])
+        if stream is not None and stream.is_live and stream.rooms:
+            # Not by its name: who may not hear it is told that there is none.
+            return self._grant(request)
+        return self._grant(request, request.match_info["stream_id"])
+
     def _asked(self, request: web.Request) -> PlayRequest:
         with self._readable(request):
             return play_request(request)
@@ -228,17 +236,17 @@ class AudioStreamServer:
             refusal.headers.update(self._headers(request))
             raise
 
-    async def _live_stream(self, request: web.Request) -> Stream:
+    async def _live_stream(self, request: web.Request, grant: Grant) -> Stream:
         """The stream of the request's path, begun if it can be had on demand.
 
         Raises 404 when it is not live, so that a player stops asking.
         """
         stream_id = request.match_info["stream_id"]
         stream = self._registry.find(stream_id)
-        if stream is not None and stream.is_live:
+        if stream is not None and stream.is_live and stream.may_be_heard_with(grant):
             return stream
         try:
-            return await self._registry.obtain(stream_id)
+            return await self._registry.obtain(stream_id, grant)
         except Refused:
             text = "There is no such stream now. /stream/status lists those that are live.\n"
             raise web.HTTPNotFound(text=text, headers=self._headers(request)) from None

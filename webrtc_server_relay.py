@@ -49,6 +49,7 @@ from voice_streaming.streams.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.web.health import AUDIO_PORT, CERTIFICATE, REGISTRY, status_of
+from voice_streaming.web.rooms_api import RoomsApi
 from voice_streaming.web.site import Site
 from voice_streaming.web.whip import WhipEndpoints
 
@@ -138,6 +139,7 @@ class VoiceStreamingServer:
         except TimeoutError:
             logger.warning("Some connections did not close in time")
         await self._tasks.cancel()
+        self.sessions.rooms.close()
         if self._ports is not None:
             await self._ports.close()
         self.peers.close()
@@ -166,7 +168,8 @@ class VoiceStreamingServer:
             self.admission.access,
         )
         application = self.admission.application()
-        application.add_routes([*site.routes(), *self.whip.routes(), *self.audio_server.routes()])
+        rooms = RoomsApi(self.sessions.rooms, self.admission.access)
+        application.add_routes([*site.routes(), *rooms.routes(), *self.whip.routes(), *self.audio_server.routes()])
         application.on_response_prepare.append(site.add_headers)
         return application
 
@@ -259,6 +262,7 @@ class VoiceStreamingServer:
         while True:
             await asyncio.sleep(self.settings.server.cleanup_interval_s)
             self.streams.end_stale(self.settings.server.idle_stream_timeout_s)
+            self.sessions.rooms.forget_unused()
             await self.signalling.close_idle()
 
 

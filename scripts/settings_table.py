@@ -26,8 +26,9 @@ def table() -> str:
     defaults = msgspec.to_builtins(config.Settings())
     for section in msgspec.structs.fields(config.Settings):
         if section.name in descriptions["Settings"]:
-            # By names of streams, which there are none of by default.
-            rows.append(f"| `{section.name}` | `{{}}` | {descriptions['Settings'][section.name]} |")
+            # By names, or a list of names.
+            shown = msgspec.json.encode(defaults[section.name]).decode()
+            rows.append(f"| `{section.name}` | `{shown}` | {descriptions['Settings'][section.name]} |")
             continue
         for key, default in defaults[section.name].items():
             description = descriptions[section.type.__name__].get(key, "")

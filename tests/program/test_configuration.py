@@ -13,8 +13,8 @@ from voice_streaming.program.configuration import load
 from voice_streaming.settings.model import ConfigError, PullSettings, PushSettings, Settings
 
 SECRET_KEYS = {"access.tokens", "access.token_secret"}
-BY_NAME = {"sources", "targets"}
-"""Sections whose keys are names of streams."""
+BY_NAME = {"sources", "targets", "rooms"}
+"""What is no section with keys of ours: two whose keys are names of streams, and a list of names."""
 ALL_KEYS = [
     f"{section.name}.{field.name}"
     for section in msgspec.structs.fields(Settings)
@@ -271,6 +271,14 @@ def test_what_is_exchanged_with_other_servers_is_given_by_the_names_of_streams(l
         ({"sources": {" a": PULL}}, 'sources. a: is to be written "a"'),
         ({"targets": {"A": [], "a": []}}, "targets.a: is the same name as targets.A"),
         ({"sources": []}, "sources is (not shown): expected `object`"),
+        ({"rooms": ["Kitchen", "a/b"]}, 'rooms.1: A stream\'s name cannot contain "/"'),
+        ({"rooms": [" Kitchen"]}, 'rooms.0: is to be written "Kitchen"'),
+        ({"rooms": "Kitchen"}, "rooms is "),
+        (
+            {"rooms": [str(number) for number in range(100)]},
+            "rooms has 100 names: expected fewer than limits.max_rooms",
+        ),
+        ({"streams": {"exclusive_rooms": [""]}}, "streams.exclusive_rooms.0: "),
     ],
 )
 def test_what_is_wrong_with_an_exchange_is_named_without_its_secrets(layers: Layers, values: object, says: str) -> None:

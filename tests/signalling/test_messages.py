@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from voice_streaming.process.refusal import Refused
 from voice_streaming.signalling import messages
+from voice_streaming.streams.rooms import VoiceIn
 from voice_streaming.streams.stream import StreamDetails
 
 CLIENT_TYPES = [
@@ -148,6 +149,9 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
     sent = [
         messages.AvailableStreams(["kitchen"], [details]),
         messages.SenderReady("c", "kitchen", "key"),
+        messages.Talking(True, "kitchen", 2, 1),
+        messages.Receiving("kitchen", "Kitchen", [VoiceIn("kitchen", "Kitchen")], None),
+        messages.RoomForgotten("room:Kitchen"),
         messages.Offer(messages.OfferDescription("v=0", "offer"), "kitchen"),
         messages.Answer(messages.AnswerDescription("v=0", "answer")),
         messages.StreamAvailable("kitchen", "Kitchen"),
@@ -158,6 +162,9 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
     assert [(text.pop("type"), sorted(text)) for text in texts] == [
         ("available_streams", ["details", "streams"]),
         ("sender_ready", ["connection_id", "resume", "stream_id"]),
+        ("talking", ["listeners", "receivers", "stream_id", "talking"]),
+        ("receiving", ["name", "room", "stream_id", "voices"]),
+        ("room_forgotten", ["room"]),
         ("webrtc_offer", ["offer", "stream_id"]),
         ("webrtc_answer", ["answer"]),
         ("stream_available", ["name", "stream_id"]),
@@ -173,5 +180,6 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
         "state": "active",
         "paused": False,
         "via": "",
+        "rooms": [],
     }
-    assert texts[2]["offer"] == {"sdp": "v=0", "type": "offer"}
+    assert texts[5]["offer"] == {"sdp": "v=0", "type": "offer"}

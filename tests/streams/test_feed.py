@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.support.publishing import Recorder
@@ -19,8 +21,8 @@ class Follower:
         self.id = name
         self.fed: list[str | None] = []
 
-    def on_fed(self, stream: Stream | None) -> None:
-        self.fed.append(None if stream is None else stream.id)
+    def on_fed(self, voices: Sequence[Stream]) -> None:
+        self.fed.append(voices[-1].id if voices else None)
 
 
 class House:

@@ -57,7 +57,8 @@ class Access:
     def use_tokens(self, settings: AccessSettings) -> None:
         """From now on `tokens` and `token_secret` of these count; sockets that are open keep their grant."""
         self._opaque = [
-            (_digest(token.token), grant_of(token.scopes, token.streams or None)) for token in settings.tokens
+            (_digest(token.token), grant_of(token.scopes, token.streams or None, token.rooms or None))
+            for token in settings.tokens
         ]
         self._secret = settings.token_secret
 

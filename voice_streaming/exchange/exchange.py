@@ -66,7 +66,8 @@ class Exchange(StreamObserver, StreamSupplier):
     def on_stream_live(self, stream: Stream) -> None:
         if (pull := self._pulls.get(stream.key)) is not None:
             pull.on_live()
-        for push in self._pushes.get(stream.key, ()):
+        # What is for rooms of this server is for nobody elsewhere.
+        for push in self._pushes.get(stream.key, ()) if not stream.rooms else ():
             push.on_live()
 
     def on_stream_ended(self, stream: Stream, reason: str) -> None:

@@ -168,7 +168,9 @@ class Channels(StreamObserver):
             channel.note_audience(self._loop.time())
 
     def on_stream_live(self, stream: Stream) -> None:
-        """A stream has started: whoever waits or follows hears it from the next frame on."""
+        """A stream for everyone has started: whoever waits or follows hears it from the next frame on."""
+        if stream.rooms:
+            return
         followers = [
             listener
             for listener, channel in self._channel_of.items()

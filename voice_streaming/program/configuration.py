@@ -159,6 +159,7 @@ def _convert(layer: Layer) -> Settings:
     _check_addresses(layer, settings)
     _check_names(layer, "sources", settings.sources)
     _check_names(layer, "targets", settings.targets)
+    _check_rooms(layer, settings)
     return settings
 
 
@@ -167,14 +168,31 @@ def _check_names(layer: Layer, section: str, entries: Mapping[str, object]) -> N
     keys: dict[str, str] = {}
     for name in entries:
         path = (section, name)
-        try:
-            composed = stream_name(name)
-        except Refused as refusal:
-            raise layer.error(path, f": {refusal}") from None
-        if composed != name:
-            raise layer.error(path, f': is to be written "{composed}"')
+        _check_name(layer, path, name)
         if (other := keys.setdefault(name_key(name), name)) != name:
             raise layer.error(path, f": is the same name as {section}.{other}")
+
+
+def _check_name(layer: Layer, path: tuple[str, ...], name: str) -> None:
+    try:
+        composed = stream_name(name)
+    except Refused as refusal:
+        raise layer.error(path, f": {refusal}") from None
+    if composed != name:
+        raise layer.error(path, f': is to be written "{composed}"')
+
+
+def _check_rooms(layer: Layer, settings: Settings) -> None:
+    """Checks that all are names, and no more than there may be."""
+    for path, names in (
+        (("rooms",), settings.rooms),
+        (("streams", "exclusive_rooms"), settings.streams.exclusive_rooms),
+    ):
+        for index, name in enumerate(names):
+            _check_name(layer, (*path, str(index)), name)
+    # "Everyone" is one as well.
+    if len(settings.rooms) >= settings.limits.max_rooms:
+        raise layer.error(("rooms",), f" has {len(settings.rooms)} names: expected fewer than limits.max_rooms")
 
 
 def _check_addresses(layer: Layer, settings: Settings) -> None:

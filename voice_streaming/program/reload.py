@@ -96,10 +96,16 @@ class Reload:
 
 def _changed_keys(before: Settings, after: Settings) -> set[str]:
     """Dotted keys of settings that differ: of a section of named entries, the names."""
-    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
-    return {
-        f"{section}.{key}"
-        for section in old
-        for key in old[section].keys() | new[section].keys()
-        if old[section].get(key) != new[section].get(key)
-    }
+    old, new = _flat(before), _flat(after)
+    return {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+
+
+def _flat(settings: Settings) -> dict[str, object]:
+    """By dotted key."""
+    flat: dict[str, object] = {}
+    for section, values in msgspec.to_builtins(settings).items():
+        if isinstance(values, dict):
+            flat |= {f"{section}.{key}": value for key, value in values.items()}
+        else:
+            flat[section] = values
+    return flat

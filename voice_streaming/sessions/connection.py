@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 
 from ..rtc import ReceiverPeer, SenderPeer
 from ..streams.grants import EVERYTHING, Grant
+from ..streams.rooms import Room
 from ..streams.stream import InvalidTransition, Stream
 from .session import Session
 from .states import NEXT_STATES, ConnectionState, Role
@@ -63,5 +65,5 @@ class Connection:
     def on_talking(self, stream: Stream) -> None:
         """Its stream is live, and the first packet was passed on; or it is not, as the client stopped talking."""
 
-    def on_fed(self, stream: Stream | None) -> None:
-        """What it follows is that stream now, or nothing."""
+    def on_fed(self, room: Room | None, voices: Sequence[Stream]) -> None:
+        """It hears these now, the newest last, or nobody; in that room, if it stands in one."""

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from ..process.refusal import Refused
 from ..rtc import LEFT, SenderPeer
+from ..streams.rooms import EVERYBODY, Audience
 from ..streams.stream import Stream, StreamState
 from .keys import digest
 from .session import Owner, Services, Session
@@ -38,10 +39,11 @@ class PublishSession(Session):
         claimed: Stream | None,
         has_resumed: bool = False,
         talking: bool | None = None,
+        audience: Audience = EVERYBODY,
     ) -> None:
         """`claimed`: the stream of the name for which `check_claim`, which raises Refused, was called already.
 
-        `talking` is as for `Sessions.publish`.
+        `talking` and `audience` are as for `Sessions.publish`.
         """
         super().__init__(owner, name or f"stream_{owner.id}", services)
         self.name = name
@@ -52,12 +54,27 @@ class PublishSession(Session):
         """Whether its client showed that it was the stream's sender before."""
         self._is_talking = talking is not False
         self._tells = talking is not None
+        self._audience = audience
 
-    def set_talking(self, talking: bool) -> None:
-        """Whether what the client sends is heard. If not, its stream ends, and its connection and its name stay."""
+    def set_talking(self, talking: bool, audience: Audience | None = None) -> None:
+        """Whether what the client sends is heard, and by whom; None: by the same as before.
+
+        If not, its stream ends, and its connection and its name stay. For another audience it is another stream of
+        that name. Raises Refused `room_busy`.
+        """
+        audience = audience or self._audience
+        if talking:
+            self._services.rooms.check_free(audience.rooms, self._owner.id)
         self._tells = True
-        if talking == self._is_talking:
+        is_other = talking and self._is_talking and audience != self._audience
+        self._audience = audience
+        if talking == self._is_talking and not is_other:
             return
+        if is_other:
+            self._turn(talking=False)
+        self._turn(talking=talking)
+
+    def _turn(self, *, talking: bool) -> None:
         self._is_talking = talking
         stream = self._services.streams.find(self.stream_id)
         if stream is not None and self._is_sender_of(stream):
@@ -72,23 +89,31 @@ class PublishSession(Session):
             self._shut(peer, stream)
         elif peer is not None and is_connected:
             stream.is_reserved = False
+            stream.rooms, stream.urgent = self._audience.rooms, self._audience.urgent
             self._await_first_packet(stream.track, functools.partial(self._on_packet, peer, stream))
             peer.publish_on(stream.track)
 
     def _shut(self, peer: SenderPeer | None, stream: Stream) -> None:
         """Ends the stream, if it is live, and keeps its name for the next time."""
         if stream.is_live:
-            # Else its end would be that of this session.
-            stream.sender_id = ""
-            self._cancel_first_packet()
-            self._services.streams.end(stream, "stopped talking")
-            if peer is not None:
-                stream = self._stream_to_publish()
-                self._watch(peer, stream)
-                self._owner.advance(ConnectionState.CONNECTED)
+            stream = self._begin_anew(peer, stream)
         stream.is_reserved = peer is not None
         if self._tells:
             self._owner.on_talking(stream)
+
+    def _begin_anew(self, peer: SenderPeer | None, stream: Stream) -> Stream:
+        """Ends the client's live stream, but not this session, and returns the one that comes after it."""
+        # Else its end would be that of this session.
+        stream.sender_id = ""
+        self._cancel_first_packet()
+        self._services.streams.end(stream, "stopped talking")
+        if peer is None:
+            return stream
+        peer.withhold()
+        stream = self._stream_to_publish()
+        self._watch(peer, stream)
+        self._owner.advance(ConnectionState.CONNECTED)
+        return stream
 
     async def answer(self, offer: str) -> str:
         """Our answer to the client's offer.
@@ -151,6 +176,7 @@ class PublishSession(Session):
             shown = self.name or f"Voice {self._owner.id[:4]}"
             stream = self._services.streams.create(self.stream_id, shown, self._owner.id)
             stream.resume_digest, stream.via = digest(self.resume_key), self._owner.via
+            stream.rooms, stream.urgent = self._audience.rooms, self._audience.urgent
         # Somebody else may have begun it since, and written its name in another case.
         self.stream_id = stream.id
         return stream
@@ -192,6 +218,9 @@ class PublishSession(Session):
             self._take_over(stream)
         self._services.streams.keep(stream)
         self._owner.advance(ConnectionState.CONNECTED)
+        if stream.is_live and Audience(stream.rooms, stream.urgent) != self._audience:
+            # Whoever hears it now did not ask for what comes, or is not meant.
+            stream = self._begin_anew(peer, stream)
         self._heed_talking(peer, stream)
 
     def _on_packet(self, peer: SenderPeer, stream: Stream) -> None:

@@ -7,7 +7,7 @@ changes nothing any more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from ..settings.model import Settings
 from ..streams.feed import Feeds
 from ..streams.registry import Streams
 from ..streams.relay import FirstPacket, VoiceRelay
+from ..streams.rooms import Room, Rooms
 from ..streams.stream import Stream
 from ..streams.track import OpusTrack
 from .states import ConnectionState, Role
@@ -52,7 +53,7 @@ class Owner(Protocol):
 
     def on_talking(self, stream: Stream) -> None: ...
 
-    def on_fed(self, stream: Stream | None) -> None: ...
+    def on_fed(self, room: Room | None, voices: Sequence[Stream]) -> None: ...
 
 
 @dataclass
@@ -67,10 +68,17 @@ class Services:
     active: dict[str, Session] = field(default_factory=dict)
     """By the id of its owner."""
     feeds: Feeds = field(init=False)
+    rooms: Rooms = field(init=False)
 
     def __post_init__(self) -> None:
+        settings = self.settings
+        self.rooms = Rooms(
+            self.streams.active, settings.rooms, settings.streams.exclusive_rooms, settings.limits.max_rooms
+        )
         self.feeds = Feeds(self.relay, self.streams.active)
+        self.rooms.on_selection(self.feeds.select)
         self.streams.observe(self.feeds)
+        self.streams.observe(self.rooms)
 
 
 class Session:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 
 from ..process.refusal import Refused
 from ..streams.feed import Selection
-from ..streams.names import name_key
 from ..streams.registry import StreamObserver
+from ..streams.rooms import EVERYBODY, Audience, Rooms
 from ..streams.stream import Stream
 from .claim import Claim, check_claim, has_key
 from .connection import Connection
@@ -29,13 +28,21 @@ class Sessions(StreamObserver):
         """By the id of the connection."""
         return self._services.active
 
-    async def publish(self, connection: Connection, claim: Claim, talking: bool | None = None) -> PublishSession:
+    @property
+    def rooms(self) -> Rooms:
+        return self._services.rooms
+
+    async def publish(
+        self, connection: Connection, claim: Claim, talking: bool | None = None, audience: Audience = EVERYBODY
+    ) -> PublishSession:
         """Lets the connection publish a stream: with a name under that, else under an id of its own.
 
         A stream that it starts again goes on. With `talking` False nothing is heard until `PublishSession.set_talking`;
         None is True for a client that does not know the difference and is not told of it. Raises Refused `name_taken`:
-        see `check_claim`.
+        see `check_claim`; or `room_busy`.
         """
+        if talking is not False:
+            self._services.rooms.check_free(audience.rooms, connection.id)
         await self._check_claim(connection, claim)
         previous, stream = connection.session, self._services.streams.find(claim.name)
         key, has_resumed = new_key(), False
@@ -49,7 +56,7 @@ class Sessions(StreamObserver):
         # What is not live yet is anybody's; once it is, the claim is checked.
         claimed = stream if stream is not None and (stream.is_held or has_resumed) else None
         check = functools.partial(self._check_claim, connection, claim)
-        return PublishSession(connection, name, self._services, key, check, claimed, has_resumed, talking)
+        return PublishSession(connection, name, self._services, key, check, claimed, has_resumed, talking, audience)
 
     async def _check_claim(self, connection: Connection, claim: Claim) -> None:
         stream = self._services.streams.find(claim.name)
@@ -82,19 +89,22 @@ class Sessions(StreamObserver):
             raise Refused("stream_ended", "Stream ended")
         return SubscribeSession(connection, stream, self._services)
 
-    async def follow(
-        self, connection: Connection, stream_id: str | None, excluded: Iterable[str] = ()
-    ) -> FollowSession | None:
-        """Lets the connection receive the newest stream or that one, whenever it is live, until it leaves.
+    async def follow(self, connection: Connection, selection: Selection) -> FollowSession | None:
+        """Lets the connection receive what is selected, whenever it is there, until it leaves.
 
-        `excluded`: ids of streams that it is not to receive. None if it asks again for what was offered to it.
+        None if it asks again for what was offered to it and waits for its answer.
         """
-        selection = Selection(stream_id, connection.grant, frozenset(name_key(other) for other in excluded))
         previous = connection.session
         if isinstance(previous, FollowSession) and previous.selection == selection and previous.awaits_answer:
             return None
         await self.release(connection, "sender left")
         return FollowSession(connection, selection, self._services)
+
+    async def follow_anew(self, connection: Connection, selection: Selection) -> FollowSession:
+        """The same for a connection that has no session yet."""
+        session = await self.follow(connection, selection)
+        assert session is not None
+        return session
 
     async def subscribe_anew(self, connection: Connection, stream_id: str | None) -> SubscribeSession:
         """The same for a connection that has no session yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 
 from ..process.refusal import Refused
 from ..rtc import ReceiverPeer
@@ -100,22 +101,29 @@ class FollowSession(ReceiveSession):
         self.selection = selection
         self._tells = False
         self._feed: Feed = services.feeds.join(selection, self)
-        stream = self._feed.stream
-        super().__init__(owner, None if stream is None else stream.id, self._feed.track, services)
+        super().__init__(owner, _newest_id(self._feed.voices), self._feed.track, services)
+        if selection.room is not None:
+            services.rooms.enter(selection.room, owner.id, quiet=selection.quiet)
 
     def tell(self) -> None:
         """Tells the client what it is fed, now and at each change."""
         self._tells = True
-        self._owner.on_fed(self._feed.stream)
+        self._owner.on_fed(self.selection.room, self._feed.voices)
 
-    def on_fed(self, stream: Stream | None) -> None:
+    def on_fed(self, voices: Sequence[Stream]) -> None:
         """For `Follower`."""
-        self.stream_id = None if stream is None else stream.id
+        self.stream_id = _newest_id(voices)
         if self._tells:
-            self._owner.on_fed(stream)
+            self._owner.on_fed(self.selection.room, voices)
 
     def ends_with(self, stream: Stream) -> bool:
         return False
 
     def _leave_stream(self, reason: str, may_resume: bool) -> None:
         self._services.feeds.leave(self._feed, self)
+        if self.selection.room is not None:
+            self._services.rooms.leave(self.selection.room, self._owner.id)
+
+
+def _newest_id(voices: Sequence[Stream]) -> str | None:
+    return voices[-1].id if voices else None

@@ -164,6 +164,8 @@ class TokenSettings(Struct, frozen=True, forbid_unknown_fields=True):
     scopes: Annotated[tuple[Literal["send", "receive", "admin"], ...], Meta(min_length=1)]
     streams: tuple[str, ...] = ()
     """Names of the streams that it is for; none: all."""
+    rooms: tuple[str, ...] = ()
+    """Names of the rooms that it is for; none: all, if it is for all streams, and else none."""
 
 
 class StreamSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,6 +174,10 @@ class StreamSettings(Struct, frozen=True, forbid_unknown_fields=True):
     name_taken: Literal["refuse", "replace", "never"] = "refuse"
     """What becomes of a sender that asks for the name of a live stream without that stream's `resume` key: it is told
     so and may ask to take it over (`refuse`), it takes it over at once (`replace`), or it never gets it (`never`)."""
+    exclusive_rooms: tuple[str, ...] = ()
+    """Names of rooms in which one talks at a time: who comes second is told who talks."""
+    even_loudness: bool = True
+    """Where several voices are mixed, loud and quiet ones are brought nearer to each other."""
 
 
 class AccessSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -211,6 +217,8 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Offers and answers that are worked on or wait for it."""
     max_streams: Count = 100
     """Streams at the same time."""
+    max_rooms: Count = 100
+    """Rooms at the same time, those of the settings included."""
     max_receivers: Count = 1000
     """WebRTC receivers of all streams together."""
     request_timeout_s: Seconds = 20.0
@@ -266,6 +274,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
     discovery: DiscoverySettings = DiscoverySettings()
+    rooms: tuple[str, ...] = ()
+    """Names of rooms that are always there, beside those that come about by use: `["Kitchen", "Kids"]`."""
     sources: dict[str, PullSettings] = msgspec.field(default_factory=dict)
     """Streams to pull from elsewhere by WHEP, by the name that they get here:
     `{"barn": {"whep": "https://…", "token": "…", "on_demand": true, "ca_file": "…"}}`. See docs/whip-whep.md."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from ..process.refusal import Refused
 from ..sessions.claim import Claim
 from ..sessions.publish_session import PublishSession
 from ..sessions.sessions import Sessions
-from ..sessions.subscribe_session import ReceiveSession
+from ..sessions.subscribe_session import FollowSession, ReceiveSession
+from ..streams.feed import Selection
+from ..streams.names import name_key
 from ..streams.registry import Streams
-from ..streams.stream import live_streams
+from ..streams.stream import live_voices
 from . import messages
 from .client import Client
 from .meters import Meters
@@ -25,6 +29,7 @@ class Actions:
     def __init__(self, streams: Streams, sessions: Sessions, meters: Meters) -> None:
         self._streams = streams
         self._sessions = sessions
+        self._rooms = sessions.rooms
         self._meters = meters
         self._by_message: dict[type, Action] = {
             messages.StartSending: self.start_sending,
@@ -39,6 +44,9 @@ class Actions:
             messages.UnsubscribeVisualization: self.unsubscribe_visualization,
             messages.SubscribeEvents: self.subscribe_events,
             messages.UnsubscribeEvents: self.unsubscribe_events,
+            messages.SubscribeRooms: self.subscribe_rooms,
+            messages.UnsubscribeRooms: self.unsubscribe_rooms,
+            messages.SetDoNotDisturb: self.set_do_not_disturb,
         }
 
     async def act(self, client: Client, message: messages.AnyClientMessage) -> messages.ServerMessage | None:
@@ -46,13 +54,17 @@ class Actions:
 
     async def start_sending(self, client: Client, message: messages.StartSending) -> messages.SenderReady:
         claim = Claim(message.name, message.resume, message.take_over)
-        session = await self._sessions.publish(client, claim, message.talking)
+        audience = self._rooms.audience(message.rooms, urgent=message.urgent)
+        session = await self._sessions.publish(client, claim, message.talking, audience)
         return messages.SenderReady(client.id, session.stream_id, session.resume_key)
 
     async def set_talking(self, client: Client, message: messages.SetTalking) -> None:
         if not isinstance(client.session, PublishSession):
             raise Refused("unexpected_talking", "Send start_sending first")
-        client.session.set_talking(message.talking)
+        audience = None
+        if message.rooms is not None or message.urgent:
+            audience = self._rooms.audience(message.rooms or (), urgent=message.urgent)
+        client.session.set_talking(message.talking, audience)
 
     async def answer_offer(self, client: Client, message: messages.WebrtcOffer) -> messages.Answer:
         if not isinstance(client.session, PublishSession):
@@ -61,7 +73,7 @@ class Actions:
         return messages.Answer(messages.AnswerDescription(answer, "answer"))
 
     async def start_receiving(self, client: Client, message: messages.StartReceiving) -> messages.Offer | None:
-        if message.follow:
+        if message.is_following:
             await self._follow(client, message)
             return None
         session = await self._sessions.subscribe(client, message.stream_id)
@@ -71,7 +83,14 @@ class Actions:
         return messages.Offer(messages.OfferDescription(offer, "offer"), session.stream_id)
 
     async def _follow(self, client: Client, message: messages.StartReceiving) -> None:
-        session = await self._sessions.follow(client, message.stream_id, message.excluded)
+        room = self._rooms.use(message.room) if message.room is not None else None
+        excluded = frozenset(name_key(stream_id) for stream_id in message.excluded)
+        await self._offer_selection(
+            client, Selection(message.stream_id if room is None else None, client.grant, excluded, room, message.quiet)
+        )
+
+    async def _offer_selection(self, client: Client, selection: Selection) -> None:
+        session = await self._sessions.follow(client, selection)
         offer = await session.offer() if session is not None else None
         if session is not None and offer is not None:
             client.send(messages.Offer(messages.OfferDescription(offer, "offer"), session.stream_id))
@@ -90,7 +109,7 @@ class Actions:
     async def list_streams(
         self, client: Client, message: messages.GetAvailableStreams | None = None
     ) -> messages.AvailableStreams:
-        live = [stream for stream in live_streams(self._streams.active) if client.may_know(stream.id)]
+        live = [stream for stream in live_voices(self._streams.active) if client.may_know(stream)]
         return messages.AvailableStreams([stream.id for stream in live], [stream.details() for stream in live])
 
     async def stop_stream(self, client: Client, message: messages.StopStream) -> None:
@@ -110,3 +129,27 @@ class Actions:
 
     async def unsubscribe_events(self, client: Client, message: messages.UnsubscribeEvents) -> None:
         client.event_kinds = frozenset()
+
+    async def subscribe_rooms(self, client: Client, message: messages.SubscribeRooms) -> messages.RoomList:
+        client.watches_rooms = True
+        return messages.RoomList([self._rooms.state(room, client.grant) for room in self._rooms.visible(client.grant)])
+
+    async def unsubscribe_rooms(self, client: Client, message: messages.UnsubscribeRooms) -> None:
+        client.watches_rooms = False
+
+    async def set_do_not_disturb(self, client: Client, message: messages.SetDoNotDisturb) -> None:
+        """For a room, or for the receiver itself, which gets a new offer."""
+        if message.room is not None:
+            room = self._rooms.find(message.room)
+            if room is None:
+                raise Refused("no_room", f"There is no room {message.room}")
+            self._rooms.do_not_disturb(room, message.until)
+            return
+        session = client.session
+        if not isinstance(session, FollowSession):
+            raise Refused(
+                "unexpected_do_not_disturb", "Send start_receiving with follow or a room before, or name a room"
+            )
+        quiet = message.until is not None and message.until > time.time()
+        if quiet != session.selection.quiet:
+            await self._offer_selection(client, replace(session.selection, quiet=quiet))

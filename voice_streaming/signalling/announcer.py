@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from ..streams.grants import Grant
 from ..streams.registry import StreamObserver
+from ..streams.rooms import Room, RoomObserver, Rooms
 from ..streams.stream import Stream
 from . import messages
 from .client import Client
@@ -18,22 +20,43 @@ class Announcer(StreamObserver):
         self._clients = clients
 
     def on_stream_live(self, stream: Stream) -> None:
-        self._send(messages.StreamAvailable(stream.id, stream.name), "live", name=stream.name)
+        self._send(stream, messages.StreamAvailable(stream.id, stream.name), "live", name=stream.name)
 
     def on_stream_paused(self, stream: Stream) -> None:
-        self._send(messages.StreamPaused(stream.id), "paused")
+        self._send(stream, messages.StreamPaused(stream.id), "paused")
 
     def on_stream_resumed(self, stream: Stream) -> None:
-        self._send(messages.StreamResumed(stream.id), "resumed")
+        self._send(stream, messages.StreamResumed(stream.id), "resumed")
 
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
-        self._send(messages.StreamEnded(stream.id, reason), "ended", reason=reason)
+        self._send(stream, messages.StreamEnded(stream.id, reason), "ended", reason=reason)
 
-    def _send(self, message: messages.StreamMessage, kind: messages.EventKind, **facts: str) -> None:
+    def _send(self, stream: Stream, message: messages.StreamMessage, kind: messages.EventKind, **facts: str) -> None:
         text = message.text
-        event = messages.Event(kind, message.stream_id, round(time.time(), 3), **facts).text
+        event = messages.Event(kind, stream.id, round(time.time(), 3), **facts).text
         for client in self._clients.values():
-            if client.may_know(message.stream_id):
+            if client.may_know(stream):
                 client.ws.send(text)
-                if kind in client.event_kinds:
-                    client.ws.send(event)
+            if kind in client.event_kinds and client.may_know_of_event(stream):
+                client.ws.send(event)
+
+
+class RoomAnnouncer(RoomObserver):
+    """Tells those who watch rooms what changes in those that they may know of."""
+
+    def __init__(self, clients: Mapping[str, Client], rooms: Rooms) -> None:
+        self._clients = clients
+        self._rooms = rooms
+
+    def on_room_changed(self, room: Room) -> None:
+        for client, grant in self._watchers(room):
+            client.send(messages.RoomChanged(self._rooms.state(room, grant)))
+
+    def on_room_forgotten(self, room: Room) -> None:
+        for client, _ in self._watchers(room):
+            client.send(messages.RoomForgotten(room.id))
+
+    def _watchers(self, room: Room) -> Iterator[tuple[Client, Grant]]:
+        for client in self._clients.values():
+            if client.watches_rooms and client.grant.covers_room(room.key):
+                yield client, client.grant

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..rtc import LEFT
 from ..sessions.connection import Connection
 from ..sessions.states import Role
 from ..streams.grants import EVERYTHING, Grant, Scope
+from ..streams.rooms import Room, VoiceIn
 from ..streams.stream import Stream
 from . import messages
 from .outbox import Outbox
@@ -24,18 +25,24 @@ class Client(Connection):
         """By stream id: what is called with each `audio_data` that was subscribed to."""
         self.event_kinds: frozenset[str] = frozenset()
         """Of which kinds it gets events."""
+        self.watches_rooms = False
         self.heard_s = time.monotonic()
         """Monotonic seconds at which it last said something."""
 
-    def may_know(self, stream_id: str) -> bool:
-        """Whether it is told of the stream: one that it may receive, as at `/stream/status`, or its own."""
-        is_own = self.role is Role.SENDER and stream_id == self.stream_id
-        return is_own or (Scope.RECEIVE in self.grant.scopes and self.grant.covers(stream_id))
+    def may_know(self, stream: Stream) -> bool:
+        """Whether it is told of the stream: its own, or one for everyone that it may receive (as `/stream/status`)."""
+        is_own = self.role is Role.SENDER and stream.id == self.stream_id
+        return is_own or (Scope.RECEIVE in self.grant.scopes and not stream.rooms and self.grant.covers(stream.id))
+
+    def may_know_of_event(self, stream: Stream) -> bool:
+        """The same for events, which tell those who watch rooms of voices for rooms as well."""
+        is_told = self.watches_rooms and Scope.RECEIVE in self.grant.scopes and stream.may_be_heard_with(self.grant)
+        return is_told or self.may_know(stream)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is asked for by it but its socket."""
-        return self.session is None and not self.meters and not self.event_kinds
+        return self.session is None and not (self.meters or self.event_kinds or self.watches_rooms)
 
     def send(self, message: messages.ServerMessage) -> None:
         self.ws.send(message.text)
@@ -50,6 +57,7 @@ class Client(Connection):
     def on_talking(self, stream: Stream) -> None:
         self.send(messages.Talking(stream.is_live, stream.id, len(stream.receivers), stream.listeners))
 
-    def on_fed(self, stream: Stream | None) -> None:
-        fed = (None, None) if stream is None else (stream.id, stream.name)
-        self.send(messages.Receiving(*fed))
+    def on_fed(self, room: Room | None, voices: Sequence[Stream]) -> None:
+        newest_id, newest_name = (voices[-1].id, voices[-1].name) if voices else (None, None)
+        heard = [VoiceIn(voice.id, voice.name) for voice in voices]
+        self.send(messages.Receiving(newest_id, newest_name, heard, None if room is None else room.id))

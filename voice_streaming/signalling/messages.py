@@ -13,9 +13,12 @@ from msgspec import Meta, Struct
 
 from ..process.refusal import Refused
 from ..streams.names import stream_name
+from ..streams.rooms import RoomState, VoiceIn
 from ..streams.stream import StreamDetails
 
 MAX_STREAM_ID_LENGTH = 128
+MAX_ROOMS = 32
+"""Rooms that one voice may be for."""
 MAX_EXCLUDED = 16
 """Streams that one receiver may exclude: those of its own page, and some to spare."""
 
@@ -43,6 +46,11 @@ class CandidateInit(Struct, frozen=True, rename="camel"):
 StreamId = Annotated[str, Meta(min_length=1, max_length=MAX_STREAM_ID_LENGTH)]
 
 
+RoomName = Annotated[str, Meta(min_length=1, max_length=MAX_STREAM_ID_LENGTH)]
+"""The room's name or its id, `room:Kitchen`."""
+Rooms = Annotated[tuple[RoomName, ...], Meta(max_length=MAX_ROOMS)]
+
+
 class ClientMessage(Struct, frozen=True, tag_field="type"):
     pass
 
@@ -55,12 +63,19 @@ class StartSending(ClientMessage, frozen=True, tag="start_sending"):
     """Also where another holds the name."""
     talking: bool | None = None
     """False: nothing is heard until `set_talking`."""
+    rooms: Rooms = ()
+    """Whom the voice is for; none: everyone."""
+    urgent: bool = False
+    """Also for those who do not want to be disturbed."""
 
 
 class SetTalking(ClientMessage, frozen=True, tag="set_talking"):
     """Push to talk, on a connection that stays."""
 
     talking: bool
+    rooms: Rooms | None = None
+    """As in `start_sending`; None: as before."""
+    urgent: bool = False
 
 
 class WebrtcOffer(ClientMessage, frozen=True, tag="webrtc_offer"):
@@ -75,6 +90,14 @@ class StartReceiving(ClientMessage, frozen=True, tag="start_receiving"):
         name="except", default=frozenset()
     )
     """Of a follower: which streams it is not to hear."""
+    room: RoomName | None = None
+    """Where the receiver stands: it follows all voices there."""
+    quiet: bool = False
+    """Of one that follows: it hears urgent voices only."""
+
+    @property
+    def is_following(self) -> bool:
+        return self.follow or self.room is not None
 
 
 class WebrtcAnswer(ClientMessage, frozen=True, tag="webrtc_answer"):
@@ -115,6 +138,22 @@ class UnsubscribeEvents(ClientMessage, frozen=True, tag="unsubscribe_events"):
     pass
 
 
+class SubscribeRooms(ClientMessage, frozen=True, tag="subscribe_rooms"):
+    """Asks for `rooms` now, and for `room_changed`."""
+
+
+class UnsubscribeRooms(ClientMessage, frozen=True, tag="unsubscribe_rooms"):
+    pass
+
+
+class SetDoNotDisturb(ClientMessage, frozen=True, tag="set_do_not_disturb"):
+    """Only urgent voices are heard: in that room, or at this receiver."""
+
+    room: RoomName | None = None
+    until: float | None = None
+    """Unix seconds; None ends it."""
+
+
 AnyClientMessage = (
     StartSending
     | SetTalking
@@ -128,6 +167,9 @@ AnyClientMessage = (
     | UnsubscribeVisualization
     | SubscribeEvents
     | UnsubscribeEvents
+    | SubscribeRooms
+    | UnsubscribeRooms
+    | SetDoNotDisturb
 )
 
 _decoder = msgspec.json.Decoder(AnyClientMessage)
@@ -185,7 +227,30 @@ class Receiving(ServerMessage, frozen=True, tag="receiving"):
     """To a follower: what it is fed now."""
 
     stream_id: str | None
+    """The newest voice's."""
     name: str | None
+    voices: list[VoiceIn]
+    """All that are heard, the newest last."""
+    room: str | None
+    """The id of the room that it stands in."""
+
+
+class RoomList(ServerMessage, frozen=True, tag="rooms"):
+    """All rooms that the client may know of."""
+
+    rooms: list[RoomState]
+
+
+class RoomChanged(ServerMessage, frozen=True, tag="room_changed"):
+    """To those who subscribed."""
+
+    room: RoomState
+
+
+class RoomForgotten(ServerMessage, frozen=True, tag="room_forgotten"):
+    """The same: nobody used it for long."""
+
+    room: str
 
 
 class Offer(ServerMessage, frozen=True, tag="webrtc_offer"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ..process.refusal import Refused
 from ..streams.grants import Grant, Scope
+from ..streams.names import name_key
+from ..streams.rooms import EVERYONE_KEY, bare_name
 from . import messages
 
 _MEDIA = frozenset({Scope.SEND, Scope.RECEIVE})
@@ -22,6 +24,9 @@ _MESSAGE_SCOPES: dict[type, frozenset[Scope]] = {
     messages.UnsubscribeVisualization: _MEDIA,
     messages.SubscribeEvents: _MEDIA,
     messages.UnsubscribeEvents: _MEDIA,
+    messages.SubscribeRooms: _MEDIA,
+    messages.UnsubscribeRooms: _MEDIA,
+    messages.SetDoNotDisturb: _RECEIVE,
 }
 
 
@@ -31,10 +36,27 @@ def check(grant: Grant, message: messages.AnyClientMessage) -> None:
     if not allowed & grant.scopes:
         names = " or ".join(sorted(scope.value for scope in allowed))
         raise Refused("unauthorized", f"This needs a token with the scope {names}")
-    if isinstance(message, messages.StartSending):
-        is_covered = grant.covers(message.name)
-    else:
-        stream_id = getattr(message, "stream_id", None)
-        is_covered = stream_id is None or grant.covers(stream_id)
-    if not is_covered:
+    if not _covers_streams(grant, message):
         raise Refused("unauthorized", "The token is for other streams")
+    if not _covers_rooms(grant, message):
+        raise Refused("unauthorized", "The token is for other rooms")
+
+
+def _covers_streams(grant: Grant, message: messages.AnyClientMessage) -> bool:
+    if isinstance(message, messages.StartSending):
+        return grant.covers(message.name)
+    stream_id = getattr(message, "stream_id", None)
+    # A voice for rooms is its listeners' as its rooms are; whether it is one is known where it is looked up.
+    return stream_id is None or grant.covers(stream_id) or grant.rooms is not None
+
+
+def _covers_rooms(grant: Grant, message: messages.AnyClientMessage) -> bool:
+    if isinstance(message, messages.StartSending | messages.SetTalking):
+        rooms = message.rooms
+        if rooms == ():
+            # For everyone. A grant for streams alone is for these wherever they are heard.
+            return grant.rooms is None or grant.covers_room(EVERYONE_KEY)
+    else:
+        room = getattr(message, "room", None)
+        rooms = None if room is None else (room,)
+    return all(grant.covers_room(name_key(bare_name(room))) for room in rooms or ())

@@ -26,7 +26,7 @@ from ..streams.registry import Streams
 from ..streams.relay import VoiceRelay
 from . import messages, permissions
 from .actions import Actions
-from .announcer import Announcer
+from .announcer import Announcer, RoomAnnouncer
 from .client import Client
 from .conversation import Conversations
 from .meters import Meters
@@ -63,6 +63,7 @@ class Signalling:
         self._conversations = Conversations(settings.limits, admission.limits, self.clients)
         self.actions = Actions(streams, sessions, self._meters)
         streams.observe(Announcer(self.clients))
+        sessions.rooms.observe(RoomAnnouncer(self.clients, sessions.rooms))
         streams.observe(self._meters)
 
     def figures(self) -> Figures:
@@ -96,7 +97,7 @@ class Signalling:
 
     async def _await_stream(self, client: Client, message: messages.StartReceiving) -> None:
         """Waits for a stream that begins on demand; a follower does not wait for it."""
-        if not message.follow:
+        if not message.is_following:
             await self._sessions.await_stream(client, message.stream_id)
         elif message.stream_id is not None:
             self._tasks.spawn(self._begin_on_demand(client, message.stream_id), f"begin-{client.id}")

@@ -1,10 +1,10 @@
-"""Feeds: one track each, on which whatever stream is selected is heard, without a break in its numbers."""
+"""Feeds: one track each, on which whatever is selected is heard, without a break in its numbers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..media.opus import OpusPacket
@@ -12,32 +12,37 @@ from .grants import EVERYTHING, Grant
 from .names import name_key
 from .registry import StreamObserver
 from .relay import VoiceRelay
+from .rooms import Room
 from .source import Source
-from .stream import Stream, find, live_streams
+from .stream import Stream, find, live_streams, live_voices
 from .track import OpusTrack
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stream is to be heard: that of a name whenever it is live, or else the newest."""
+    """What is to be heard: a stream whenever it is live, or all voices of a room, or else the newest for everyone."""
 
     stream_id: str | None = None
-    """None is the newest."""
     grant: Grant = EVERYTHING
     excluded: frozenset[str] = frozenset()
     """Keys (`name_key`) of streams that are not to be heard."""
+    room: Room | None = None
+    quiet: bool = False
+    """Only urgent voices are to be heard."""
 
-    def select(self, streams: Mapping[str, Stream]) -> Stream | None:
-        """The stream to be heard now, or None."""
+    def select(self, streams: Mapping[str, Stream]) -> tuple[Stream, ...]:
+        """The voices to be heard now, the newest last."""
         if self.stream_id is not None:
             stream = find(streams, self.stream_id)
-            is_heard = stream is not None and stream.is_live and self._allows(stream)
-            return stream if is_heard else None
-        allowed = (stream for stream in reversed(live_streams(streams)) if self._allows(stream))
-        return next(allowed, None)
+            return (stream,) if stream is not None and stream.is_live and self._allows(stream) else ()
+        if self.room is not None:
+            room = self.room
+            return tuple(voice for voice in live_voices(streams) if room.hears(voice) and self._allows(voice))
+        return tuple(voice for voice in live_streams(streams) if self._allows(voice))[-1:]
 
     def _allows(self, stream: Stream) -> bool:
-        return self.grant.covers(stream.id) and stream.key not in self.excluded
+        is_wanted = stream.key not in self.excluded and (stream.urgent or not self.quiet)
+        return is_wanted and stream.may_be_heard_with(self.grant)
 
 
 class Follower(Protocol):
@@ -46,34 +51,58 @@ class Follower(Protocol):
     @property
     def id(self) -> str: ...
 
-    def on_fed(self, stream: Stream | None) -> None:
-        """Another stream is on the feed now, or none."""
+    def on_fed(self, voices: Sequence[Stream]) -> None:
+        """Other voices are on the feed now, or none."""
 
 
 class Feed:
-    """What the followers of one selection hear. A change of stream begins an epoch of the track's timeline."""
+    """What the followers of one selection hear. A change of voices begins an epoch of the track's timeline."""
 
     def __init__(self, relay: VoiceRelay, selection: Selection) -> None:
         """For `Feeds.join`."""
         self.track = OpusTrack()
-        self.stream: Stream | None = None
+        self.voices: tuple[Stream, ...] = ()
         self.selection = selection
         self.followers: dict[str, Follower] = {}
         """By their ids."""
         self._relay = relay
+        self._heard: OpusTrack | None = None
         self._source: Source | None = None
 
-    def turn_to(self, stream: Stream | None) -> None:
-        """Lets the followers hear that stream from its next packet on, the one that is being handed out included."""
-        before, self.stream = self.stream, stream
-        if before is not None:
-            self._relay.detach(before.track, self)
-            before.receivers.difference_update(self.followers)
-            before.last_activity = time.monotonic()
-        if stream is not None:
-            stream.receivers.update(self.followers)
+    def turn_to(self, voices: tuple[Stream, ...]) -> None:
+        """Lets the followers hear these from their next packet on, the one that is being handed out included."""
+        before, self.voices = self.voices, voices
+        for voice in before:
+            if voice not in voices:
+                voice.receivers.difference_update(self.followers)
+                voice.last_activity = time.monotonic()
+        for voice in voices:
+            voice.receivers.update(self.followers)
+        self._attach(voices[-1].track if voices else None)
+
+    def add(self, follower: Follower) -> None:
+        self.followers[follower.id] = follower
+        for voice in self.voices:
+            voice.receivers.add(follower.id)
+
+    def remove(self, follower: Follower) -> bool:
+        """Whether it was there."""
+        if self.followers.pop(follower.id, None) is None:
+            return False
+        for voice in self.voices:
+            voice.receivers.discard(follower.id)
+            voice.last_activity = time.monotonic()
+        return True
+
+    def _attach(self, track: OpusTrack | None) -> None:
+        if track is self._heard:
+            return
+        if self._heard is not None:
+            self._relay.detach(self._heard, self)
+        self._heard = track
+        if track is not None:
             self._source = self.track.take_source()
-            self._relay.attach(stream.track, self)
+            self._relay.attach(track, self)
 
     def on_packet(self, packet: OpusPacket) -> None:
         assert self._source is not None
@@ -98,47 +127,44 @@ class Feeds(StreamObserver):
         """The selection's feed, which the follower takes until `leave`. It is told of changes alone."""
         if selection.stream_id is not None:
             # One feed for all ways to write a name.
-            selection = Selection(name_key(selection.stream_id), selection.grant, selection.excluded)
+            selection = replace(selection, stream_id=name_key(selection.stream_id))
         feed = self._feeds.get(selection)
         if feed is None:
             feed = self._feeds[selection] = Feed(self._relay, selection)
             feed.turn_to(selection.select(self._streams))
-        feed.followers[follower.id] = follower
+        feed.add(follower)
         self._count(feed)
         return feed
 
     def leave(self, feed: Feed, follower: Follower) -> None:
         """Safe to call twice."""
-        if feed.followers.pop(follower.id, None) is None:
+        if not feed.remove(follower):
             return
         self.waiting.discard(follower.id)
-        if feed.stream is not None:
-            feed.stream.receivers.discard(follower.id)
-            feed.stream.last_activity = time.monotonic()
         if not feed.followers:
-            feed.turn_to(None)
+            feed.turn_to(())
             feed.track.stop()
             del self._feeds[feed.selection]
 
     def on_stream_live(self, stream: Stream) -> None:
-        self._select()
+        self.select()
 
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
-        self._select()
+        self.select()
 
-    def _select(self) -> None:
+    def select(self) -> None:
+        """Turns each feed to what its selection means now."""
         for feed in list(self._feeds.values()):
-            stream = feed.selection.select(self._streams)
-            if stream is feed.stream:
+            voices = feed.selection.select(self._streams)
+            if voices == feed.voices:
                 continue
-            feed.turn_to(stream)
+            feed.turn_to(voices)
             self._count(feed)
             for follower in list(feed.followers.values()):
-                follower.on_fed(stream)
+                follower.on_fed(voices)
 
     def _count(self, feed: Feed) -> None:
-        if feed.stream is None:
-            self.waiting.update(feed.followers)
-        else:
+        if feed.voices:
             self.waiting.difference_update(feed.followers)
-            feed.stream.receivers.update(feed.followers)
+        else:
+            self.waiting.update(feed.followers)

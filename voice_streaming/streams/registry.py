@@ -87,7 +87,7 @@ class Streams:
     def live(self, stream_id: str | None, grant: Grant = EVERYTHING) -> Stream:
         """That stream, or the newest that the grant covers. Raises Refused `no_stream` or `stream_ended`."""
         stream = newest(self.active, grant) if stream_id is None else self.find(stream_id)
-        if stream is not None and stream.is_live:
+        if stream is not None and stream.is_live and stream.may_be_heard_with(grant):
             return stream
         if stream_id is not None and name_key(stream_id) in self._ended_keys:
             raise Refused("stream_ended", "Stream ended")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec import Struct
 
 from .grants import EVERYTHING, Grant
@@ -28,6 +29,8 @@ class StreamDetails(Struct, frozen=True):
     state: str
     paused: bool = False
     via: str = ""
+    rooms: list[str] = msgspec.field(default_factory=list)
+    """Names of the rooms that it is for; none: everyone."""
 
 
 class StreamState(enum.Enum):
@@ -80,6 +83,10 @@ class Stream:
     """The way its sender came."""
     permanent: bool = False
     """The server's own: kept when nobody listens, and no client's to take over."""
+    rooms: tuple[str, ...] = ()
+    """Names of the rooms that it is for; none: everyone. Set before it is live."""
+    urgent: bool = False
+    """Heard also where nobody is to be disturbed."""
     is_reserved: bool = False
     """It is not live, and its name is kept for a sender that is connected and not talking now."""
     key: str = field(init=False)
@@ -107,7 +114,18 @@ class Stream:
             state=self.state.value,
             paused=self.paused,
             via=self.via,
+            rooms=list(self.rooms),
         )
+
+    @property
+    def room_keys(self) -> frozenset[str]:
+        return frozenset(name_key(room) for room in self.rooms)
+
+    def may_be_heard_with(self, grant: Grant) -> bool:
+        """Whether the grant is for this voice: of a voice for rooms, for one of those."""
+        if self.rooms:
+            return any(grant.covers_room(key) for key in self.room_keys)
+        return grant.covers(self.id)
 
     @property
     def is_live(self) -> bool:
@@ -135,11 +153,18 @@ def find(streams: Mapping[str, Stream], stream_id: str | None) -> Stream | None:
 
 
 def live_streams(streams: Mapping[str, Stream], grant: Grant = EVERYTHING) -> list[Stream]:
-    """The live streams that the grant covers, in the order in which they started (by the monotonic clock)."""
-    live = (stream for stream in streams.values() if stream.is_live and grant.covers(stream.id))
-    return sorted(live, key=lambda stream: stream.started_s)
+    """The live streams for everyone that the grant covers, in the order in which they started (by the monotonic clock).
+
+    Those for rooms are not among them: clients that do not know of rooms never meet one.
+    """
+    return [stream for stream in live_voices(streams) if not stream.rooms and grant.covers(stream.id)]
+
+
+def live_voices(streams: Mapping[str, Stream]) -> list[Stream]:
+    """All live streams, those for rooms included, in the order in which they started."""
+    return sorted((stream for stream in streams.values() if stream.is_live), key=lambda stream: stream.started_s)
 
 
 def newest(streams: Mapping[str, Stream], grant: Grant = EVERYTHING) -> Stream | None:
-    """The live stream that started last, of those that the grant covers, or None."""
+    """The live stream for everyone that started last, of those that the grant covers, or None."""
     return next(reversed(live_streams(streams, grant)), None)

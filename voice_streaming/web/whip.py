@@ -17,10 +17,11 @@ from ..process.refusal import Refused
 from ..sessions.claim import Claim
 from ..sessions.publish_session import PublishSession
 from ..sessions.sessions import Sessions
-from ..sessions.subscribe_session import SubscribeSession
+from ..sessions.subscribe_session import FollowSession, SubscribeSession
 from ..settings.model import Settings
+from ..streams.feed import Selection
 from ..streams.grants import Grant, Scope
-from ..streams.names import stream_name
+from ..streams.names import name_key, stream_name
 from . import sdp_fragments
 from .http_sessions import HttpConnection, HttpSessions, PreconditionFailed, PreconditionRequired
 from .problems import problem, problem_of
@@ -37,7 +38,7 @@ _KEPT_HEADERS: tuple[str, ...] = (hdrs.WWW_AUTHENTICATE, hdrs.RETRY_AFTER)
 """Of refusals, in problems: what a client needs to do better."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-SessionT = TypeVar("SessionT", PublishSession, SubscribeSession)
+SessionT = TypeVar("SessionT", PublishSession, SubscribeSession, FollowSession)
 
 
 class WhipEndpoints:
@@ -59,6 +60,10 @@ class WhipEndpoints:
                 web.delete(f"/{via}/sessions/{{resource}}", self._guarded(self._delete)),
                 web.options(f"/{via}/sessions/{{resource}}", self._describe_session),
             ]
+        routes += [
+            web.post("/whep/room/{room}", self._guarded(self._follow_room)),
+            web.options("/whep/room/{room}", self._describe_endpoint),
+        ]
         return routes
 
     def _guarded(self, handler: Handler) -> Handler:
@@ -97,6 +102,22 @@ class WhipEndpoints:
         connection = self._new_connection(request, "whep", grant)
         await self._sessions.await_stream(connection, name)
         begin = functools.partial(self._sessions.subscribe_anew, connection, name)
+        _, answer = await self._establish(connection, offer, self._admission.limits.check_receivers, begin)
+        return self._created(request, connection, answer, {})
+
+    async def _follow_room(self, request: web.Request) -> web.StreamResponse:
+        """Receives a room: whoever talks there, also while nobody does."""
+        grant = self._admission.access.require(request, Scope.RECEIVE)
+        name = request.match_info["room"]
+        if not grant.covers_room(name_key(name)):
+            raise web.HTTPForbidden(text="This needs a token that covers the room.\n")
+        offer = await self._read_offer(request)
+        connection = self._new_connection(request, "whep", grant)
+
+        async def begin() -> FollowSession:
+            selection = Selection(grant=grant, room=self._sessions.rooms.use(name))
+            return await self._sessions.follow_anew(connection, selection)
+
         _, answer = await self._establish(connection, offer, self._admission.limits.check_receivers, begin)
         return self._created(request, connection, answer, {})
 
