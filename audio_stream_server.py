@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,17 +26,21 @@ from voice_streaming.listening.icy import IcyInterleaver
 from voice_streaming.listening.listeners import Listener
 from voice_streaming.listening.mp3 import Mp3Counters
 from voice_streaming.listening.requests import PlayRequest, is_navigation, play_request, position_request
+from voice_streaming.listening.room_radio import RoomRadios
 from voice_streaming.media.opus import CLOCK_RATE_HZ
 from voice_streaming.process.failures import Failures
 from voice_streaming.process.refusal import Refused
 from voice_streaming.settings.model import Settings
 from voice_streaming.streams.grants import Grant, Scope
+from voice_streaming.streams.names import name_key
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream, live_streams
 from voice_streaming.web.site import STATIC_FOLDER, revalidate_scripts
 
 logger = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 RADIO_NAME = "Live voice"
 """The name that players show for `latest.mp3`."""
@@ -54,8 +59,13 @@ class AudioStreamServer:
         streams: Streams,
         admission: Admission | None = None,
         failures: Failures | None = None,
+        radios: RoomRadios | None = None,
     ) -> None:
-        """To be made with a running loop. `admission` is the main server's; without it, a new one is made."""
+        """To be made with a running loop. `admission` is the main server's; without it, a new one is made.
+
+        Without `radios` no rooms are served.
+        """
+        self._radios = radios
         self._settings = settings
         self._relay = relay
         self._admission = admission or Admission(settings, streams.active, failures)
@@ -117,7 +127,7 @@ class AudioStreamServer:
 
     def routes(self) -> list[web.RouteDef]:
         """For every application that is to serve the MP3."""
-        handlers = {
+        handlers: dict[str, Handler] = {
             "/stream/status": self.status,
             "/stream/position": self.position,
             "/stream/latest.mp3": self.latest,
@@ -125,6 +135,8 @@ class AudioStreamServer:
             "/stream/{stream_id}.mp3": self.stream,
             "/stream/{stream_id}.m3u": self.stream_playlist,
         }
+        if self._radios is not None:
+            handlers["/room/{room}.mp3"] = functools.partial(self.room, self._radios)
         routes = []
         for path, handler in handlers.items():
             # One after the other, so that both are of one resource: other methods are 405, other paths 404.
@@ -191,6 +203,20 @@ class AudioStreamServer:
         stream = await self._live_stream(request, grant)
         asked = replace(self._asked(request), follows=False)
         return await self._play(request, asked, stream, stream.name, grant)
+
+    async def room(self, radios: RoomRadios, request: web.Request) -> web.StreamResponse:
+        """Whoever talks in a room; silence while nobody does."""
+        grant = self._grant(request)
+        name = request.match_info["room"]
+        if not grant.covers_room(name_key(name)):
+            text = "This needs a token that covers the room.\n"
+            raise web.HTTPForbidden(text=text, headers=self._headers(request))
+        asked = replace(self._asked(request), follows=False)
+        try:
+            with radios.playing(name, grant) as stream:
+                return await self._play(request, asked, stream, stream.name, grant)
+        except Refused as refusal:
+            raise web.HTTPNotFound(text=f"{refusal}\n", headers=self._headers(request)) from None
 
     async def latest_playlist(self, request: web.Request) -> web.Response:
         self._grant(request)

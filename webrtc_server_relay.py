@@ -26,6 +26,7 @@ from audio_stream_server import AudioStreamServer
 from voice_streaming import __version__
 from voice_streaming.access.admission import Admission
 from voice_streaming.exchange.exchange import Exchange
+from voice_streaming.listening.room_radio import RoomRadios
 from voice_streaming.network.discovery import announcements
 from voice_streaming.network.server_id import NoServerId, server_id
 from voice_streaming.network.tls import Certificates, open_certificates, renew_certificates
@@ -75,7 +76,14 @@ class VoiceStreamingServer:
         )
         self.connections = self.signalling.clients
         self.whip = WhipEndpoints(settings, self.sessions, self.admission)
-        self.audio_server = AudioStreamServer(settings, self.relay, self.streams, self.admission, self.failures)
+        self.audio_server = AudioStreamServer(
+            settings,
+            self.relay,
+            self.streams,
+            self.admission,
+            self.failures,
+            RoomRadios(services.feeds, services.rooms),
+        )
         self.exchange = Exchange(settings, self.sessions, self.streams, self.failures)
         # After signalling, so that clients learn of a stream's end before their media end.
         self.streams.observe(self.sessions)

@@ -235,3 +235,26 @@ async def test_a_crowd_of_rooms_is_refused_beyond_the_limit(server: RunningServe
             await client.send("start_sending", rooms=[f"room {batch * 32 + number}" for number in range(32)])
         assert (await client.expect("error"))["code"] == "too_many_rooms"
         assert len((await get_json(server, "/api/rooms"))["rooms"]) == 100
+
+
+async def test_a_speaker_plays_a_room_whoever_talks_there() -> None:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(running_server(CONFIG))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        watcher = await stack.enter_async_context(signalling(server.ws_url))
+        await watcher.send("subscribe_rooms")
+        for name, status in (("Kitchen", 200), ("kitchen", 200), ("a:b", 404)):
+            async with http.head(server.audio_url(f"/room/{name}.mp3")) as answer:
+                assert answer.status == status
+        async with http.get(server.audio_url("/room/Kitchen.mp3")) as answer:
+            assert answer.content_type == "audio/mpeg"
+            await answer.content.readexactly(2000)
+            await expect_room(watcher, name="Kitchen", listeners=1)
+            (room,) = [r for r in (await get_json(server, "/api/rooms"))["rooms"] if r["name"] == "Kitchen"]
+            assert (room["listeners"], room["receivers"]) == (1, 0)
+            async with voice_sender(server.ws_url, name="attic", rooms=["Kitchen"]) as talker:
+                await talker.send(payloads(1))
+                await talker.signalling.settle()
+                assert (await get_json(server, "/metrics"))["mp3_encoders"] == 1
+            await answer.content.readexactly(2000)
+        await expect_room(watcher, name="Kitchen", listeners=0)
