@@ -147,7 +147,7 @@ class VoiceStreamingServer:
         except TimeoutError:
             logger.warning("Some connections did not close in time")
         await self._tasks.cancel()
-        self.sessions.rooms.close()
+        self.sessions.close()
         if self._ports is not None:
             await self._ports.close()
         self.peers.close()
@@ -221,6 +221,7 @@ class VoiceStreamingServer:
             "webrtc_available": True,
             "failures": self.failures.total,
             **self.signalling.figures(),
+            **self.sessions.figures(),
             **self.peers.figures(),
             **self.audio_server.figures(),
             **self._lag.figures(),

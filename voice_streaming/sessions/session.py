@@ -16,6 +16,7 @@ from ..process.tasks import Tasks
 from ..rtc import Peers, ReceiverPeer, SenderPeer
 from ..settings.model import Settings
 from ..streams.feed import Feeds
+from ..streams.mixing import Mixes
 from ..streams.registry import Streams
 from ..streams.relay import FirstPacket, VoiceRelay
 from ..streams.rooms import Room, Rooms
@@ -69,13 +70,14 @@ class Services:
     """By the id of its owner."""
     feeds: Feeds = field(init=False)
     rooms: Rooms = field(init=False)
+    mixes: Mixes = field(init=False)
 
     def __post_init__(self) -> None:
-        settings = self.settings
-        self.rooms = Rooms(
-            self.streams.active, settings.rooms, settings.streams.exclusive_rooms, settings.limits.max_rooms
-        )
-        self.feeds = Feeds(self.relay, self.streams.active)
+        settings, streams, failures = self.settings, self.streams.active, self.tasks.failures
+        exclusive = settings.streams.exclusive_rooms
+        self.rooms = Rooms(streams, settings.rooms, exclusive, settings.limits.max_rooms, failures)
+        self.mixes = Mixes(self.relay, failures, even_loudness=settings.streams.even_loudness)
+        self.feeds = Feeds(self.relay, streams, self.mixes, failures)
         self.rooms.on_selection(self.feeds.select)
         self.streams.observe(self.feeds)
         self.streams.observe(self.rooms)

@@ -32,6 +32,22 @@ class Sessions(StreamObserver):
     def rooms(self) -> Rooms:
         return self._services.rooms
 
+    def close(self) -> None:
+        """After all sessions: what they share tells and settles nothing more."""
+        self._services.rooms.close()
+        self._services.feeds.close()
+
+    def figures(self) -> dict[str, float]:
+        """By the names they have in `/metrics`."""
+        counters = self._services.mixes.counters
+        return {
+            "rooms": len(self._services.rooms.visible()),
+            "mixes": len(self._services.mixes),
+            "mixed_frames_total": counters.encoded_frames,
+            "mixing_skipped_frames_total": counters.skipped_frames,
+            "mixing_refused_total": counters.refused_mixes,
+        }
+
     async def publish(
         self, connection: Connection, claim: Claim, talking: bool | None = None, audience: Audience = EVERYBODY
     ) -> PublishSession:

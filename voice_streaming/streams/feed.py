@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..media.opus import OpusPacket
+from ..process.failures import Failures
+from ..process.timers import Timer
 from .grants import EVERYTHING, Grant
+from .mixing import Mix, Mixes, TooManyMixes
 from .names import name_key
 from .registry import StreamObserver
 from .relay import VoiceRelay
@@ -16,6 +21,11 @@ from .rooms import Room
 from .source import Source
 from .stream import Stream, find, live_streams, live_voices
 from .track import OpusTrack
+
+logger = logging.getLogger(__name__)
+
+SETTLE_INTERVAL_S = 0.02
+"""How often it is looked whether a word has been played to its end: once a frame of the mixes."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,12 @@ class Follower(Protocol):
 
 
 class Feed:
-    """What the followers of one selection hear. A change of voices begins an epoch of the track's timeline."""
+    """What the followers of one selection hear: one voice as it came, or several as one mix.
 
-    def __init__(self, relay: VoiceRelay, selection: Selection) -> None:
+    A change of what is heard begins an epoch of the track's timeline.
+    """
+
+    def __init__(self, relay: VoiceRelay, mixes: Mixes, selection: Selection) -> None:
         """For `Feeds.join`."""
         self.track = OpusTrack()
         self.voices: tuple[Stream, ...] = ()
@@ -66,11 +79,16 @@ class Feed:
         self.followers: dict[str, Follower] = {}
         """By their ids."""
         self._relay = relay
+        self._mixes = mixes
+        self._mix: Mix | None = None
         self._heard: OpusTrack | None = None
         self._source: Source | None = None
 
     def turn_to(self, voices: tuple[Stream, ...]) -> None:
-        """Lets the followers hear these from their next packet on, the one that is being handed out included."""
+        """Lets the followers hear these from their next packet on, the one that is being handed out included.
+
+        `settle` is to be called afterwards.
+        """
         before, self.voices = self.voices, voices
         for voice in before:
             if voice not in voices:
@@ -78,7 +96,32 @@ class Feed:
                 voice.last_activity = time.monotonic()
         for voice in voices:
             voice.receivers.update(self.followers)
-        self._attach(voices[-1].track if voices else None)
+
+    def settle(self) -> bool:
+        """Attaches to what is to be heard now. Whether it is to be called again soon.
+
+        A mix is left, and a voice leaves it, when nothing of a word is still to be played.
+        """
+        wanted = frozenset(voice.track for voice in self.voices)
+        unfinished: frozenset[OpusTrack] = frozenset()
+        if self._mix is not None:
+            unfinished = frozenset(track for track in self._mix.voices if not self._mixes.is_quiet_of(track))
+        if len(wanted) > 1 or unfinished:
+            self._take_mix(wanted | unfinished)
+        elif self._mix is not None:
+            self._mixes.release(self._mix)
+            self._mix = None
+        self._attach(self.voices[-1].track if self._mix is None and self.voices else None)
+        return bool(unfinished) and (len(wanted) < 2 or not unfinished <= wanted)
+
+    def close(self) -> None:
+        """Nobody follows any more."""
+        self.turn_to(())
+        if self._mix is not None:
+            self._mixes.release(self._mix)
+            self._mix = None
+        self._attach(None)
+        self.track.stop()
 
     def add(self, follower: Follower) -> None:
         self.followers[follower.id] = follower
@@ -94,7 +137,19 @@ class Feed:
             voice.last_activity = time.monotonic()
         return True
 
-    def _attach(self, track: OpusTrack | None) -> None:
+    def _take_mix(self, tracks: frozenset[OpusTrack]) -> None:
+        """The mix of these; where there are too many mixes, the newest voice alone."""
+        try:
+            self._mix = self._mixes.take(tracks) if self._mix is None else self._mixes.change(self._mix, tracks)
+        except TooManyMixes:
+            logger.warning("There are too many different mixes: some hear the newest voice alone")
+            if self._mix is not None:
+                self._mixes.release(self._mix)
+                self._mix = None
+
+    def _attach(self, voice: OpusTrack | None) -> None:
+        """To the mix, or else to that voice."""
+        track = voice if self._mix is None else self._mix.track
         if track is self._heard:
             return
         if self._heard is not None:
@@ -116,12 +171,17 @@ class Feed:
 class Feeds(StreamObserver):
     """One feed for each selection that somebody follows."""
 
-    def __init__(self, relay: VoiceRelay, streams: Mapping[str, Stream]) -> None:
+    def __init__(
+        self, relay: VoiceRelay, streams: Mapping[str, Stream], mixes: Mixes, failures: Failures | None = None
+    ) -> None:
         self.waiting: set[str] = set()
         """Ids of the followers that are fed nothing now: no stream counts these as its receivers."""
         self._relay = relay
         self._streams = streams
+        self._mixes = mixes
         self._feeds: dict[Selection, Feed] = {}
+        self._unsettled: dict[Feed, None] = {}
+        self._timer = Timer("feeds", self._settle_all, Failures() if failures is None else failures)
 
     def join(self, selection: Selection, follower: Follower) -> Feed:
         """The selection's feed, which the follower takes until `leave`. It is told of changes alone."""
@@ -130,8 +190,9 @@ class Feeds(StreamObserver):
             selection = replace(selection, stream_id=name_key(selection.stream_id))
         feed = self._feeds.get(selection)
         if feed is None:
-            feed = self._feeds[selection] = Feed(self._relay, selection)
+            feed = self._feeds[selection] = Feed(self._relay, self._mixes, selection)
             feed.turn_to(selection.select(self._streams))
+            self._settle(feed)
         feed.add(follower)
         self._count(feed)
         return feed
@@ -142,9 +203,13 @@ class Feeds(StreamObserver):
             return
         self.waiting.discard(follower.id)
         if not feed.followers:
-            feed.turn_to(())
-            feed.track.stop()
+            feed.close()
+            self._unsettled.pop(feed, None)
             del self._feeds[feed.selection]
+
+    def close(self) -> None:
+        """Settles nothing any more."""
+        self._timer.cancel()
 
     def on_stream_live(self, stream: Stream) -> None:
         self.select()
@@ -159,9 +224,23 @@ class Feeds(StreamObserver):
             if voices == feed.voices:
                 continue
             feed.turn_to(voices)
+            self._settle(feed)
             self._count(feed)
             for follower in list(feed.followers.values()):
                 follower.on_fed(voices)
+
+    def _settle(self, feed: Feed) -> None:
+        if not feed.settle():
+            self._unsettled.pop(feed, None)
+            return
+        if not self._unsettled:
+            self._timer.set(asyncio.get_running_loop().time() + SETTLE_INTERVAL_S)
+        self._unsettled[feed] = None
+
+    def _settle_all(self) -> None:
+        unsettled, self._unsettled = self._unsettled, {}
+        for feed in unsettled:
+            self._settle(feed)
 
     def _count(self, feed: Feed) -> None:
         if feed.voices:
