@@ -171,7 +171,9 @@ name.onchange = () => name.validity.valid && remember("name", name.value.trim())
 
 /** The intercom's ear: a second socket, deaf to this page's own stream. */
 const ear = new VoiceSocket({ pollMs: 10_000 });
-const receiver = new VoiceReceiver(ear, { skip: (stream) => sender.owns(stream) });
+const receiver = new VoiceReceiver(ear, { except: ownIds });
+/** What the server called our stream last. @type {string | null} */
+let ownId = null;
 /** @type {HTMLInputElement} */
 const intercom = byId("intercom");
 
@@ -185,6 +187,17 @@ receiver.on("stalled", describeEar);
 byId("intercom-tap").onclick = () => receiver.unblock();
 intercom.checked = recall("intercom", false);
 intercom.onchange = hearOthers;
+
+/** Of our stream, which nobody but us may be about to begin. */
+function ownIds() {
+	const typed = name.validity.valid ? name.value.trim() : "";
+	return [...new Set([typed, ownId ?? ""])].filter(Boolean);
+}
+name.addEventListener("change", hearOthers);
+socket.on("sender_ready", () => {
+	ownId = sender.streamId ?? ownId;
+	hearOthers();
+});
 
 function hearOthers() {
 	remember("intercom", intercom.checked);
