@@ -65,9 +65,10 @@ class VoiceStreamingServer:
         self.streams = Streams(self.relay, settings.webrtc.resume_grace_s, self.failures)
         self.active_streams = self.streams.active
         self.peers = Peers(settings.webrtc, self.relay, self.failures)
-        self.admission = Admission(settings, self.active_streams, self.failures)
         self._tasks = Tasks(self.failures)
-        self.sessions = Sessions(Services(self.relay, self.streams, self.peers, self._tasks, settings))
+        services = Services(self.relay, self.streams, self.peers, self._tasks, settings)
+        self.admission = Admission(settings, self.active_streams, self.failures, services.feeds.waiting)
+        self.sessions = Sessions(services)
         self.signalling = Signalling(
             settings, self.relay, self.streams, self.sessions, self.admission, self._tasks, self.failures
         )

@@ -22,7 +22,7 @@ from tests.support.stage import PAYLOADS, Client, until
 from tests.support.whip_client import FRAGMENT, Answer, WhipClient, whip_client
 from voice_streaming.sessions.claim import Claim
 from voice_streaming.sessions.connection import Connection
-from voice_streaming.sessions.session import PublishSession
+from voice_streaming.sessions.publish_session import PublishSession
 from voice_streaming.settings.model import ServerSettings, Settings, WebrtcSettings
 from webrtc_server_relay import VoiceStreamingServer
 

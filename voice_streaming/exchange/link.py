@@ -14,9 +14,10 @@ import aiohttp
 from ..process.refusal import Refused
 from ..rtc import LEFT
 from ..sessions.connection import Connection
-from ..sessions.session import PublishSession, SubscribeSession
+from ..sessions.publish_session import PublishSession
 from ..sessions.sessions import Sessions
 from ..sessions.states import ConnectionState
+from ..sessions.subscribe_session import SubscribeSession
 from ..streams.registry import Streams
 from .backoff import Backoff
 from .endpoint import Endpoint, EndpointError

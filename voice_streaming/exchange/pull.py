@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from ..sessions.claim import Claim
-from ..sessions.session import PublishSession
+from ..sessions.publish_session import PublishSession
 from ..streams.stream import Stream
 from .endpoint import Endpoint
 from .link import Link, LinkState, Services
