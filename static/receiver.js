@@ -142,7 +142,9 @@ let turnTimer = 0;
 function sayWhoTookOver() {
 	const { stream, streamId } = receiver;
 	if (receiver.state !== "playing" || streamId === before) return;
-	const other = socket.streams.find(({ stream_id }) => stream_id === before);
+	const at = socket.streams.findIndex(({ stream_id }) => stream_id === streamId);
+	const older = at < 0 ? socket.streams : socket.streams.slice(0, at); // one that begins is listed a moment later
+	const other = older.find(({ stream_id }) => stream_id === before);
 	before = streamId;
 	clearTimeout(turnTimer);
 	show("turn", other && stream ? turnText(stream.name, other.name) : "");

@@ -39,6 +39,8 @@ export class VoiceReceiver extends Machine {
 	#awaitsOffer = false;
 	/** Whom the server feeds to us. @type {string | null} */
 	#fed = null;
+	/** Whom `#connected` brings. @type {string | null} */
+	#brought = null;
 	#arrival = new Arrival(() => this.tell("stalled"));
 	#mp3 = new LiveMp3(this.audio);
 	/** What the element does; the last two are codes of problems.
@@ -165,12 +167,13 @@ export class VoiceReceiver extends Machine {
 		return (!this.chosen || isNamed(this.chosen)) && !this.#except().some(isNamed);
 	}
 
-	/** The stream to play: the one that the connection brings, or will. */
+	/** The stream to play: the one that the connection brings, or the next one will. */
 	get #target() {
-		const { streamId } = this;
-		const isReplaced = this.#awaitsOffer || this.peer !== this.#connected;
-		if (this.#connected && !isReplaced) return this.#fed;
-		if (this.#connected && streamId && this.#isWanted(streamId)) return streamId;
+		if (this.#connected) {
+			const isReplaced = this.#awaitsOffer || this.peer !== this.#connected;
+			if (!isReplaced) return (this.#brought = this.#fed);
+			if (this.#brought && this.#isWanted(this.#brought)) return this.#brought;
+		}
 		return this.#socket.streams.filter(({ stream_id }) => this.#isWanted(stream_id)).at(-1)?.stream_id ?? null;
 	}
 
@@ -270,10 +273,8 @@ export class VoiceReceiver extends Machine {
 		if (element === "blocked" || element === "paused") {
 			if (this.problem?.code !== element) this.enter("blocked", { code: element });
 		} else if (!streamId) this.enter("waiting");
-		else {
-			const isConnected = this.route === "mp3" || this.#connected;
-			this.enter(element === "plays" && isConnected && this.#isWanted(streamId) ? "playing" : "joining");
-		}
+		else if (element === "plays" && (this.route === "mp3" || streamId === this.#brought)) this.enter("playing");
+		else if (state !== "playing" || moves) this.enter("joining"); // else only the way changes
 		if (moves && state === this.state) this.tell("state");
 	}
 
@@ -333,7 +334,7 @@ export class VoiceReceiver extends Machine {
 		if (this.#asked) this.#socket.send({ type: "stop_stream" });
 		this.#connected?.close();
 		this.#asked = "";
-		this.#connected = this.peer = this.#fed = null;
+		this.#connected = this.peer = this.#fed = this.#brought = null;
 		this.#silence();
 	}
 
