@@ -16,10 +16,11 @@ export class Arrival {
 		this.#onChange = onChange;
 	}
 
-	/** Goes on with the one that it watches already. @param {RTCPeerConnection | null} peer null: watches none */
+	/** @param {RTCPeerConnection | null} peer null for none */
 	watch(peer) {
 		if (peer === this.#peer) return;
 		clearInterval(this.#timer);
+		this.#timer = 0;
 		this.#peer = peer;
 		this.#set(false);
 		if (!peer) return;
@@ -27,7 +28,7 @@ export class Arrival {
 		let inVain = 0;
 		const look = async () => {
 			const now = await receivedPackets(peer);
-			if (timer !== this.#timer || peer !== this.#peer) return;
+			if (timer !== this.#timer) return; // another connection, or none
 			inVain = now === received ? inVain + 1 : 0;
 			received = now;
 			this.#set(inVain >= LOOKS_IN_VAIN);

@@ -141,13 +141,13 @@ let turnTimer = 0;
 
 function sayWhoTookOver() {
 	const { stream, streamId } = receiver;
-	if (receiver.state !== "playing" || streamId === before) return;
-	const at = socket.streams.findIndex(({ stream_id }) => stream_id === streamId);
-	const older = at < 0 ? socket.streams : socket.streams.slice(0, at); // one that begins is listed a moment later
+	if (receiver.state !== "playing" || !stream || streamId === before) return;
+	const { streams } = socket; // the oldest first; one that begins is listed a moment later
+	const older = streams.includes(stream) ? streams.slice(0, streams.indexOf(stream)) : streams;
 	const other = older.find(({ stream_id }) => stream_id === before);
 	before = streamId;
 	clearTimeout(turnTimer);
-	show("turn", other && stream ? turnText(stream.name, other.name) : "");
+	show("turn", other ? turnText(stream.name, other.name) : "");
 	turnTimer = setTimeout(() => show("turn", ""), TURN_SHOWN_MS);
 }
 

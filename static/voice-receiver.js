@@ -43,9 +43,8 @@ export class VoiceReceiver extends Machine {
 	#brought = null;
 	#arrival = new Arrival(() => this.tell("stalled"));
 	#mp3 = new LiveMp3(this.audio);
-	/** What the element does; the last two are codes of problems.
-	 *  @type {"nothing" | "starts" | "plays" | "blocked" | "paused"} */
-	#element = "nothing";
+	/** What the element does; the last two are codes of problems. @type {"starts" | "plays" | "blocked" | "paused"} */
+	#element = "starts";
 	/** How often it was told to do something else. */
 	#orders = 0;
 	/** As it was listed last. @type {Stream | undefined} */
@@ -74,10 +73,10 @@ export class VoiceReceiver extends Machine {
 			this.#follow();
 		});
 		socket.on("error", ({ code }) => code === "connection_lost" && this.#asked && this.#lose());
-		this.audio.onerror = () => this.route === "mp3" && this.#retry({ code: "lost" });
+		this.audio.onerror = () => this.route === "mp3" && this.#retry();
 		this.audio.onended = () => {
 			if (this.route !== "mp3") return;
-			if (!this.#isOver) return this.#retry({ code: "lost" });
+			if (this.#target === this.streamId) return this.#retry(); // it has not ended
 			this.#silence();
 			this.#follow();
 		};
@@ -96,8 +95,7 @@ export class VoiceReceiver extends Machine {
 		return is(this.#listed) ? this.#listed : undefined;
 	}
 
-	/** Whether by WebRTC no packet has come for two seconds from a stream that is not paused; a "stalled" event tells each
-	 *  change. */
+	/** Whether no packet of a stream comes by WebRTC, although it is not paused; a "stalled" event tells each change. */
 	get stalled() {
 		return this.#arrival.stalled;
 	}
@@ -135,30 +133,19 @@ export class VoiceReceiver extends Machine {
 		if (this.state === "idle") return;
 		if (this.#socket.state !== "open") return this.#followLost();
 		const wish = { follow: true, stream_id: this.chosen, except: this.#except() };
-		const target = this.#target;
-		const tryAgain = !this.peer && target && target !== this.streamId;
-		if (!this.#awaitsOffer && (tryAgain || JSON.stringify(wish) !== this.#asked)) this.#ask(wish);
+		const isAsked = JSON.stringify(wish) === this.#asked && (this.peer || this.#target === this.streamId);
+		if (!isAsked && !this.#awaitsOffer) this.#ask(wish);
 		this.#turn();
 	}
 
-	/** What plays goes on without a socket. */
 	#followLost() {
 		this.#asked = "";
 		this.#dropSuccessor();
-		if (this.#outlivesSocket) return;
+		const plays = this.route === "mp3" || this.#connected?.connectionState === "connected";
+		if (plays && this.state === "playing" && !["closed", "locked"].includes(this.#socket.state)) return;
 		this.#leave();
 		this.#webrtcFailed = false; // the next network may be another one
 		this.enter("reconnecting", this.#socket.problem ?? this.problem);
-	}
-
-	get #outlivesSocket() {
-		if (this.state !== "playing" || ["closed", "locked"].includes(this.#socket.state)) return false;
-		return this.route === "mp3" || this.#connected?.connectionState === "connected";
-	}
-
-	/** Whether the stream that plays has ended. */
-	get #isOver() {
-		return !this.#socket.streams.some(({ stream_id }) => stream_id === this.streamId);
 	}
 
 	/** @param {string} streamId */
@@ -224,7 +211,7 @@ export class VoiceReceiver extends Machine {
 
 	/** The newest connection is gone. */
 	#lose() {
-		if (this.#connected) return this.#retry({ code: "lost" });
+		if (this.#connected) return this.#retry();
 		this.peer?.close();
 		this.peer = null;
 		this.#failWebrtc();
@@ -237,7 +224,7 @@ export class VoiceReceiver extends Machine {
 		this.#turn();
 	}
 
-	/** No connection has come about. Where nobody misses it, the next stream asks anew. */
+	/** Where nobody misses a connection, the next stream asks anew. */
 	#giveUp() {
 		if (this.#connected || this.state === "joining") this.#retry({ code: "no-media" });
 		else this.#dropSuccessor();
@@ -254,19 +241,19 @@ export class VoiceReceiver extends Machine {
 
 	/** To the stream that is to be heard now. */
 	#turn() {
-		const next = this.#target;
-		const moves = next !== this.streamId;
 		const { route, streamId } = this;
+		const next = this.#target;
+		const moves = next !== streamId;
 		if (route === "mp3" && streamId && !next && this.#element === "plays" && this.#isWanted(streamId)) return; // to its end
 		this.streamId = next;
 		if (route === "mp3" && !next) this.#silence();
 		else if (next && this.#webrtcFailed && (moves || route !== "mp3")) this.#playMp3(next);
 		const { stream } = this;
-		this.#arrival.watch(this.route === "webrtc" && next && !stream?.paused ? this.#connected : null);
+		this.#arrival.watch(next && !stream?.paused ? this.#connected : null);
 		this.#show(moves);
 	}
 
-	/** Enters the state that follows from all others. @param {boolean} [moves] whether `streamId` is another one */
+	/** @param {boolean} [moves] whether `streamId` is another one */
 	#show(moves = false) {
 		const { state, streamId } = this;
 		const element = this.#element;
@@ -298,32 +285,20 @@ export class VoiceReceiver extends Machine {
 	/** @param {() => Promise<void>} start */
 	async #play(start = () => this.audio.play()) {
 		const order = ++this.#orders;
-		const isCurrent = () => order === this.#orders;
 		this.#element = "starts";
-		try {
-			await start();
-			if (isCurrent() && this.route) this.#started();
-		} catch (error) {
-			if (!isCurrent()) return;
-			const refused = error instanceof DOMException && error.name === "NotAllowedError";
-			if (this.route === "mp3" && !refused) return this.#retry({ code: "lost" });
-			if (this.route || refused) this.#element = refused ? "blocked" : "paused"; // before it could start
-			this.#show();
-		}
-	}
-
-	#started() {
-		this.#element = "plays";
-		if (this.route === "mp3") {
-			clearTimeout(this.#timer);
-			this.#attempt = 0;
-		}
+		const error = await start().catch((reason) => reason);
+		if (order !== this.#orders) return;
+		if (error?.name === "NotAllowedError") this.#element = "blocked";
+		else if (!this.route) return;
+		else if (error && this.route === "mp3") return this.#retry();
+		else this.#element = error ? "paused" : "plays";
+		if (!error) this.#attempt = 0;
 		this.#show();
-		this.tell("route");
+		if (!error) this.tell("route");
 	}
 
-	/** @param {Problem} problem */
-	#retry(problem) {
+	/** @param {Problem} [problem] */
+	#retry(problem = { code: "lost" }) {
 		this.#leave();
 		this.enter("reconnecting", problem);
 		this.#timer = setTimeout(() => this.#follow(), retryDelay(this.#attempt++));
@@ -340,7 +315,7 @@ export class VoiceReceiver extends Machine {
 
 	#silence() {
 		this.#orders += 1;
-		this.#element = "nothing";
+		this.#element = "starts";
 		this.#arrival.watch(null);
 		this.#mp3.stop();
 		this.media = this.route = this.streamId = null;
