@@ -194,7 +194,7 @@ export class VoiceReceiver extends Machine {
 			if (!this.#connected && this.route !== "mp3") this.#playWebrtc(media); // early, to learn whether we may
 		};
 		await peer.setRemoteDescription(offer);
-		await describe(this.#socket, peer, "answer");
+		if (peer === this.peer) await describe(this.#socket, peer, "answer"); // else it is closed
 	}
 
 	/** @param {RTCPeerConnection} peer is connected @param {MediaStream | null} media of it */
