@@ -8,10 +8,12 @@ import { OnlyTab } from "./only-tab.js";
 import { byId, openSocket, show } from "./page.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
-import { behindText, listenLabel, problemText, receiverText } from "./words.js";
+import { behindText, listenLabel, problemText, receiverText, turnText } from "./words.js";
 
 /** Without the server's picture for so long, we draw our own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
+/** Who took over is told for so long. */
+const TURN_SHOWN_MS = 6_000;
 
 const socket = openSocket({ pollMs: 5_000, mayReload: () => receiver.state === "idle" });
 const receiver = new VoiceReceiver(socket);
@@ -44,7 +46,7 @@ byId("listen-here").onclick = () => {
 };
 
 function toggle() {
-	last = null;
+	last = before = null;
 	if (receiver.state === "blocked") return receiver.unblock();
 	if (receiver.state === "idle") return start();
 	receiver.stop();
@@ -133,7 +135,24 @@ async function showDelay() {
 }
 setInterval(showDelay, 2000);
 
+/** The voice before, as long as nobody chose another one. @type {string | null} */
+let before = null;
+let turnTimer = 0;
+
+function sayWhoTookOver() {
+	const { stream, streamId } = receiver;
+	if (receiver.state !== "playing" || !stream || streamId === before) return;
+	const { streams } = socket; // the oldest first; one that begins is listed a moment later
+	const older = streams.includes(stream) ? streams.slice(0, streams.indexOf(stream)) : streams;
+	const other = older.find(({ stream_id }) => stream_id === before);
+	before = streamId;
+	clearTimeout(turnTimer);
+	show("turn", other ? turnText(stream.name, other.name) : "");
+	turnTimer = setTimeout(() => show("turn", ""), TURN_SHOWN_MS);
+}
+
 receiver.on("state", () => {
+	sayWhoTookOver();
 	if (receiver.state === "playing") last = receiver.streamId;
 	describe();
 	watch();
@@ -187,6 +206,7 @@ function listStreams() {
 	choice.value = listed?.value ?? wanted;
 }
 choice.onchange = () => {
+	before = null;
 	wanted = choice.value;
 	remember("stream", wanted);
 	showAddress();

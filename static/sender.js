@@ -171,7 +171,9 @@ name.onchange = () => name.validity.valid && remember("name", name.value.trim())
 
 /** The intercom's ear: a second socket, deaf to this page's own stream. */
 const ear = new VoiceSocket({ pollMs: 10_000 });
-const receiver = new VoiceReceiver(ear, { skip: (stream) => sender.owns(stream) });
+/** Ids of that: its name, and what the server called it last. @type {string[]} */
+let own = [];
+const receiver = new VoiceReceiver(ear, { except: () => own });
 /** @type {HTMLInputElement} */
 const intercom = byId("intercom");
 
@@ -186,7 +188,10 @@ byId("intercom-tap").onclick = () => receiver.unblock();
 intercom.checked = recall("intercom", false);
 intercom.onchange = hearOthers;
 
+name.addEventListener("change", hearOthers);
+
 function hearOthers() {
+	own = [...new Set([name.value.trim(), sender.streamId ?? ""])].filter(Boolean);
 	remember("intercom", intercom.checked);
 	if (!intercom.checked) {
 		receiver.stop();
@@ -198,6 +203,7 @@ function hearOthers() {
 	}
 }
 socket.on("state", hearOthers);
+socket.on("sender_ready", hearOthers);
 addEventListener("pagehide", () => ear.close());
 
 async function explainPlainHttp() {

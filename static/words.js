@@ -58,6 +58,9 @@ export function heard({ stream, streamId, stalled, audio }) {
 	return stream?.paused ? `${name} is silent for now…` : `You hear ${name}`;
 }
 
+/** To a listener: one voice has taken over from another, which goes on unheard. @param {string} now @param {string} before */
+export const turnText = (now, before) => `“${now}” talks now, after “${before}”`;
+
 /** @param {SocketState} state */
 export function connectionText(state) {
 	if (state === "connecting") return "Connecting…";

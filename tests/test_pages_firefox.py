@@ -69,6 +69,21 @@ async def test_talk_mute_change_and_stop(browser: Firefox, pages_daemon: Running
         assert await sender.evaluate("() => microphones.map(({track}) => track.readyState)") == ["ended", "ended"]
 
 
+async def test_a_page_that_waits_is_connected_before_anybody_talks_and_stays_so(
+    browser: Firefox, pages_daemon: RunningServer
+) -> None:
+    async with opened(browser, pages_daemon, "/sender", "/receiver") as (sender, receiver):
+        await press(receiver, "#listen")
+        for _ in range(3):
+            await says(receiver, "Waiting for the next voice…$")
+            await talk(sender, "kitchen")
+            await says(receiver, "^You hear “kitchen”$")
+            await hears_sound(receiver)
+            await press(sender, "#talk")
+            await says(receiver, "^The voice ended.")
+        assert await receiver.evaluate("() => peers.map(peer => peer.connectionState)") == ["connected"]
+
+
 async def test_the_space_bar_talks(browser: Firefox, pages_daemon: RunningServer) -> None:
     async with opened(browser, pages_daemon, "/sender") as (sender,):
         await sender.evaluate("() => document.querySelector('#talk').focus()")
@@ -112,6 +127,21 @@ async def test_sound_waits_for_a_tap_where_the_browser_wants_one(browser: Firefo
         await says(page, "^Tap once to hear$")
         await says(page, "^Your browser wants a tap before it plays sound.$", "#problem")
         await page.click("#listen")
+        await says(page, "^You hear “kitchen”$")
+        await page.close()
+
+
+async def test_a_tap_is_asked_for_before_anybody_talks(browser: Firefox, pages_daemon: RunningServer) -> None:
+    strict_browser = firefox(autoplay=False, grant_microphone=False)
+    async with opened(browser, pages_daemon, "/sender") as (sender,), strict_browser as strict:
+        page = await strict.new_page()
+        await page.goto(pages_daemon.url("/receiver"))
+        await page.evaluate("() => { localStorage['voice.listening'] = 'true'; }")
+        await page.goto(pages_daemon.url("/receiver?again"))
+        await says(page, "^Tap once to hear$")
+        await page.click("#listen")
+        await says(page, "^Waiting for the next voice…$")
+        await talk(sender, "kitchen")
         await says(page, "^You hear “kitchen”$")
         await page.close()
 

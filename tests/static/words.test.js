@@ -14,6 +14,7 @@ import {
 	receiverText,
 	senderText,
 	streamFacts,
+	turnText,
 	waitingText,
 } from "../../static/words.js";
 
@@ -62,6 +63,10 @@ test("a receiver that plays nothing that can be heard does not say that it is he
 	assert.equal(heard({ ...plays, stalled: true }), "No sound arrives from “Kitchen”. Does the network let UDP through?");
 	assert.equal(heard({ ...plays, audio: { volume: 0 } }), "“Kitchen” plays at volume 0");
 	assert.match(cardText("playing", null, true), /^No sound arrives/);
+});
+
+test("whoever takes over is named, and from whom", () => {
+	assert.equal(turnText("Garage", "Kitchen"), "“Garage” talks now, after “Kitchen”");
 });
 
 test("the connection is on, coming or off", () => {
