@@ -45,7 +45,7 @@ WATCH = """
     };
     const play = HTMLMediaElement.prototype.play;
     HTMLMediaElement.prototype.play = function () {
-        window.player = this;
+        if (!this.loop) window.player = this; // not the silence of the talk page
         return play.call(this);
     };
 }
