@@ -4,7 +4,7 @@ import { keyText } from "./words.js";
 
 /** @import { PushToTalk } from "./push-to-talk.js" */
 
-/** These keep the space bar and Enter for themselves, and the first line of them all keys. */
+/** What keeps all keys for itself, and what just the space bar and Enter. */
 const FIELDS = "input:not([type=checkbox]), select, dialog *";
 const CONTROLS = `${FIELDS}, input, button:not(.round), a`;
 
@@ -19,10 +19,8 @@ export function listenForPresses(talk, pushToTalk) {
 	/** @param {KeyboardEvent} event */
 	const talks = (event) => {
 		const shortcut = (event.ctrlKey || event.altKey || event.metaKey) && !/^(Control|Alt|Meta)/.test(event.code);
-		if (talk.disabled || shortcut) return false;
-		const isChosen = codeOf(event) === chosenKey() && event.key !== "Enter";
-		const isOurs = isChosen || event.key === " " || codeOf(event) === chosenKey();
-		return isOurs && !document.activeElement?.matches(isChosen ? FIELDS : CONTROLS);
+		if (talk.disabled || shortcut || (event.key !== " " && codeOf(event) !== chosenKey())) return false;
+		return !document.activeElement?.matches(/^( |Enter)$/.test(event.key) ? CONTROLS : FIELDS);
 	};
 	addEventListener("keydown", (event) => {
 		if (event.defaultPrevented || !talks(event)) return;

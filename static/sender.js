@@ -103,8 +103,7 @@ function describe() {
 	byId("hint").hidden = name.disabled = talking || !(idle || state === "ready");
 	byId("arm").hidden = !idle || !sender.staysReady || !isSecureContext;
 	byId("on-air").hidden = !sender.media;
-	byId("mute").hidden = state === "ready";
-	show("mute", muted ? "Unmute" : "Mute");
+	show("mute", state === "ready" ? "" : muted ? "Unmute" : "Mute");
 	byId("mute").dataset.state = muted ? "muted" : "";
 	headset.set(sender.media ? (talking ? "playing" : "paused") : "none");
 }

@@ -42,6 +42,8 @@ export class VoiceSender extends Machine {
 	#audience = {};
 	/** Whether the server has yet to accept our name and our offer. */
 	#isAsking = false;
+	/** How often we asked on this socket for a name, and have no answer yet. */
+	#unanswered = 0;
 	#keys = new ResumeKeys();
 	#muted = false;
 	#attempt = 0;
@@ -61,7 +63,10 @@ export class VoiceSender extends Machine {
 			live: ["connecting", "ready"],
 		});
 		this.#socket = socket;
-		socket.on("state", () => this.#follow());
+		socket.on("state", () => {
+			this.#unanswered = 0;
+			this.#follow();
+		});
 		socket.on("streams", () => this.#check());
 		socket.on("sender_ready", (ready) => this.#offer(ready));
 		socket.on("talking", (message) => this.#heed(message));
@@ -80,6 +85,7 @@ export class VoiceSender extends Machine {
 			if (problem.code === "connection_lost") {
 				if (this.#hasConnection) this.#retry({ code: "lost" }); // after a sleep, say
 			} else if (this.#isAsking) {
+				this.#unanswered = 0;
 				this.stop(problem.code === "name_taken" && this.#takesOver ? { ...problem, code: "name_kept" } : problem);
 			}
 		});
@@ -187,11 +193,11 @@ export class VoiceSender extends Machine {
 		this.tell("microphone");
 	}
 
-	/** Takes another name, and connects anew where it is `ready`. @param {string} name */
+	/** Takes another name, for which it connects anew; not while it is live. @param {string} name */
 	rename(name) {
 		if (name === this.name) return;
 		this.name = name;
-		if (this.state !== "ready") return;
+		if (this.state !== "ready" && this.state !== "connecting") return;
 		this.#socket.send({ type: "stop_stream" });
 		this.#follow();
 	}
@@ -284,6 +290,7 @@ export class VoiceSender extends Machine {
 
 	#ask() {
 		this.#isAsking = true;
+		this.#unanswered++;
 		const resume = this.name && this.#keys.get(this.name);
 		this.#socket.send({
 			type: "start_sending",
@@ -315,6 +322,7 @@ export class VoiceSender extends Machine {
 
 	/** @param {{connection_id: string, stream_id?: string | null, resume?: string}} ready */
 	async #offer({ connection_id, stream_id, resume }) {
+		if (this.#unanswered && --this.#unanswered) return; // of a name that we have given up since
 		if ((this.state !== "connecting" && !this.#uplink.renews) || !this.media) return;
 		if (this.name && resume) this.#keys.set(this.name, resume);
 		this.#takesOver = false;

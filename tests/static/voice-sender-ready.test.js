@@ -335,6 +335,20 @@ test("another name while it is ready needs another connection, and no other micr
 	assert.equal(sender.state, "ready");
 });
 
+test("another name before the first one is answered: what is said of that is not taken for the other", async () => {
+	await sender.arm();
+	sender.rename("Attic");
+	socket.tell("sender_ready", { connection_id: "1", stream_id: "Kitchen" });
+	await settled();
+	assert.equal(FakePeer.made.length, 0);
+	await connect();
+	assert.deepEqual([sender.state, FakePeer.made.length], ["ready", 1]);
+	socket.enter("waiting", { code: "lost" });
+	socket.enter("open");
+	socket.tell("error", { code: "name_taken", message: "in use" });
+	await arm();
+});
+
 test("somebody who takes its name over while it is ready releases the microphone", async () => {
 	await arm();
 	socket.tell("stream_ended", { stream_id: "stream_kitchen", reason: "replaced" });

@@ -61,6 +61,12 @@ WEBRTC_BLOCKED = """
     };
 }
 """
+# For `Visitors.page`: somebody who was here before has the microphone released between presses. A blank page keeps none.
+RELEASES_MICROPHONE = """
+() => {
+    if (location.protocol !== "about:") localStorage["voice.staysReady"] = "false";
+}
+"""
 _UNTIL_TEXT = """
 async ({selector, pattern}) => {
     for (const begun = performance.now(); ; ) {
