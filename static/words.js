@@ -21,6 +21,7 @@ const PROBLEMS = {
 	name_kept: "This name is in use and cannot be taken over. Choose another one.",
 	replaced: "Somebody else talks under this name now. Choose another, or press to take it back.",
 	idle: "Nobody listened for long, so the server ended your stream. Press to talk again.",
+	unused: "Nobody pressed for 10 minutes, so your microphone was released. Press to talk, or get ready first.",
 	"no-media": "No sound gets through: does a firewall block UDP? Trying again.",
 	blocked: "Your browser wants a tap before it plays sound.",
 	paused: "Paused by this device. Tap to go on.",
@@ -67,18 +68,33 @@ export function connectionText(state) {
 	return state === "open" ? "Connected" : "Offline";
 }
 
-/** What the talk page is doing. @param {Pick<VoiceSender, "state" | "muted" | "stream" | "streamId">} sender */
-export function senderText({ state, muted, stream, streamId }) {
+/** What the talk page is doing. @param {Pick<VoiceSender, "state" | "talking" | "muted" | "stream" | "streamId">} sender */
+export function senderText({ state, talking, muted, stream, streamId }) {
 	/** @type {Record<SenderState, string>} */
 	const words = {
 		idle: "Off – nobody hears you",
 		asking: "Allow the microphone in your browser",
 		connecting: "Connecting…",
+		ready: talking ? "Starting…" : "Ready – nobody hears you until you press",
 		live: stream?.paused ? "Paused – the server gets no sound" : muted ? "Muted – listeners hear silence" : `Live as “${stream?.name ?? streamId}”`,
 		reconnecting: "Coming back…",
 	};
 	return words[state];
 }
+
+/** Who else is talking, newest last. @param {readonly Stream[]} streams */
+export function othersText(streams) {
+	const names = streams.map(({ name }) => `“${name}”`);
+	const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
+	return names.length ? `${names.slice(-3).join(", ")}${more} ${names.length === 1 ? "is" : "are"} talking` : "";
+}
+
+/** To somebody who talks. @param {Stream} [stream] that began later */
+export const newerText = (stream) =>
+	stream ? `“${stream.name}” talks now: whoever follows the newest voice hears it instead` : "";
+
+/** On the button that chooses a key. @param {string} code the chosen key's, if any @param {boolean} learns */
+export const keyText = (code, learns) => (learns ? "Press the key now…" : code || "Choose…");
 
 /** What the listen page is doing.
  *  @param {Pick<VoiceReceiver, "state" | "chosen"> & Parameters<typeof heard>[0]} receiver

@@ -46,6 +46,7 @@ async def opened(browser: Firefox, server: RunningServer, *paths: str) -> AsyncI
     finally:
         complaints = [line for page in pages for line in page.console() if line.startswith("error")]
         for page in pages:
+            await page.evaluate("() => localStorage.clear()")
             await page.close()
     assert not complaints, complaints
     await everyone_left(server)
@@ -53,6 +54,7 @@ async def opened(browser: Firefox, server: RunningServer, *paths: str) -> AsyncI
 
 async def test_talk_mute_change_and_stop(browser: Firefox, pages_daemon: RunningServer) -> None:
     async with opened(browser, pages_daemon, "/sender", "/receiver") as (sender, receiver):
+        await press(sender, "#stays-ready")
         await talk(sender, "kitchen")
         await listen(receiver, "kitchen")
         await hears_sound(receiver)
@@ -66,6 +68,7 @@ async def test_talk_mute_change_and_stop(browser: Firefox, pages_daemon: Running
         await says(receiver, "^[1-9]\\d* ms behind the server, measured", "#delay")
         await press(sender, "#talk")
         await says(receiver, "^The voice ended. Waiting for the next voice…$")
+        await says(sender, "^Off")
         assert await sender.evaluate("() => microphones.map(({track}) => track.readyState)") == ["ended", "ended"]
 
 
@@ -90,7 +93,23 @@ async def test_the_space_bar_talks(browser: Firefox, pages_daemon: RunningServer
         await sender.press(" ")
         await says(sender, "^Live as")
         await sender.press(" ")
-        await says(sender, "^Off")
+        await says(sender, "^Ready")
+
+
+async def test_presses_use_one_connection_and_one_microphone(browser: Firefox, pages_daemon: RunningServer) -> None:
+    async with opened(browser, pages_daemon, "/sender", "/receiver") as (sender, receiver):
+        await press(sender, "#arm")
+        await says(sender, "^Ready")
+        await press(receiver, "#listen")
+        for _ in range(3):
+            await talk(sender)
+            await says(receiver, "^You hear")
+            await hears_sound(receiver)
+            await press(sender, "#talk")
+            await says(sender, "^Ready")
+            await says(receiver, "^The voice ended")
+        assert await sender.evaluate("() => microphones.map(({track}) => track.readyState)") == ["live"]
+        assert await sender.evaluate("() => peers.map(peer => peer.connectionState)") == ["connected"]
 
 
 async def test_talking_and_listening_go_on_after_a_restart(browser: Firefox) -> None:

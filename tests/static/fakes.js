@@ -76,7 +76,7 @@ export class FakePeer {
 	addTransceiver(track) {
 		const peer = this;
 		this.senders.push({
-			track,
+			track: typeof track === "string" ? null : track,
 			async replaceTrack(other) {
 				if (peer.signalingState === "closed") throw new DOMException("closed", "InvalidStateError");
 				this.track = other;

@@ -9,7 +9,10 @@ import {
 	duration,
 	heard,
 	intercomText,
+	keyText,
 	listenLabel,
+	newerText,
+	othersText,
 	problemText,
 	receiverText,
 	senderText,
@@ -29,7 +32,7 @@ test("no problem has no words, and an unknown one those of the server", () => {
 });
 
 test("each problem that the pages make by themselves has words of its own", () => {
-	const modules = ["sender.js", "voice-socket.js", "voice-sender.js", "voice-receiver.js"];
+	const modules = ["sender.js", "voice-socket.js", "microphone.js", "voice-sender.js", "voice-receiver.js"];
 	const read = (name) => readFileSync(new URL(`../../static/${name}`, import.meta.url), "utf8");
 	const sources = modules.map(read).join("");
 	const codes = [...sources.matchAll(/\bcode: "([\w-]+)"/g)].map(([, code]) => code);
@@ -128,4 +131,19 @@ test("a stream that has been live for days says so, and a clock that was set bac
 	assert.equal(duration(25 * 3_600_000), "25:00:00");
 	assert.equal(duration(123 * 3_600_000 + 59_000), "123:00:59");
 	assert.equal(duration(-1), "00:00:00");
+});
+
+test("who else talks is told before one talks, and who is newer while one does", () => {
+	const streams = ["garage", "attic", "hall", "barn", "shed"].map((name) => ({ stream_id: name, name }));
+	assert.equal(othersText([]), "");
+	assert.equal(othersText(streams.slice(0, 1)), "“garage” is talking");
+	assert.equal(othersText(streams.slice(0, 2)), "“garage”, “attic” are talking");
+	assert.equal(othersText(streams), "“hall”, “barn”, “shed” and 2 more are talking");
+	assert.equal(newerText(), "");
+	assert.match(newerText(streams[0]), /^“garage” talks now: whoever follows the newest voice hears it instead$/);
+});
+
+test("a key is called by its code while one is chosen", () => {
+	assert.deepEqual([keyText("", false), keyText("F13", false)], ["Choose…", "F13"]);
+	assert.equal(keyText("F13", true), "Press the key now…");
 });

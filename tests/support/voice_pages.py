@@ -45,7 +45,7 @@ WATCH = """
     };
     const play = HTMLMediaElement.prototype.play;
     HTMLMediaElement.prototype.play = function () {
-        window.player = this;
+        if (!this.loop) window.player = this; // not the silence of the talk page
         return play.call(this);
     };
 }
@@ -59,6 +59,12 @@ WEBRTC_BLOCKED = """
             super({...configuration, iceTransportPolicy: "relay"});
         }
     };
+}
+"""
+# For `Visitors.page`: somebody who was here before has the microphone released between presses. A blank page keeps none.
+RELEASES_MICROPHONE = """
+() => {
+    if (location.protocol !== "about:") localStorage["voice.staysReady"] = "false";
 }
 """
 _UNTIL_TEXT = """
