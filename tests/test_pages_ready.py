@@ -1,4 +1,4 @@
-"""The talk page between presses: what it keeps, what it sends, and how it comes back, in Chromium on the real daemon."""
+"""The talk page between presses: what it keeps, what it sends, how it comes back; in Chromium on the real daemon."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ WEBRTC_BLOCKED = """
     };
 }
 """
-# For `Visitors.page`: somebody who was here before has the microphone released between presses. A blank page keeps none.
+# For `Visitors.page`: somebody who has the microphone released between presses. A blank page keeps no settings.
 RELEASES_MICROPHONE = """
 () => {
     if (location.protocol !== "about:") localStorage["voice.staysReady"] = "false";
