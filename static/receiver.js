@@ -8,7 +8,7 @@ import { OnlyTab } from "./only-tab.js";
 import { byId, openSocket, show } from "./page.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
-import { behindText, listenLabel, problemText, receiverText } from "./words.js";
+import { behindText, fill, isolate, listenLabel, problemText, receiverText, words } from "./words.js";
 
 /** Without the server's picture for so long, we draw our own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
@@ -72,7 +72,7 @@ function describe() {
 	byId("hint").hidden = state !== "idle";
 	byId("spectrum").hidden = state !== "playing";
 	const mp3 = route === "mp3" && state === "playing";
-	show("route", mp3 ? "WebRTC does not get through here: this is the MP3 stream, further behind." : "");
+	show("route", mp3 ? words.mp3 : "");
 	screenLock.set(state !== "idle" && awake.checked);
 }
 /** @type {Analyser | null} */
@@ -128,8 +128,8 @@ async function showDelay() {
 		return show("delay", behindText(behindS));
 	}
 	measure ??= peer && delayMeter(peer);
-	const words = await measure?.();
-	if (words) show("delay", words);
+	const latency = await measure?.();
+	if (latency) show("delay", latency);
 }
 setInterval(showDelay, 2000);
 
@@ -180,9 +180,9 @@ byId("share").ontoggle = showAddress;
 byId("copy-address").onclick = () => copy(byId("address").textContent, byId("copy-address"));
 
 function listStreams() {
-	const options = socket.streams.map(({ stream_id, name }) => new Option(name, stream_id));
+	const options = socket.streams.map(({ stream_id, name }) => new Option(isolate(name), stream_id));
 	const listed = options.find(({ value }) => isSameStream(value, wanted));
-	if (wanted && !listed) options.push(new Option(`${wanted} (not live)`, wanted));
+	if (wanted && !listed) options.push(new Option(fill(words.notLive, { name: wanted }), wanted));
 	choice.replaceChildren(choice.options[0], ...options);
 	choice.value = listed?.value ?? wanted;
 }

@@ -5,7 +5,7 @@ import { byId, openSocket, show } from "./page.js";
 import { PushToTalk } from "./push-to-talk.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
-import { audience, duration, intercomText, problemText, senderText, takenText } from "./words.js";
+import { audience, duration, intercomText, problemText, senderText, takenText, words } from "./words.js";
 
 /** @import { Problem } from "./voice-socket.js" */
 
@@ -87,16 +87,16 @@ function describe() {
 	show("problem", socket.problem || problem?.code === "name_taken" ? "" : problemText(problem));
 	byId("taken").hidden = !taken;
 	talk.dataset.state = state === "live" && muted ? "muted" : state;
-	show("talk-label", state === "idle" ? "Talk" : "Stop");
+	show("talk-label", state === "idle" ? words.talk : words.stop);
 	byId("hint").hidden = name.disabled = state !== "idle";
 	byId("on-air").hidden = !sender.media;
-	show("mute", muted ? "Unmute" : "Mute");
+	show("mute", muted ? words.unmute : words.mute);
 	byId("mute").dataset.state = muted ? "muted" : "";
 }
 
 function count() {
 	const time = duration(Date.now() - liveSince);
-	show("facts", sender.state === "live" ? `${time} · ${audience(sender.stream)}` : "not live yet");
+	show("facts", sender.state === "live" ? `${time} · ${audience(sender.stream)}` : words.notLiveYet);
 }
 setInterval(count, 1000);
 socket.on("streams", count);
