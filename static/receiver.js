@@ -173,8 +173,25 @@ function showAddress() {
 	if (address.href !== location.href) history.replaceState(null, "", address);
 	address.searchParams.delete("token");
 	show("address", address.href);
-	byId("trust").hidden = location.protocol !== "https:";
-	if (byId("share").open) byId("address-code").src = socket.address(`qr.svg?text=${encodeURIComponent(address.href)}`);
+	if (!byId("share").open) return;
+	showCode("address-code", address.href);
+	showCertificate();
+}
+
+/** @param {string} id of the picture @param {string} address */
+function showCode(id, address) {
+	byId(id).src = socket.address(`qr.svg?text=${encodeURIComponent(address)}`);
+}
+
+/** Its page is for devices that do not trust this server yet: over plain HTTP, wherever this page came from. */
+async function showCertificate() {
+	const reply = await fetch(socket.address("health")).catch(() => null);
+	const { certificate_port } = reply ? await reply.json() : {};
+	byId("trust").hidden = !certificate_port;
+	if (!certificate_port) return;
+	const page = `http://${location.hostname}:${certificate_port}/certificate`;
+	byId("certificate").href = page;
+	showCode("certificate-code", page);
 }
 byId("share").ontoggle = showAddress;
 byId("copy-address").onclick = () => copy(byId("address").textContent, byId("copy-address"));

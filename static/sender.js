@@ -202,9 +202,9 @@ addEventListener("pagehide", () => ear.close());
 
 async function explainPlainHttp() {
 	byId("secure").hidden = false;
-	const { tls_port } = await (await fetch(socket.address("health"))).json();
+	const { tls_port, certificate_port } = await (await fetch(socket.address("health"))).json();
 	if (tls_port) byId("secure-link").href = `https://${location.hostname}:${tls_port}/sender`;
-	else byId("secure-help").hidden = true;
+	byId("secure-help").hidden = !certificate_port;
 }
 if (isSecureContext) talk.disabled = false;
 else explainPlainHttp();
