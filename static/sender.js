@@ -8,9 +8,12 @@ import { listenForPresses } from "./presses.js";
 import { PushToTalk } from "./push-to-talk.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
-import { audience, duration, intercomText, newerText, othersText, problemText, senderText, takenText } from "./words.js";
+import { audience, duration, intercomText, newerText, othersText, problemText, senderText, takenText, words } from "./words.js";
 
 /** @import { Problem } from "./voice-socket.js" */
+
+/** As often as the server tells levels: benchmarks/drawing.py has what that costs. */
+const DRAW_EACH_MS = 100;
 
 addEventListener("pagehide", () => sender.stop()); // while there is a socket
 const socket = openSocket({ mayReload: () => sender.state === "idle" && receiver.state === "idle" && !name.matches(":focus") });
@@ -99,11 +102,11 @@ function describe() {
 	show("problem", socket.problem || (pressed && problem?.code === "name_taken") ? "" : problemText(problem));
 	byId("taken").hidden = !taken;
 	talk.dataset.state = state === "live" && muted ? "muted" : state;
-	show("talk-label", talking ? "Stop" : "Talk");
+	show("talk-label", talking ? words.stop : words.talk);
 	byId("hint").hidden = name.disabled = talking || !(idle || state === "ready");
 	byId("arm").hidden = !idle || !sender.staysReady || !isSecureContext;
 	byId("on-air").hidden = !sender.media;
-	show("mute", state === "ready" ? "" : muted ? "Unmute" : "Mute");
+	show("mute", state === "ready" ? "" : muted ? words.unmute : words.mute);
 	byId("mute").dataset.state = muted ? "muted" : "";
 	headset.set(sender.media ? (talking ? "playing" : "paused") : "none");
 }
@@ -119,7 +122,7 @@ function describeOthers() {
 
 function count() {
 	const time = duration(Date.now() - liveSince);
-	const facts = sender.state === "ready" ? "Nothing is sent" : "not live yet";
+	const facts = sender.state === "ready" ? words.nothingSent : words.notLiveYet;
 	show("facts", sender.state === "live" ? `${time} · ${audience(sender.audience)}` : facts);
 	describeOthers();
 }
@@ -147,7 +150,7 @@ function wentLive() {
 /** @type {Analyser | null} */
 let analyser = null;
 let silence = new SilenceDetector();
-let frame = 0;
+let timer = 0;
 
 function draw() {
 	if (!analyser) return showLevel(talk, -Infinity);
@@ -160,7 +163,7 @@ function draw() {
 		silent = !silent;
 		describe();
 	}
-	frame = requestAnimationFrame(draw);
+	timer = setTimeout(draw, DRAW_EACH_MS);
 }
 
 sender.on("microphone", () => {
@@ -168,7 +171,7 @@ sender.on("microphone", () => {
 	analyser = sender.media && new Analyser(sender.media);
 	silence = new SilenceDetector();
 	silence.reset(performance.now());
-	cancelAnimationFrame(frame);
+	clearTimeout(timer);
 	draw();
 	listDevices();
 	describe();
@@ -263,9 +266,9 @@ addEventListener("pagehide", () => ear.close());
 
 async function explainPlainHttp() {
 	byId("secure").hidden = false;
-	const { tls_port } = await (await fetch(socket.address("health"))).json();
+	const { tls_port, certificate_port } = await (await fetch(socket.address("health"))).json();
 	if (tls_port) byId("secure-link").href = `https://${location.hostname}:${tls_port}/sender`;
-	else byId("secure-help").hidden = true;
+	byId("secure-help").hidden = !certificate_port;
 }
 if (isSecureContext) talk.disabled = false;
 else explainPlainHttp();

@@ -137,8 +137,8 @@ test("who else talks is told before one talks, and who is newer while one does",
 	const streams = ["garage", "attic", "hall", "barn", "shed"].map((name) => ({ stream_id: name, name }));
 	assert.equal(othersText([]), "");
 	assert.equal(othersText(streams.slice(0, 1)), "“garage” is talking");
-	assert.equal(othersText(streams.slice(0, 2)), "“garage”, “attic” are talking");
-	assert.equal(othersText(streams), "“hall”, “barn”, “shed” and 2 more are talking");
+	assert.equal(othersText(streams.slice(0, 2)), "“garage” and “attic” are talking");
+	assert.equal(othersText(streams), "“hall”, “barn”, “shed”, and 2 more are talking");
 	assert.equal(newerText(), "");
 	assert.match(newerText(streams[0]), /^“garage” talks now: whoever follows the newest voice hears it instead$/);
 });
