@@ -168,8 +168,8 @@ async def test_an_intercom_without_a_name_is_not_fed_its_own_voice(guests: Visit
     await says(nameless, "^You hear “attic”$", "#intercom-state")
     await hears_sound(nameless)
     assert set(fed) == {None, "attic"}
-    # One connection at first, another without its own voice, and one for each time that it talks.
-    assert await nameless.evaluate("peers.length") == 4
+    # One connection at first, another without its own voice, and one to talk, which stays.
+    assert await nameless.evaluate("peers.length") == 3
 
 
 async def test_the_servers_picture_of_the_voice_is_drawn(guests: Visitors) -> None:
