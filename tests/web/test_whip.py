@@ -282,6 +282,27 @@ async def test_a_live_name_is_taken_but_for_its_key(server: RunningServer) -> No
             assert (await web.ask("DELETE", created.location)).status == 404
 
 
+@pytest.mark.parametrize(
+    ("part", "instead", "status"), [("a=setup:", "a=nothing:", 400), ("opus/48000/2", "G722/8000", 422)]
+)
+async def test_a_refused_offer_does_not_spend_the_key(
+    server: RunningServer, part: str, instead: str, status: int
+) -> None:
+    """The publisher is told its next key with an answer alone."""
+    async with visitor(server) as web, signalling(server.ws_url) as watcher, publishing(web) as (first, created):
+        first.say(PAYLOADS[0])
+        await watcher.expect("stream_available")
+        key = {RESUME: created.headers[RESUME]}
+        for _ in range(2):
+            offer = (await Client().offer()).replace(part, instead)
+            assert (await web.post("/whip/kitchen", offer, **key)).status == status
+        async with publishing(web, **key) as (second, again):
+            await until(lambda: second.peer.connectionState == "connected", "it is connected")
+            # Once it was answered, it is spent.
+            assert (await web.post("/whip/kitchen", await Client().offer(), **key)).status == 409
+            assert (await web.ask("DELETE", again.location)).status == 200
+
+
 async def test_tokens_have_their_scopes_and_one_that_names_the_stream_may_take_it() -> None:
     tokens = [
         {"token": "the-owner-of-the-kitchen", "scopes": ["send"], "streams": ["kitchen"]},
@@ -328,17 +349,48 @@ async def test_options_say_what_may_be_sent_and_need_no_token() -> None:
             foreign = await web.ask("OPTIONS", path, headers={"Origin": "https://other.example"})
             assert "Access-Control-Allow-Origin" not in foreign.headers
         assert (await web.ask("OPTIONS", "/whip/kitchen")).headers["Accept-Post"] == "application/sdp"
-        for method in ("GET", "PUT"):
-            assert (await web.ask(method, "/whip/kitchen")).status == 405
-            assert (await web.ask(method, "/whip/sessions/any")).status == 405
+        for path in ("/whip/kitchen", "/whip/sessions/any"):
+            refused = await web.ask("PUT", path)
+            assert refused.status == 405
+            assert {"DELETE", "POST"} & set(refused.headers["Allow"].split(","))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_get_and_head_have_no_content_and_tell_an_endpoint(method: str) -> None:
+    """RFC 9725 section 4.1, draft-ietf-wish-whep "HTTP Usage" and "WHEP Endpoint URL Discoverability"."""
+    origin = "https://page.example"
+    settings = {
+        "access": {"tokens": [{"token": "a-token-of-somebody", "scopes": ["send"]}], "allowed_origins": [origin]}
+    }
+    async with (
+        running_server(settings) as server,
+        visitor(server) as web,
+        publishing(web, "/whip/kitchen?token=a-token-of-somebody") as (_, created),
+    ):
+        # Without a token, and whether the stream is live or not: it tells nothing of streams.
+        for path in ("/whip/kitchen", "/whep/kitchen", "/whep/nowhere", "/whep/latest"):
+            endpoint = await web.ask(method, path, headers={"Origin": origin})
+            assert (endpoint.status, endpoint.text) == (200, "")
+            assert endpoint.headers["Content-Type"] == "application/sdp"
+            assert endpoint.headers["Access-Control-Allow-Origin"] == origin
+        session = await web.ask(method, created.location)
+        assert (session.status, session.text) == (204, "")
+        assert (await web.ask(method, "/whip/sessions/any")).status == 404
+        assert (await web.ask("DELETE", created.location)).status == 200
+        assert (await web.ask(method, created.location)).status == 404
 
 
 async def test_ice_servers_are_linked() -> None:
-    settings = {"webrtc": {"ice_servers": [{"urls": "stun:127.0.0.1:9"}]}}
+    """In answers to OPTIONS too, where a client asks by it, but not in those to preflights (RFC 9725 section 4.6)."""
+    settings = {"webrtc": {"ice_servers": [{"urls": "stun:127.0.0.1:9"}, {"urls": "stun:127.0.0.1:10"}]}}
+    links = ['<stun:127.0.0.1:9>; rel="ice-server"', '<stun:127.0.0.1:10>; rel="ice-server"']
+    preflight = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
     async with running_server(settings) as server, visitor(server) as web:
         answer = await web.post("/whip/kitchen", await Client().offer())
         assert answer.status == 201, answer.text
-        assert answer.headers["Link"] == '<stun:127.0.0.1:9>; rel="ice-server"'
+        assert answer.headers.getall("Link") == links
+        assert (await web.ask("OPTIONS", "/whep/kitchen")).headers.getall("Link") == links
+        assert "Link" not in (await web.ask("OPTIONS", "/whep/kitchen", headers=preflight)).headers
 
 
 async def test_the_limits_are_those_of_the_websocket() -> None:

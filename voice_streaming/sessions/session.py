@@ -164,7 +164,7 @@ class PublishSession(Session):
         resume_key: str,
         check_claim: Callable[[], Awaitable[None]],
         claimed: Stream | None,
-        has_resumed: bool = False,
+        former_digest: bytes | None = None,
     ) -> None:
         """`claimed`: the stream of the name for which `check_claim`, which raises Refused, was called already."""
         super().__init__(owner, name or f"stream_{owner.id}", services)
@@ -172,8 +172,8 @@ class PublishSession(Session):
         self.resume_key = resume_key
         self._check_claim = check_claim
         self._claimed = claimed
-        self._has_resumed = has_resumed
-        """Whether its client showed that it was the stream's sender before."""
+        self.former_digest = former_digest
+        """That of the key which `resume_key` stands for now, where its client was the stream's sender before."""
 
     async def answer(self, offer: str) -> str:
         """Our answer to the client's offer.
@@ -184,7 +184,7 @@ class PublishSession(Session):
         Raises Refused: `bad_sdp`, `no_opus`, `stream_ended` if it ended meanwhile, or `name_taken` if somebody else
         began it first.
         """
-        if self.peer is None and self._has_resumed:
+        if self.peer is None and self.former_digest is not None:
             self._adopt_peer(offer)
         if self.peer is not None and self.peer.continues(offer):
             return await self.peer.answer(offer)
