@@ -33,7 +33,8 @@ from voice_streaming.streams.grants import Grant, Scope
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.streams.stream import Stream, live_streams
-from voice_streaming.web.site import STATIC_FOLDER, revalidate_scripts
+from voice_streaming.web import pages
+from voice_streaming.web.static_files import revalidate_scripts
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class AudioStreamServer:
         """Opens the port; raises OSError when it is in use."""
         app = self._admission.application()
         app.add_routes(self.routes())
-        app.add_routes([web.get("/health", _health), web.static("/static", STATIC_FOLDER)])
+        app.add_routes([web.get("/health", _health), *pages.routes()])
         app.on_response_prepare.append(revalidate_scripts)
         runner = web.AppRunner(
             app,
@@ -243,8 +244,8 @@ class AudioStreamServer:
             text = "There is no such stream now. /stream/status lists those that are live.\n"
             raise web.HTTPNotFound(text=text, headers=self._headers(request)) from None
 
-    def _player_page(self, request: web.Request) -> web.FileResponse:
-        return web.FileResponse(STATIC_FOLDER / "waiting.html", headers=self._headers(request))
+    def _player_page(self, request: web.Request) -> web.Response:
+        return pages.page(request, "waiting.html", self._headers(request))
 
     def _playlist(self, request: web.Request, name: str) -> web.Response:
         headers = self._headers(request) | {hdrs.CONTENT_TYPE: PLAYLIST_TYPE}

@@ -65,9 +65,10 @@ class VoiceStreamingServer:
         self.streams = Streams(self.relay, settings.webrtc.resume_grace_s, self.failures)
         self.active_streams = self.streams.active
         self.peers = Peers(settings.webrtc, self.relay, self.failures)
-        self.admission = Admission(settings, self.active_streams, self.failures)
         self._tasks = Tasks(self.failures)
-        self.sessions = Sessions(Services(self.relay, self.streams, self.peers, self._tasks, settings))
+        services = Services(self.relay, self.streams, self.peers, self._tasks, settings)
+        self.admission = Admission(settings, self.active_streams, self.failures, services.feeds.waiting)
+        self.sessions = Sessions(services)
         self.signalling = Signalling(
             settings, self.relay, self.streams, self.sessions, self.admission, self._tasks, self.failures
         )
@@ -197,8 +198,14 @@ class VoiceStreamingServer:
             "audio_port": self.settings.audio.port,
             "exchange": self.exchange.describe(),
             "tls_port": self.settings.server.tls_port if self.certificates else None,
+            "certificate_port": self.settings.server.port if self._has_authority else None,
             "version": __version__,
         }
+
+    @property
+    def _has_authority(self) -> bool:
+        """Whether devices have to trust an authority of this server's own, before they use HTTPS."""
+        return self.certificates is not None and self.certificates.authority_pem() is not None
 
     def figures(self) -> Figures:
         """All counters, by the names they have in `/metrics`."""

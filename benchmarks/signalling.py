@@ -41,13 +41,18 @@ def open_client() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
-async def receive(client: aiohttp.ClientSession, url: str, identity: Identity, stream_id: str | None) -> Session:
-    """Negotiate a receiver of that stream; `asked_ns` (CLOCK_REALTIME) is just before `start_receiving` left."""
+async def receive(
+    client: aiohttp.ClientSession, url: str, identity: Identity, stream_id: str | None, **fields: Any
+) -> Session:
+    """Negotiate a receiver of that stream; `asked_ns` (CLOCK_REALTIME) is just before `start_receiving` left.
+
+    `fields` go into it.
+    """
     socket = await client.ws_connect(url, max_msg_size=0)
     try:
         await _await(socket, "available_streams")
         asked_ns = time.time_ns()
-        await socket.send_json({"type": "start_receiving", "stream_id": stream_id})
+        await socket.send_json({"type": "start_receiving", "stream_id": stream_id, **fields})
         message = await _await(socket, "webrtc_offer")
         peer = LightPeer(identity, controlling=False)
         offer = Remote.from_sdp(message["offer"]["sdp"])
@@ -60,11 +65,14 @@ async def receive(client: aiohttp.ClientSession, url: str, identity: Identity, s
     return Session(socket, peer, asked_ns, asyncio.create_task(_answer_pings(socket)))
 
 
-async def send(client: aiohttp.ClientSession, url: str, identity: Identity, name: str) -> Session:
-    """Negotiate a sender under that name; `find_stream` tells which id the server makes of it."""
+async def send(client: aiohttp.ClientSession, url: str, identity: Identity, name: str, **fields: Any) -> Session:
+    """Negotiate a sender under that name; `find_stream` tells which id the server makes of it.
+
+    `fields` go into `start_sending`.
+    """
     socket = await client.ws_connect(url, max_msg_size=0)
     try:
-        await socket.send_json({"type": "start_sending", "name": name})
+        await socket.send_json({"type": "start_sending", "name": name, **fields})
         await _await(socket, "sender_ready")
         peer = LightPeer(identity, controlling=True)
         await socket.send_json({"type": "webrtc_offer", "offer": {"type": "offer", "sdp": peer.local.offer()}})

@@ -25,63 +25,12 @@ from light_sdp import OPUS_PAYLOAD_TYPE, Remote
 from load_process import LoadError
 from load_sender import connect, take_all
 from marked_opus import PACKET_S, SAMPLES_PER_PACKET
+from player import Player
 from rounds import SERVER
 from server_process import ServerProcess
 
 _PAYLOAD_BYTES = 120
-_WAIT_S = 10.0
 _JOINS = 40
-
-
-class _Player:
-    """A peer that notes when packets arrive, by the kernel's time stamps where there are any.
-
-    With `decrypt` by the number in each payload, else of the first one alone.
-    """
-
-    def __init__(self, peer: LightPeer, *, decrypt: bool = False) -> None:
-        self.peer = peer
-        self.packets = 0
-        self.arrived_s: dict[int, float] = {}
-        self.first: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._decrypt = decrypt
-        asyncio.get_running_loop().add_reader(peer.socket, self._read)
-
-    def _read(self) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
-            datagram, control, _, _ = self.peer.socket.recvmsg(2048, 64)
-            arrived_s = _seconds(control[0][2]) if control else time.time()
-            if not 128 <= datagram[0] < 192:
-                self.peer.take(datagram)
-            elif not 192 <= datagram[1] <= 223:
-                self._take(datagram, arrived_s)
-
-    def _take(self, datagram: bytes, arrived_s: float) -> None:
-        self.packets += 1
-        if not self.first.done():
-            self.first.set_result(arrived_s)
-        if self._decrypt:
-            (number,) = struct.unpack("!I", self.peer.unprotect(datagram)[-4:])
-            self.arrived_s[number] = arrived_s
-
-    async def until_first(self) -> float:
-        deadline_s = time.monotonic() + _WAIT_S
-        while not self.first.done():
-            if time.monotonic() > deadline_s:
-                raise LoadError("a player got no packet")
-            await asyncio.wait([self.first], timeout=0.05)
-            self.peer.tick(time.monotonic())
-        return self.first.result()
-
-    def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self.peer.socket)
-        self.peer.close()
-
-
-def _seconds(timespec: bytes) -> float:
-    """The kernel's time stamp, by the clock of `time.time`."""
-    seconds, nanoseconds = struct.unpack("@ll", timespec)
-    return float(seconds) + float(nanoseconds) / 1e9
 
 
 class _Client:
@@ -93,9 +42,9 @@ class _Client:
         self._stream = stream
         self._identity = Identity()
 
-    async def whep(self, stack: contextlib.AsyncExitStack, *, decrypt: bool = False) -> _Player:
+    async def whep(self, stack: contextlib.AsyncExitStack, *, decrypt: bool = False) -> Player:
         peer = LightPeer(self._identity, controlling=True)
-        player = _Player(peer, decrypt=decrypt)
+        player = Player(peer, decrypt=decrypt)
         stack.callback(player.close)
         url = f"{self.server.url}/whep/{self._stream}"
         headers = {"Content-Type": "application/sdp"}
@@ -106,10 +55,10 @@ class _Client:
         peer.connect(Remote.from_sdp(text))
         return player
 
-    async def websocket(self, stack: contextlib.AsyncExitStack, *, decrypt: bool = False) -> _Player:
+    async def websocket(self, stack: contextlib.AsyncExitStack, *, decrypt: bool = False) -> Player:
         session = await signalling.receive(self._http, f"{self.server.url}/ws", self._identity, self._stream)
         stack.push_async_callback(session.close)
-        player = _Player(session.peer, decrypt=decrypt)
+        player = Player(session.peer, decrypt=decrypt)
         stack.callback(asyncio.get_running_loop().remove_reader, session.peer.socket)
         return player
 
@@ -202,7 +151,7 @@ async def _time_first_packets(here: _Client) -> None:
 
 async def _cost(
     name: str,
-    join: Callable[[contextlib.AsyncExitStack], Awaitable[_Player]],
+    join: Callable[[contextlib.AsyncExitStack], Awaitable[Player]],
     server: ServerProcess,
     count: int,
     seconds: float,

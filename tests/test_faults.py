@@ -253,8 +253,9 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_waits_for_it(da
 
 
 async def test_a_second_sigterm_ends_it_at_once() -> None:
-    # There is much that a client is still to be told, and it does not read.
-    settings = {"server": {"shutdown_timeout_s": 60, "queue_size": 10_000}, "limits": UNLIMITED_MESSAGES}
+    # There is much that a client is still to be told, and it does not read, nor answer pings.
+    patience = {"shutdown_timeout_s": 60, "queue_size": 10_000, "heartbeat_s": 600}
+    settings = {"server": patience, "limits": UNLIMITED_MESSAGES}
     async with (
         running_server(settings, arguments=["--demo"], expected_exit_code=1) as server,
         unread_socket(server) as writer,

@@ -24,9 +24,9 @@ async def test_a_crowd_leaves_the_server_as_it_was_and_the_voices_whole() -> Non
     assert result["trouble"] == []
     assert result["crowd"]["speak"] > 0
     assert result["crowd"]["receive"] > 0
-    # Threads of asyncio's own pool may stay.
+    # Threads of asyncio's own pool may stay, and at first some tasks of joining are still there.
     leftovers = {name: count for name, count in result["leftovers"].items() if name != "threads"}
-    assert leftovers == dict.fromkeys(leftovers, 0)
+    assert [name for name, count in leftovers.items() if count > 0] == []
     assert len(result["minutes"]) >= 3
     for minute in result["minutes"]:
         assert minute["expected"] > 100

@@ -11,6 +11,7 @@ import pytest
 from tests.support.stage import PAYLOADS, Client, on_stage, until
 from voice_streaming.process.refusal import Refused
 from voice_streaming.rtc import rtp
+from voice_streaming.streams.source import Source
 
 
 async def test_garbage_from_strangers_is_dropped_and_counted() -> None:
@@ -120,7 +121,7 @@ async def test_a_sender_that_closes_gives_the_track_back() -> None:
         source = peer._source
         stage.forget(peer)
         await peer.close()
-        assert source is not None
+        assert isinstance(source, Source)
         assert not source.is_current
 
 

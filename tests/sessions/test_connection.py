@@ -20,6 +20,7 @@ CONNECTION_STEPS = {
     ("connected", "closed"),
     ("streaming", "created"),
     ("streaming", "ready"),
+    ("streaming", "connected"),
     ("streaming", "closed"),
 }
 

@@ -16,9 +16,11 @@ from voice_streaming.process.tasks import Tasks
 from voice_streaming.rtc import Peers
 from voice_streaming.sessions.claim import Claim
 from voice_streaming.sessions.connection import Connection
-from voice_streaming.sessions.session import PublishSession, Services, SubscribeSession
+from voice_streaming.sessions.publish_session import PublishSession
+from voice_streaming.sessions.session import Services
 from voice_streaming.sessions.sessions import Sessions
 from voice_streaming.sessions.states import ConnectionState, Role
+from voice_streaming.sessions.subscribe_session import SubscribeSession
 from voice_streaming.settings.model import Settings, WebrtcSettings
 from voice_streaming.streams.registry import StreamObserver, Streams
 from voice_streaming.streams.relay import FirstPacket, VoiceRelay

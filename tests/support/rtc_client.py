@@ -240,9 +240,9 @@ class VoiceReceiver:
         self.offer_sdp = ""
         self.peer = new_peer()
 
-    async def start(self, stream_id: str | None = None) -> None:
+    async def start(self, stream_id: str | None = None, **fields: Any) -> None:
         """Ask for a stream, None for the newest, and negotiate up to an open DTLS transport; starts an empty log."""
-        await self.signalling.send("start_receiving", stream_id=stream_id)
+        await self.signalling.send("start_receiving", stream_id=stream_id, **fields)
         await self.answer((await self.signalling.expect("webrtc_offer"))["offer"])
         await wait_until_connected(self.peer)
 
@@ -279,13 +279,13 @@ async def voice_sender(ws_url: str, *, address: str = LOOPBACK, **fields: Any) -
 
 @asynccontextmanager
 async def voice_receiver(
-    ws_url: str, stream_id: str | None = None, *, address: str = LOOPBACK
+    ws_url: str, stream_id: str | None = None, *, address: str = LOOPBACK, **fields: Any
 ) -> AsyncIterator[VoiceReceiver]:
-    """A started receiver on a socket of its own, while the block runs."""
+    """A started receiver on a socket of its own, while the block runs; `fields` go into `start_receiving`."""
     async with signalling(ws_url) as client:
         receiver = VoiceReceiver(client, address)
         try:
-            await receiver.start(stream_id)
+            await receiver.start(stream_id, **fields)
             yield receiver
         finally:
             await receiver.peer.close()

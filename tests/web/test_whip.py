@@ -23,7 +23,7 @@ from tests.support.whip_client import FRAGMENT, WhipClient, whip_client
 from tests.support.whip_peers import RESUME, playing, publishing, receive_offer, receivers_become
 from voice_streaming.sessions.claim import Claim
 from voice_streaming.sessions.connection import Connection
-from voice_streaming.sessions.session import PublishSession
+from voice_streaming.sessions.publish_session import PublishSession
 from voice_streaming.settings.model import ServerSettings, Settings, WebrtcSettings
 from webrtc_server_relay import VoiceStreamingServer
 

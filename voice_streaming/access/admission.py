@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from aiohttp import hdrs, web, web_response
@@ -25,10 +25,17 @@ web_response.SERVER_SOFTWARE = ""  # type: ignore[attr-defined]
 class Admission:
     """`access`: who may do what. `limits`: how much clients may use. `ports`: the listening TCP sockets."""
 
-    def __init__(self, settings: Settings, streams: Mapping[str, Stream], failures: Failures | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        streams: Mapping[str, Stream],
+        failures: Failures | None = None,
+        waiting: Collection[str] = (),
+    ) -> None:
+        """`waiting`: see `Limits`."""
         self.access = Access(settings)
         self._ingress_guard = ingress_guard(settings.server.ingress_port, settings.access.ingress_address)
-        self.limits = Limits(settings, streams)
+        self.limits = Limits(settings, streams, waiting)
         self.ports = TcpPorts(settings, failures)
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
@@ -48,13 +48,15 @@ class TokenBucket:
 class Limits:
     """Refuses, counts and paces; the registry of streams is the server's."""
 
-    def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
+    def __init__(self, settings: Settings, streams: Mapping[str, Stream], waiting: Collection[str] = ()) -> None:
+        """`waiting`: ids of the receivers that no stream counts now, as the server keeps them."""
         self.negotiations = 0
         """In progress or waiting for their turn."""
         self.refused: Counter[str] = Counter(dict.fromkeys(_REFUSALS, 0))
         self._limits = settings.limits
         self._max_connections = settings.server.max_connections
         self._streams = streams
+        self._waiting = waiting
         self._connections = 0
         self._connections_of_address: Counter[str] = Counter()
         self._closed = False
@@ -118,7 +120,8 @@ class Limits:
     def check_receivers(self) -> None:
         """Raises Refused `too_many_receivers` when the limit is reached."""
         limit = self._limits.max_receivers
-        if sum(len(stream.receivers) for stream in self._streams.values()) >= limit:
+        receivers = sum(len(stream.receivers) for stream in self._streams.values()) + len(self._waiting)
+        if receivers >= limit:
             raise self._refusal("receivers", f"There are {limit} receivers: no more are taken now")
 
     def check_negotiations(self) -> None:

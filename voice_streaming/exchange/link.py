@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,9 +15,10 @@ import aiohttp
 from ..process.refusal import Refused
 from ..rtc import LEFT
 from ..sessions.connection import Connection
-from ..sessions.session import PublishSession, SubscribeSession
+from ..sessions.publish_session import PublishSession
 from ..sessions.sessions import Sessions
 from ..sessions.states import ConnectionState
+from ..sessions.subscribe_session import SubscribeSession
 from ..streams.registry import Streams
 from .backoff import Backoff
 from .endpoint import Endpoint, EndpointError
@@ -151,7 +153,11 @@ class Link:
             await self._give_up(services, has_answered=False)
         if loop.time() - begun_s > STABLE_S and not retry_after_s:
             self._backoff.reset()
-        return self._backoff.next_s(retry_after_s)
+        return min(self._backoff.next_s(retry_after_s), self._longest_wait_s(services))
+
+    def _longest_wait_s(self, services: Services) -> float:
+        """Before the next exchange, whatever came before."""
+        return math.inf
 
     async def _connect(self, services: Services, session: PublishSession | SubscribeSession) -> None:
         """Offers the session to the other server and stays until it is lost. Raises EndpointError and Refused."""

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 
 from ..sessions.claim import Claim
-from ..sessions.session import PublishSession
+from ..sessions.publish_session import PublishSession
 from ..streams.stream import Stream
 from .endpoint import Endpoint
 from .link import Link, LinkState, Services
 
 DEMAND_WAIT_S = 5.0
 """How long whoever asks for a stream waits for its first packet."""
+HURRY_S = 2.0
+"""The longest wait between two attempts while the stream waits for its source: it would end in
+`webrtc.resume_grace_s`, and those who receive it hear nothing."""
 LINGER_S = 10.0
 """How long a pull on demand goes on after its last receiver: a page that is loaded again comes back."""
 
@@ -81,6 +84,10 @@ class Pull(Link):
         stream = self._stream(services)
         before, self._payload_bytes = self._payload_bytes, stream.track.payload_bytes if stream is not None else 0
         return self._payload_bytes != before
+
+    def _longest_wait_s(self, services: Services) -> float:
+        stream = self._stream(services)
+        return HURRY_S if stream is not None and stream.is_live else super()._longest_wait_s(services)
 
     async def _give_up(self, services: Services, *, has_answered: bool) -> None:
         """A live stream waits for its source as for any sender, a server that starts anew and its own senders included.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..process.refusal import Refused
 from ..streams.source import Source
 from ..streams.track import OpusTrack
+from ..streams.withheld import Withheld
 from . import rtp
 from .endpoint import Endpoint
 from .negotiated_peer import NegotiatedPeer
@@ -22,11 +23,13 @@ class SenderPeer(NegotiatedPeer):
 
     def __init__(self, endpoint: Endpoint, track: OpusTrack) -> None:
         super().__init__(endpoint, sends=True)
-        self.on_silent: Callable[[], None] = self._lose_silent
+        self.on_silent: Callable[[], None] = self.lose_silent
         self.on_heard: Callable[[], None] = _no_op
         self.track = track
-        self._source: Source | None = None
+        self._source: Source | Withheld | None = None
         """From when it is connected: a peer that never is takes nothing from the one before it."""
+        self._withheld: Withheld | None = None
+        """While nothing is to be published."""
         self._payload_type = -1
         self._reception: rtp.Reception | None = None
         self._heard_s = 0.0
@@ -43,6 +46,29 @@ class SenderPeer(NegotiatedPeer):
         """As for `NegotiatedPeer`; refused also while another has the track's source exclusively."""
         self.track.check_takeable()
         return await super().offer()
+
+    def withhold(self) -> None:
+        """Publishes nothing from now on, until `publish_on`; safe to call twice."""
+        if self._withheld is not None:
+            return
+        self._withheld = Withheld()
+        if self._source is not None:
+            self._source.release()
+            self._source = self._withheld
+
+    def publish_on(self, track: OpusTrack) -> None:
+        """After `withhold`: publishes on that track what comes from now on, and what came just before.
+
+        Raises Refused `name_taken` while another has the track's source exclusively.
+        """
+        withheld = self._withheld
+        if withheld is None:
+            return
+        track.check_takeable()
+        self.track, self._withheld = track, None
+        if self._source is not None:
+            self._source = source = track.take_source()
+            withheld.pass_on(source, asyncio.get_running_loop().time())
 
     @property
     def reception(self) -> rtp.Reception | None:
@@ -64,7 +90,7 @@ class SenderPeer(NegotiatedPeer):
             self._source.release()
             self._source = None
         try:
-            self._source = self.track.take_source()
+            self._source = self._withheld or self.track.take_source()
         except Refused as refusal:
             # Another took it exclusively since the answer. Later, when `_on_keys` is done.
             loop.call_soon(self._lose, str(refusal))
@@ -88,7 +114,8 @@ class SenderPeer(NegotiatedPeer):
             self._is_silent = True
             self.on_silent()
 
-    def _lose_silent(self) -> None:
+    def lose_silent(self) -> None:
+        """What a silent peer does without an `on_silent` of its own."""
         self._lose("no packets come")
 
     def _cancel_timers(self) -> None:

@@ -7,7 +7,7 @@ import uuid
 
 from ..rtc import ReceiverPeer, SenderPeer
 from ..streams.grants import EVERYTHING, Grant
-from ..streams.stream import InvalidTransition
+from ..streams.stream import InvalidTransition, Stream
 from .session import Session
 from .states import NEXT_STATES, ConnectionState, Role
 
@@ -59,3 +59,9 @@ class Connection:
 
     def on_stream_ended(self, stream_id: str, reason: str) -> None:
         """What it publishes ended for it alone: the stream goes on with another sender, or was over before it came."""
+
+    def on_talking(self, stream: Stream) -> None:
+        """Its stream is live, and the first packet was passed on; or it is not, as the client stopped talking."""
+
+    def on_fed(self, stream: Stream | None) -> None:
+        """What it follows is that stream now, or nothing."""

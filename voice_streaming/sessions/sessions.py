@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 from ..process.refusal import Refused
+from ..streams.feed import Selection
+from ..streams.names import name_key
 from ..streams.registry import StreamObserver
 from ..streams.stream import Stream
 from .claim import Claim, check_claim, has_key
 from .connection import Connection
 from .keys import digest, new_key
-from .session import PublishSession, Services, Session, SubscribeSession
+from .publish_session import PublishSession
+from .session import Services, Session
+from .subscribe_session import FollowSession, SubscribeSession
 
 
 class Sessions(StreamObserver):
@@ -24,10 +29,12 @@ class Sessions(StreamObserver):
         """By the id of the connection."""
         return self._services.active
 
-    async def publish(self, connection: Connection, claim: Claim) -> PublishSession:
+    async def publish(self, connection: Connection, claim: Claim, talking: bool | None = None) -> PublishSession:
         """Lets the connection publish a stream: with a name under that, else under an id of its own.
 
-        A stream that it starts again goes on. Raises Refused `name_taken`: see `check_claim`.
+        A stream that it starts again goes on. With `talking` False nothing is heard until `PublishSession.set_talking`;
+        None is True for a client that does not know the difference and is not told of it. Raises Refused `name_taken`:
+        see `check_claim`.
         """
         await self._check_claim(connection, claim)
         previous, stream = connection.session, self._services.streams.find(claim.name)
@@ -40,9 +47,9 @@ class Sessions(StreamObserver):
         starts_again = isinstance(previous, PublishSession) and name is not None and previous.stream_id == name
         await self.release(connection, "sender left", may_resume=starts_again)
         # What is not live yet is anybody's; once it is, the claim is checked.
-        claimed = stream if stream is not None and (stream.is_live or former_digest is not None) else None
+        claimed = stream if stream is not None and (stream.is_held or former_digest is not None) else None
         check = functools.partial(self._check_claim, connection, claim)
-        return PublishSession(connection, name, self._services, key, check, claimed, former_digest)
+        return PublishSession(connection, name, self._services, key, check, claimed, former_digest, talking)
 
     def restore_key(self, session: PublishSession) -> None:
         """Its client was refused before it could learn its new key: the one that it came with is good again."""
@@ -58,7 +65,7 @@ class Sessions(StreamObserver):
             return
         if stream.permanent:
             raise Refused("name_taken", f"{stream.name} is the server's own stream: choose another name")
-        if stream.is_live:
+        if stream.is_held:
             holder = self.active.get(stream.sender_id)
             await check_claim(claim, stream, holder, self._services.settings.streams.name_taken)
 
@@ -83,6 +90,20 @@ class Sessions(StreamObserver):
             raise Refused("stream_ended", "Stream ended")
         return SubscribeSession(connection, stream, self._services)
 
+    async def follow(
+        self, connection: Connection, stream_id: str | None, excluded: Iterable[str] = ()
+    ) -> FollowSession | None:
+        """Lets the connection receive the newest stream or that one, whenever it is live, until it leaves.
+
+        `excluded`: ids of streams that it is not to receive. None if it asks again for what was offered to it.
+        """
+        selection = Selection(stream_id, connection.grant, frozenset(name_key(other) for other in excluded))
+        previous = connection.session
+        if isinstance(previous, FollowSession) and previous.selection == selection and previous.awaits_answer:
+            return None
+        await self.release(connection, "sender left")
+        return FollowSession(connection, selection, self._services)
+
     async def subscribe_anew(self, connection: Connection, stream_id: str | None) -> SubscribeSession:
         """The same for a connection that has no session yet."""
         session = await self.subscribe(connection, stream_id)
@@ -102,7 +123,7 @@ class Sessions(StreamObserver):
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
         for connection_id in [*stream.receivers, stream.sender_id]:
             session = self.active.get(connection_id)
-            if session is not None and session.stream_id == stream.id:
+            if session is not None and session.ends_with(stream):
                 session.end(reason)
 
     def on_stream_dropped(self, stream: Stream, reason: str) -> None:

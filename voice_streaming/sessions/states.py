@@ -32,6 +32,12 @@ NEXT_STATES = {
         ConnectionState.STREAMING,
         ConnectionState.CLOSED,
     },
-    ConnectionState.STREAMING: {ConnectionState.CREATED, ConnectionState.READY, ConnectionState.CLOSED},
+    # A sender that stops talking stays connected.
+    ConnectionState.STREAMING: {
+        ConnectionState.CREATED,
+        ConnectionState.READY,
+        ConnectionState.CONNECTED,
+        ConnectionState.CLOSED,
+    },
     ConnectionState.CLOSED: set(),
 }

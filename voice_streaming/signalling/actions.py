@@ -7,8 +7,9 @@ from typing import Any
 
 from ..process.refusal import Refused
 from ..sessions.claim import Claim
-from ..sessions.session import PublishSession, SubscribeSession
+from ..sessions.publish_session import PublishSession
 from ..sessions.sessions import Sessions
+from ..sessions.subscribe_session import ReceiveSession
 from ..streams.registry import Streams
 from ..streams.stream import live_streams
 from . import messages
@@ -27,6 +28,7 @@ class Actions:
         self._meters = meters
         self._by_message: dict[type, Action] = {
             messages.StartSending: self.start_sending,
+            messages.SetTalking: self.set_talking,
             messages.WebrtcOffer: self.answer_offer,
             messages.StartReceiving: self.start_receiving,
             messages.WebrtcAnswer: self.accept_answer,
@@ -44,8 +46,13 @@ class Actions:
 
     async def start_sending(self, client: Client, message: messages.StartSending) -> messages.SenderReady:
         claim = Claim(message.name, message.resume, message.take_over)
-        session = await self._sessions.publish(client, claim)
+        session = await self._sessions.publish(client, claim, message.talking)
         return messages.SenderReady(client.id, session.stream_id, session.resume_key)
+
+    async def set_talking(self, client: Client, message: messages.SetTalking) -> None:
+        if not isinstance(client.session, PublishSession):
+            raise Refused("unexpected_talking", "Send start_sending first")
+        client.session.set_talking(message.talking)
 
     async def answer_offer(self, client: Client, message: messages.WebrtcOffer) -> messages.Answer:
         if not isinstance(client.session, PublishSession):
@@ -54,14 +61,24 @@ class Actions:
         return messages.Answer(messages.AnswerDescription(answer, "answer"))
 
     async def start_receiving(self, client: Client, message: messages.StartReceiving) -> messages.Offer | None:
+        if message.follow:
+            await self._follow(client, message)
+            return None
         session = await self._sessions.subscribe(client, message.stream_id)
         offer = await session.offer() if session is not None else None
         if session is None or offer is None:
             return None
         return messages.Offer(messages.OfferDescription(offer, "offer"), session.stream_id)
 
+    async def _follow(self, client: Client, message: messages.StartReceiving) -> None:
+        session = await self._sessions.follow(client, message.stream_id, message.excluded)
+        offer = await session.offer() if session is not None else None
+        if session is not None and offer is not None:
+            client.send(messages.Offer(messages.OfferDescription(offer, "offer"), session.stream_id))
+            session.tell()
+
     async def accept_answer(self, client: Client, message: messages.WebrtcAnswer) -> None:
-        if not isinstance(client.session, SubscribeSession):
+        if not isinstance(client.session, ReceiveSession):
             raise Refused("unexpected_answer", "There is no offer to answer: send start_receiving first")
         await client.session.accept(message.answer.sdp)
 

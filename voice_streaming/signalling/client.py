@@ -9,6 +9,7 @@ from ..rtc import LEFT
 from ..sessions.connection import Connection
 from ..sessions.states import Role
 from ..streams.grants import EVERYTHING, Grant, Scope
+from ..streams.stream import Stream
 from . import messages
 from .outbox import Outbox
 
@@ -45,3 +46,10 @@ class Client(Connection):
 
     def on_stream_ended(self, stream_id: str, reason: str) -> None:
         self.send(messages.StreamEnded(stream_id, reason))
+
+    def on_talking(self, stream: Stream) -> None:
+        self.send(messages.Talking(stream.is_live, stream.id, len(stream.receivers), stream.listeners))
+
+    def on_fed(self, stream: Stream | None) -> None:
+        fed = (None, None) if stream is None else (stream.id, stream.name)
+        self.send(messages.Receiving(*fed))

@@ -16,6 +16,8 @@ from ..streams.names import stream_name
 from ..streams.stream import StreamDetails
 
 MAX_STREAM_ID_LENGTH = 128
+MAX_EXCLUDED = 16
+"""Streams that one receiver may exclude: those of its own page, and some to spare."""
 
 
 class OfferDescription(Struct, frozen=True):
@@ -51,6 +53,14 @@ class StartSending(ClientMessage, frozen=True, tag="start_sending"):
     """The key that `sender_ready` gave with this stream."""
     take_over: bool = False
     """Also where another holds the name."""
+    talking: bool | None = None
+    """False: nothing is heard until `set_talking`."""
+
+
+class SetTalking(ClientMessage, frozen=True, tag="set_talking"):
+    """Push to talk, on a connection that stays."""
+
+    talking: bool
 
 
 class WebrtcOffer(ClientMessage, frozen=True, tag="webrtc_offer"):
@@ -59,6 +69,12 @@ class WebrtcOffer(ClientMessage, frozen=True, tag="webrtc_offer"):
 
 class StartReceiving(ClientMessage, frozen=True, tag="start_receiving"):
     stream_id: StreamId | None = None
+    follow: bool = False
+    """One connection that is fed what was asked for whenever it is there."""
+    excluded: Annotated[frozenset[StreamId], Meta(max_length=MAX_EXCLUDED)] = msgspec.field(
+        name="except", default=frozenset()
+    )
+    """Of a follower: which streams it is not to hear."""
 
 
 class WebrtcAnswer(ClientMessage, frozen=True, tag="webrtc_answer"):
@@ -101,6 +117,7 @@ class UnsubscribeEvents(ClientMessage, frozen=True, tag="unsubscribe_events"):
 
 AnyClientMessage = (
     StartSending
+    | SetTalking
     | WebrtcOffer
     | StartReceiving
     | WebrtcAnswer
@@ -155,9 +172,26 @@ class SenderReady(ServerMessage, frozen=True, tag="sender_ready"):
     """Takes the stream up again, from another connection as well."""
 
 
+class Talking(ServerMessage, frozen=True, tag="talking"):
+    """To a sender that knows the difference: whether its stream is live, and who gets it."""
+
+    talking: bool
+    stream_id: str
+    receivers: int
+    listeners: int
+
+
+class Receiving(ServerMessage, frozen=True, tag="receiving"):
+    """To a follower: what it is fed now."""
+
+    stream_id: str | None
+    name: str | None
+
+
 class Offer(ServerMessage, frozen=True, tag="webrtc_offer"):
     offer: OfferDescription
-    stream_id: str
+    stream_id: str | None
+    """None for a follower while nobody is heard."""
 
 
 class Answer(ServerMessage, frozen=True, tag="webrtc_answer"):

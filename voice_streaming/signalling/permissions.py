@@ -11,6 +11,7 @@ _SEND = frozenset({Scope.SEND})
 _RECEIVE = frozenset({Scope.RECEIVE})
 _MESSAGE_SCOPES: dict[type, frozenset[Scope]] = {
     messages.StartSending: _SEND,
+    messages.SetTalking: _SEND,
     messages.WebrtcOffer: _SEND,
     messages.StartReceiving: _RECEIVE,
     messages.WebrtcAnswer: _RECEIVE,

@@ -7,6 +7,7 @@ much) -> `Actions` -> the client's outbox.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 
@@ -78,7 +79,7 @@ class Signalling:
             message = messages.parse(text)
             permissions.check(client.grant, message)
             if isinstance(message, messages.StartReceiving):
-                await self._sessions.await_stream(client, message.stream_id)
+                await self._await_stream(client, message)
             async with self._conversations.admit(message, client):
                 reply = await self.actions.act(client, message)
         except Refused as refusal:
@@ -92,6 +93,17 @@ class Signalling:
             return
         if reply is not None:
             client.send(reply)
+
+    async def _await_stream(self, client: Client, message: messages.StartReceiving) -> None:
+        """Waits for a stream that begins on demand; a follower does not wait for it."""
+        if not message.follow:
+            await self._sessions.await_stream(client, message.stream_id)
+        elif message.stream_id is not None:
+            self._tasks.spawn(self._begin_on_demand(client, message.stream_id), f"begin-{client.id}")
+
+    async def _begin_on_demand(self, client: Client, stream_id: str) -> None:
+        with contextlib.suppress(Refused):
+            await self._sessions.await_stream(client, stream_id)
 
     async def close_idle(self) -> None:
         """Closes the sockets that have been of no use for long."""

@@ -163,7 +163,7 @@ class Streams:
         for stream in list(self.active.values()):
             if stream.track.readyState == "ended":
                 self.end(stream, "track ended")
-            elif stream.is_consumed or stream.permanent:
+            elif stream.is_consumed or stream.permanent or stream.is_reserved:
                 stream.last_activity = now_s
             elif now_s - stream.last_activity > idle_timeout_s:
                 self.end(stream, "idle")

@@ -107,7 +107,10 @@ class VoiceRelay(MediaRelay):
         return subscribed
 
     def attach(self, track: OpusTrack, sink: PacketSink) -> None:
-        """Passes every packet of the track to the sink from now on; calls `on_end` at once if the track has ended."""
+        """Passes every packet of the track to the sink from now on, the one that is being handed out included.
+
+        Calls `on_end` at once if the track has ended.
+        """
         track.attach(sink)
 
     def detach(self, track: OpusTrack, sink: PacketSink) -> None:

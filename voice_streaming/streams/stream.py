@@ -80,6 +80,8 @@ class Stream:
     """The way its sender came."""
     permanent: bool = False
     """The server's own: kept when nobody listens, and no client's to take over."""
+    is_reserved: bool = False
+    """It is not live, and its name is kept for a sender that is connected and not talking now."""
     key: str = field(init=False)
     """The id as it compares with others: see `name_key`."""
 
@@ -112,6 +114,11 @@ class Stream:
         return self.state is StreamState.ACTIVE
 
     @property
+    def is_held(self) -> bool:
+        """Whether its name is somebody's."""
+        return self.is_live or self.is_reserved
+
+    @property
     def is_consumed(self) -> bool:
         """Whether somebody takes it, in whatever way."""
         return bool(self.receivers or self.listeners or self.consumers)
@@ -127,12 +134,12 @@ def find(streams: Mapping[str, Stream], stream_id: str | None) -> Stream | None:
     return next((stream for stream in streams.values() if stream.key == key), None)
 
 
-def live_streams(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> list[Stream]:
+def live_streams(streams: Mapping[str, Stream], grant: Grant = EVERYTHING) -> list[Stream]:
     """The live streams that the grant covers, in the order in which they started (by the monotonic clock)."""
     live = (stream for stream in streams.values() if stream.is_live and grant.covers(stream.id))
     return sorted(live, key=lambda stream: stream.started_s)
 
 
-def newest(streams: dict[str, Stream], grant: Grant = EVERYTHING) -> Stream | None:
+def newest(streams: Mapping[str, Stream], grant: Grant = EVERYTHING) -> Stream | None:
     """The live stream that started last, of those that the grant covers, or None."""
     return next(reversed(live_streams(streams, grant)), None)

@@ -83,15 +83,22 @@ class OpusTrack(MediaStreamTrack):
         self.last_packet_s = packet.arrived_s
         self.packets += 1
         self.payload_bytes += len(packet.payload)
-        for sink in self._sinks:
-            # One before it may have detached it, or ended the track.
-            if sink not in self._sinks:
-                continue
-            try:
-                sink.on_packet(packet)
-            except Exception:
-                logger.exception("Track %s: %s failed and is detached", self.id, type(sink).__name__)
-                self.detach(sink)
+        given = sinks = self._sinks
+        while sinks:
+            for sink in sinks:
+                # One before it may have detached it, or ended the track.
+                if sink not in self._sinks:
+                    continue
+                try:
+                    sink.on_packet(packet)
+                except Exception:
+                    logger.exception("Track %s: %s failed and is detached", self.id, type(sink).__name__)
+                    self.detach(sink)
+            if self._sinks is given:
+                return
+            # Some came or went meanwhile. A first packet brings its listeners, who must not miss it.
+            before, given = given, self._sinks
+            sinks = tuple(sink for sink in given if sink not in before)
 
     def attach(self, sink: PacketSink) -> None:
         """For `VoiceRelay.attach`."""

@@ -15,8 +15,9 @@ from aiohttp import hdrs, web
 from ..access.admission import Admission
 from ..process.refusal import Refused
 from ..sessions.claim import Claim
-from ..sessions.session import PublishSession, SubscribeSession
+from ..sessions.publish_session import PublishSession
 from ..sessions.sessions import Sessions
+from ..sessions.subscribe_session import SubscribeSession
 from ..settings.model import Settings
 from ..streams.grants import Grant, Scope
 from ..streams.names import stream_name
