@@ -67,12 +67,14 @@ window.play = async ({url, withVideo}) => {
         // Without iceServers it asks a public STUN server.
         video, type: "whep", iceServers: [], mediaConstraints: {audioOnly: !withVideo},
     });
-    const connected = new Promise((resolve, reject) => {
-        player.on("peer-connection-connected", resolve);
-        for (const failure of ["initial-connection-failed", "connect-error"]) player.on(failure, () => reject(failure));
-    });
+    let failed = "";
+    for (const failure of ["initial-connection-failed", "connect-error"]) player.on(failure, () => (failed = failure));
     await player.load(new URL(url));
-    await connected;
+    // It tells of failures, and not of success.
+    for (const begun = performance.now(); player.peer?.connectionState !== "connected" || !video.srcObject; ) {
+        if (failed || performance.now() - begun > 20000) throw new Error(failed || "not connected");
+        await new Promise(resolve => setTimeout(resolve, 20));
+    }
     window.played = video.srcObject;
     await video.play();
     return played.getTracks().map(({kind}) => kind);
