@@ -142,6 +142,8 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How much is written to a listener at once, rounded to whole MP3 frames."""
     burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
     """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
+    ogg_page_ms: Annotated[int, Meta(ge=60, le=100)] = 100
+    """How much Opus is written to a listener of the Ogg at once."""
     jitter_ms: Annotated[int, Meta(ge=0, le=1000)] = 40
     """How much later than usual a packet may come and still be heard; adds that much delay."""
     max_listeners: Count = 3000
