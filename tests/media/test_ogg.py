@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import av
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,11 +14,21 @@ from tests.support.audio import Samples, decode_audio, decode_opus, encode_opus
 from tests.support.matching import match
 from tests.support.ogg import crc, payloads_of, read_ogg_opus, read_pages, read_tags, ticks_of
 from tests.support.radio import packets_of
-from voice_streaming.media.ogg import LIVE_PRE_SKIP, RECORDING_PRE_SKIP, MuxerFormat, OggMuxer, OggOpusWriter, checksum
+from voice_streaming.media.ogg import (
+    LIVE_PRE_SKIP,
+    RECORDING_PRE_SKIP,
+    OggFormat,
+    OggMuxer,
+    OggOpusWriter,
+    checksum,
+    padded,
+)
 from voice_streaming.media.opus import OpusPacket, packet_ticks
 from voice_streaming.media.opus_line import OpusLineCounters
 
-FORMAT = MuxerFormat(serial=0xFEDC_BA98, patience=5760, pre_skip=RECORDING_PRE_SKIP)
+FORMAT = OggFormat(0xFEDC_BA98, RECORDING_PRE_SKIP)
+LIVE_FORMAT = OggFormat(7, LIVE_PRE_SKIP)
+PATIENCE = 5760
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +37,7 @@ def payloads(speech: Samples) -> list[bytes]:
 
 
 def written(payloads: list[bytes], per_page: int = 4) -> bytes:
-    writer = OggOpusWriter(7, pre_skip=RECORDING_PRE_SKIP)
+    writer = OggOpusWriter(FORMAT)
     parts = [writer.headers]
     for index, payload in enumerate(payloads, 1):
         writer.add(payload, packet_ticks(payload) or 0)
@@ -59,7 +70,7 @@ def test_packets_come_back_out_of_pages(packets: list[bytes], per_page: int) -> 
 
 
 def test_what_one_page_cannot_hold_becomes_several() -> None:
-    writer = OggOpusWriter(1)
+    writer = OggOpusWriter(LIVE_FORMAT)
     packets = [b"\x08" + bytes([index]) * 1270 for index in range(200)]
     for packet in packets:
         writer.add(packet, 960)
@@ -70,7 +81,7 @@ def test_what_one_page_cannot_hold_becomes_several() -> None:
 
 
 def test_headers_have_the_tags_and_the_pre_skip() -> None:
-    writer = OggOpusWriter(1, position=480_000, tags={"TITLE": "Küche", "DATE": "2026-11-26"})
+    writer = OggOpusWriter(LIVE_FORMAT, position=480_000, tags={"TITLE": "Küche", "DATE": "2026-11-26"})
     head, tags = read_pages(writer.headers)
     assert head.packets[0][10:12] == LIVE_PRE_SKIP.to_bytes(2, "little")
     assert read_tags(tags.packets[0]) == {"TITLE": "Küche", "DATE": "2026-11-26"}
@@ -87,7 +98,7 @@ def test_ffmpeg_decodes_what_was_encoded(payloads: list[bytes]) -> None:
 
 
 def test_ffmpeg_knows_length_and_title(payloads: list[bytes]) -> None:
-    writer = OggOpusWriter(7, pre_skip=RECORDING_PRE_SKIP, tags={"TITLE": "kitchen"})
+    writer = OggOpusWriter(FORMAT, tags={"TITLE": "kitchen"})
     for payload in payloads:
         writer.add(payload, 960)
     with av.open(io.BytesIO(writer.headers + writer.finish())) as container:
@@ -99,7 +110,7 @@ def test_ffmpeg_knows_length_and_title(payloads: list[bytes]) -> None:
 
 def test_a_file_that_was_cut_at_any_byte_is_playable(payloads: list[bytes]) -> None:
     whole = written(payloads[:100], per_page=5)
-    headers = len(OggOpusWriter(7, pre_skip=RECORDING_PRE_SKIP).headers)
+    headers = len(OggOpusWriter(FORMAT).headers)
     for length in range(headers, len(whole), 41):
         assert_playable(payloads, whole, length)
 
@@ -114,7 +125,7 @@ def assert_playable(payloads: list[bytes], whole: bytes, length: int) -> None:
 
 
 def test_a_player_that_joins_at_a_later_page_plays_from_there(payloads: list[bytes]) -> None:
-    writer = OggOpusWriter(7)
+    writer = OggOpusWriter(LIVE_FORMAT)
     parts = []
     for index, payload in enumerate(payloads, 1):
         writer.add(payload, 960)
@@ -128,7 +139,7 @@ def test_a_player_that_joins_at_a_later_page_plays_from_there(payloads: list[byt
 
 def test_a_muxer_puts_timelines_one_after_the_other(payloads: list[bytes]) -> None:
     """As `latest` does: another sender, with numbers and a clock of its own."""
-    muxer = OggMuxer(FORMAT, OpusLineCounters())
+    muxer = OggMuxer(FORMAT, OpusLineCounters(), patience=PATIENCE)
     parts = [muxer.headers]
     for first, sequence, timestamp in ((48_000, 5, 77), (400_000, 60_000, 2**31)):
         muxer.begin_timeline()
@@ -150,7 +161,7 @@ def test_a_muxer_puts_timelines_one_after_the_other(payloads: list[bytes]) -> No
 
 def test_a_packet_of_every_length_and_of_one_or_two_channels_keeps_positions_right() -> None:
     """All configurations of RFC 6716 table 2, each mono and stereo, in all four frame count codes."""
-    muxer = OggMuxer(FORMAT, OpusLineCounters())
+    muxer = OggMuxer(FORMAT, OpusLineCounters(), patience=PATIENCE)
     timestamp = 0
     packets: list[OpusPacket] = []
     for toc in range(256):
@@ -164,3 +175,30 @@ def test_a_packet_of_every_length_and_of_one_or_two_channels_keeps_positions_rig
     assert len(packets) > 250
     assert payloads_of(pages) == [packet.payload for packet in packets]
     assert pages[-1].position == timestamp
+
+
+@given(opus_payloads, st.integers(2, 3000))
+def test_padding_changes_the_length_alone(payload: bytes, count: int) -> None:
+    longer = padded(payload, count)
+    assert len(longer) == len(payload) + count
+    assert packet_ticks(longer) == packet_ticks(payload)
+
+
+def test_decoders_skip_padding(payloads: list[bytes]) -> None:
+    assert np.array_equal(decode_opus(padded(payload, 500) for payload in payloads), decode_opus(payloads))
+
+
+def test_pages_and_headers_are_padded_to_what_is_asked_for(payloads: list[bytes]) -> None:
+    """As FFmpeg's own decoder takes it, too."""
+    writer, plain = OggOpusWriter(OggFormat(7, 312, 8000, 2048), tags={"TITLE": "kitchen"}), OggOpusWriter(FORMAT)
+    parts, plain_parts = [writer.headers], [plain.headers]
+    assert len(writer.headers) in range(2048, 2148)
+    for index, payload in enumerate(payloads, 1):
+        writer.add(payload, 960)
+        plain.add(payload, 960)
+        if index % 5 == 0:
+            parts.append(writer.pages())
+            plain_parts.append(plain.pages())
+    pages = read_ogg_opus(b"".join(parts))
+    assert all(sum(map(len, page.packets)) >= 800 - 1 for page in pages)
+    assert np.array_equal(decode_audio(b"".join(parts)), decode_audio(b"".join(plain_parts)))

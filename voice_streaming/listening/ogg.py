@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..media.ogg import LIVE_PRE_SKIP, MuxerFormat, OggMuxer
+from ..media.ogg import LIVE_PRE_SKIP, OggFormat, OggMuxer
 from ..media.opus import CLOCK_RATE_HZ, MOST_PACKET_TICKS, OpusPacket
 from ..media.opus_line import OpusLineCounters
 from ..process.failures import Failures
@@ -25,6 +25,14 @@ from .requests import MOST_BURST_S
 BURST_S = 0.3
 """How much of the past a new listener gets at once: more than a pause takes from a player's buffer until silence comes
 (120 ms), a page, and the jitter of a LAN."""
+
+LEAST_BYTES_PER_S = 6000
+"""48 kbit/s, what browsers send on request: VLC reads blocks of 8,500 bytes (3.0, modules/demux/oggseek.h) and Chromium
+of 32,768, whose last sound is late by what a block takes. Silence, and voices at a low bit rate, would take far longer
+for one. It is 3/8 of the usual MP3."""
+
+LEAST_HEADER_BYTES = 2048
+"""FFmpeg, mpv and ffplay with it, begins when it has as many (libavformat/format.c, PROBE_BUF_MIN)."""
 
 _MOST_PAST_TICKS = round((MOST_BURST_S + BURST_ALLOWANCE_S) * CLOCK_RATE_HZ)
 
@@ -82,8 +90,8 @@ class OggChannel:
         self._context = context
         self._counted = 0
         """Listeners that its stream counts of it."""
-        chosen = MuxerFormat(random.getrandbits(32), context.patience)
-        self._muxer = OggMuxer(chosen, context.counters, tags={"TITLE": title})
+        chosen = OggFormat(random.getrandbits(32), LIVE_PRE_SKIP, LEAST_BYTES_PER_S, LEAST_HEADER_BYTES)
+        self._muxer = OggMuxer(chosen, context.counters, patience=context.patience, tags={"TITLE": title})
         self._past: deque[_Page] = deque()
         self._limits: dict[float, BacklogLimits] = {}
         """By the seconds of the past that unsent pages may be of."""

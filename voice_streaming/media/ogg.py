@@ -29,6 +29,9 @@ _PAGE_HEADER = struct.Struct("<4sBBqII4sB")
 _MOST_SEGMENTS = 255
 _CHECKSUM_AT = 22
 
+LEAST_PADDING_BYTES = 2
+"""The frame count byte, and one for the padding's length."""
+
 _FIRST_PAGE = 0x02
 _LAST_PAGE = 0x04
 
@@ -45,34 +48,53 @@ def checksum(page: bytes) -> bytes:
     return reversed_crc.to_bytes(4, "big").translate(_REVERSED_BITS)
 
 
+def padded(payload: bytes, count: int) -> bytes:
+    """A packet of code 0, longer by `count` bytes, at least LEAST_PADDING_BYTES, which decoders skip (RFC 6716 section
+    3.2.5)."""
+    full, rest = divmod(count - LEAST_PADDING_BYTES, 255)
+    head = bytes([payload[0] | 3, 0x41]) + b"\xff" * full + bytes([rest])
+    return head + payload[1:] + bytes(254 * full + rest)
+
+
+@dataclass(frozen=True)
+class OggFormat:
+    """What is the same for a logical stream's whole life."""
+
+    serial: int
+    """Of 32 bits; different from those of other streams that players may be given."""
+    pre_skip: int
+    least_bytes_per_s: int = 0
+    """Pages with less are padded, for players that read in blocks of bytes."""
+    least_header_bytes: int = 0
+    """Likewise, both headers together."""
+
+
 class OggOpusWriter:
     """One logical stream of stereo: packets that follow one another without a hole become pages."""
 
-    def __init__(
-        self, serial: int, *, position: int = 0, pre_skip: int = LIVE_PRE_SKIP, tags: Mapping[str, str] | None = None
-    ) -> None:
-        """`serial` has 32 bits; `position` is the granule position at which the first packet begins; `tags` are
-        comments such as TITLE (RFC 7845 section 5.2)."""
+    def __init__(self, chosen: OggFormat, *, position: int = 0, tags: Mapping[str, str] | None = None) -> None:
+        """`position` is the granule position at which the first packet begins; `tags` are comments such as TITLE (RFC
+        7845 section 5.2)."""
         self.position = position
         """Granule position after the newest packet, in ticks of CLOCK_RATE_HZ."""
         self.buffered_ticks = 0
         """Of packets that are in no page yet."""
-        self._serial = serial
+        self._format = chosen
         self._page_number = 0
         self._flags = _FIRST_PAGE
         self._packets: list[bytes] = []
-        self._segments = bytearray()
+        self._segments = 0
         self._full_pages: list[bytes] = []
-        self.headers = self._header_page(_opus_head(pre_skip)) + self._header_page(_opus_tags(tags or {}))
+        head = self._header_page(_opus_head(chosen.pre_skip))
+        self.headers = head + self._header_page(_opus_tags(tags or {}, chosen.least_header_bytes - len(head)))
         """The pages that every copy of the stream begins with; any later page may follow them."""
 
     def add(self, payload: bytes, ticks: int) -> None:
         """The next packet and its duration."""
-        full, rest = divmod(len(payload), 255)
-        if len(self._segments) + full + 1 > _MOST_SEGMENTS:
+        segments = len(payload) // 255 + 1
+        if self._segments + segments > _MOST_SEGMENTS:
             self._full_pages.append(self._page())
-        self._segments += b"\xff" * full
-        self._segments.append(rest)
+        self._segments += segments
         self._packets.append(payload)
         self.position += ticks
         self.buffered_ticks += ticks
@@ -81,6 +103,7 @@ class OggOpusWriter:
         """All packets that were added since the last call, as whole pages: one, unless they are very many."""
         pages = self._full_pages
         if self._packets:
+            self._pad()
             pages.append(self._page())
         self._full_pages = []
         self.buffered_ticks = 0
@@ -98,19 +121,35 @@ class OggOpusWriter:
         """A page of its own with the granule position 0 (RFC 7845 section 3)."""
         position, self.position = self.position, 0
         self.add(payload, 0)
-        page = self.pages()
+        page = self._page()
         self.position = position
         return page
 
+    def _pad(self) -> None:
+        """Lengthens a packet of the page by as much as the format's `least_bytes_per_s` asks for."""
+        least = self.buffered_ticks * self._format.least_bytes_per_s // CLOCK_RATE_HZ
+        missing = least - sum(map(len, self._packets))
+        if missing < LEAST_PADDING_BYTES or self._segments + missing // 255 + 1 > _MOST_SEGMENTS:
+            return
+        for index, payload in enumerate(self._packets):
+            if payload[0] & 3 == 0:
+                self._packets[index] = padded(payload, missing)
+                return
+
     def _page(self) -> bytes:
+        segments = bytearray()
+        for payload in self._packets:
+            full, rest = divmod(len(payload), 255)
+            segments += b"\xff" * full
+            segments.append(rest)
         header = _PAGE_HEADER.pack(
-            b"OggS", 0, self._flags, self.position, self._serial, self._page_number, bytes(4), len(self._segments)
+            b"OggS", 0, self._flags, self.position, self._format.serial, self._page_number, bytes(4), len(segments)
         )
-        page = b"".join((header, self._segments, *self._packets))
+        page = b"".join((header, segments, *self._packets))
         self._page_number = self._page_number + 1 & 0xFFFF_FFFF
         self._flags &= ~_FIRST_PAGE
         self._packets.clear()
-        self._segments.clear()
+        self._segments = 0
         return page[:_CHECKSUM_AT] + checksum(page) + page[_CHECKSUM_AT + 4 :]
 
 
@@ -119,24 +158,15 @@ def _opus_head(pre_skip: int) -> bytes:
     return struct.pack("<8sBBHIhB", b"OpusHead", 1, CHANNELS, pre_skip, CLOCK_RATE_HZ, 0, 0)
 
 
-def _opus_tags(tags: Mapping[str, str]) -> bytes:
-    """RFC 7845 section 5.2."""
+def _opus_tags(tags: Mapping[str, str], least_bytes: int) -> bytes:
+    """RFC 7845 section 5.2, with zeros at the end, which readers ignore."""
     comments = [f"{name}={value}".encode() for name, value in tags.items()]
     parts = [b"OpusTags", _counted(VENDOR), struct.pack("<I", len(comments)), *map(_counted, comments)]
-    return b"".join(parts)
+    return b"".join(parts).ljust(least_bytes, b"\0")
 
 
 def _counted(text: bytes) -> bytes:
     return struct.pack("<I", len(text)) + text
-
-
-@dataclass(frozen=True)
-class MuxerFormat:
-    """What is the same for a muxer's whole life. `patience` is as OpusLine has it."""
-
-    serial: int
-    patience: int
-    pre_skip: int = LIVE_PRE_SKIP
 
 
 class OggMuxer:
@@ -147,14 +177,16 @@ class OggMuxer:
 
     def __init__(
         self,
-        chosen: MuxerFormat,
+        chosen: OggFormat,
         counters: OpusLineCounters,
         *,
+        patience: int,
         position: int = 0,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        self._writer = OggOpusWriter(chosen.serial, position=position, pre_skip=chosen.pre_skip, tags=tags)
-        self._line = OpusLine(self._writer.add, counters, patience=chosen.patience, position=position)
+        """`patience` is OpusLine's; `position` and `tags` are OggOpusWriter's."""
+        self._writer = OggOpusWriter(chosen, position=position, tags=tags)
+        self._line = OpusLine(self._writer.add, counters, patience=patience, position=position)
 
     @property
     def headers(self) -> bytes:
