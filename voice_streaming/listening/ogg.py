@@ -22,10 +22,6 @@ from .backlog import BURST_ALLOWANCE_S, MOST_LATE_S, BacklogLimits
 from .listeners import Chunk, Listener, ListenerCounters
 from .requests import MOST_BURST_S
 
-BURST_S = 0.3
-"""How much of the past a new listener gets at once: more than a pause takes from a player's buffer until silence comes
-(120 ms), a page, and the jitter of a LAN."""
-
 LEAST_BYTES_PER_S = 6000
 """48 kbit/s, what browsers send on request: VLC reads blocks of 8,500 bytes (3.0, modules/demux/oggseek.h) and Chromium
 of 32,768, whose last sound is late by what a block takes. Silence, and voices at a low bit rate, would take far longer
@@ -60,6 +56,7 @@ class OggContext:
         failures: Failures,
     ) -> None:
         self.page_s = settings.ogg_page_ms / 1000
+        self.burst_s = settings.burst_ms / 1000
         self.max_backlog_s = settings.max_backlog_s
         self.bytes_per_s = bitrate_bps / 8
         self.patience = max(MOST_PACKET_TICKS, settings.jitter_ms * CLOCK_RATE_HZ // 1000)

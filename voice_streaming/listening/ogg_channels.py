@@ -15,7 +15,7 @@ from ..streams.relay import VoiceRelay
 from ..streams.stream import Stream, newest
 from .channels import MOST_BEHIND_S
 from .listeners import Delivery, Listener
-from .ogg import BURST_S, OggChannel, OggContext, OggCounters
+from .ogg import OggChannel, OggContext, OggCounters
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +69,12 @@ class OggChannels(StreamObserver):
 
         One that follows gets the newest stream that its grant covers, then the next, and silence in between; another
         gets `stream`, or with None the next one, to its end. `burst_s`, MOST_BURST_S at most, is how much of the past;
-        None is BURST_S.
+        None is what the settings say.
         """
         channel = self._channel(listener, stream)
         self._channel_of[listener] = channel
         self.counters.listeners_total += 1
-        data = channel.admit(listener, BURST_S if burst_s is None else burst_s)
+        data = channel.admit(listener, self._context.burst_s if burst_s is None else burst_s)
         self.counters.bytes_sent += listener.write(data, "")
 
     def behind_s(self, listener: Listener, played_s: float) -> float:
