@@ -15,6 +15,7 @@ from yarl import URL
 from voice_streaming.access.admission import Admission
 from voice_streaming.listening.answers import (
     PLAYLIST_TYPE,
+    RADIO_NAME,
     LiveResponse,
     dlna_headers,
     length_headers,
@@ -39,9 +40,6 @@ from voice_streaming.streams.stream import Stream, live_streams
 from voice_streaming.web.site import STATIC_FOLDER, revalidate_scripts
 
 logger = logging.getLogger(__name__)
-
-RADIO_NAME = "Live voice"
-"""The name that players show for `latest`."""
 
 
 class AudioStreamServer:

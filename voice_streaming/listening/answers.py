@@ -14,6 +14,9 @@ from .requests import PlayRequest
 
 PLAYLIST_TYPE = "audio/x-mpegurl"
 
+RADIO_NAME = "Live voice"
+"""The name that players show for `latest`."""
+
 _DLNA_FEATURES = "DLNA.ORG_PN=MP3;DLNA.ORG_OP=00;DLNA.ORG_CI=0;DLNA.ORG_FLAGS=8D100000000000000000000000000000"
 """DLNA guidelines, section 7.4.1.3: MP3, no seeking, not converted; paced by the sender, its begin and end move on, for
 streaming, version 1.5."""

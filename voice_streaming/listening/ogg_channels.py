@@ -13,13 +13,12 @@ from ..settings.model import AudioSettings
 from ..streams.registry import StreamObserver
 from ..streams.relay import VoiceRelay
 from ..streams.stream import Stream, newest
+from .answers import RADIO_NAME
 from .channels import MOST_BEHIND_S
 from .listeners import Delivery, Listener
 from .ogg import OggChannel, OggContext, OggCounters
 
 logger = logging.getLogger(__name__)
-
-RADIO_TITLE = "Live voice"
 
 
 class OggChannels(StreamObserver):
@@ -114,7 +113,7 @@ class OggChannels(StreamObserver):
         for channel in self._channels:
             if channel.serves(listener, stream):
                 return channel
-        title = stream.name if ends and stream is not None else RADIO_TITLE
+        title = stream.name if ends and stream is not None else RADIO_NAME
         channel = OggChannel(self._context, ends=ends, grant=listener.grant, title=title)
         channel.turn_to(stream if ends else newest(self._streams, listener.grant))
         if not self._channels:
@@ -140,6 +139,9 @@ class OggChannels(StreamObserver):
         self._turns.add(self._close_what_is_over)
 
     def _hand_out(self, channel: OggChannel) -> None:
+        if channel not in self._channels:
+            # Closed since the tick.
+            return
         with self._failures.guard("ogg-channel"):
             chunk = channel.take()
             if chunk is not None and channel.listeners:
