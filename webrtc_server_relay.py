@@ -209,8 +209,14 @@ class VoiceStreamingServer:
             "audio_port": self.settings.audio.port,
             "exchange": self.exchange.describe(),
             "tls_port": self.settings.server.tls_port if self.certificates else None,
+            "certificate_port": self.settings.server.port if self._has_authority else None,
             "version": __version__,
         }
+
+    @property
+    def _has_authority(self) -> bool:
+        """Whether devices have to trust an authority of this server's own, before they use HTTPS."""
+        return self.certificates is not None and self.certificates.authority_pem() is not None
 
     def figures(self) -> Figures:
         """All counters, by the names they have in `/metrics`."""

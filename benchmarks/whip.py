@@ -2,6 +2,7 @@
 
     python benchmarks/whip.py                      about 40 seconds
     python benchmarks/whip.py --receivers 20       fewer
+    python benchmarks/whip.py --sessions 10000     so many sessions, opened and left, beside a voice: some minutes
 
 It measures and prints; it never judges. Everything runs on 127.0.0.1.
 """
@@ -31,6 +32,9 @@ from server_process import ServerProcess
 
 _PAYLOAD_BYTES = 120
 _JOINS = 40
+_AT_ONCE = 40
+_LEAVE_TIMEOUT_S = 5.0
+"""Longer than a session may take to connect here."""
 
 
 class _Client:
@@ -73,14 +77,68 @@ def _run(options: argparse.Namespace, cores: Cores) -> int:
     print(machine.describe())
     with _servers(cores) as (first, second):
         asyncio.run(_measure(first, second, options.receivers, options.seconds))
+        if options.sessions:
+            asyncio.run(_leave_many(first, options.sessions))
     return 0
+
+
+async def _leave_many(server: ServerProcess, count: int) -> None:
+    """Half of them publish and half play, none ever connects: what is lost of a voice, and what is left of them.
+
+    Twice: what the second time leaves is what a third would.
+    """
+    async with aiohttp.ClientSession() as http, _speaking(http, server):
+        peers = [LightPeer(Identity(), controlling=True) for _ in range(2)]
+        offers = {"whep/bench": peers[0].local.offer_to_receive(), "whip/hall": peers[1].local.offer()}
+        # The other server pulls again.
+        await asyncio.sleep(_LEAVE_TIMEOUT_S)
+        for _ in range(2):
+            before = server.figures()
+            async with contextlib.AsyncExitStack() as stack:
+                player = await _Client(http, server, "bench").websocket(stack)
+                await player.until_first()
+                player.note_numbers()
+                begun_s = time.monotonic()
+                await _open_all(server, offers, count)
+                took_s = time.monotonic() - begun_s
+                lost, longest_s = player.noted()
+            await asyncio.sleep(_LEAVE_TIMEOUT_S)
+            after = server.figures()
+            left = {name: after[name] - before[name] for name in ("tasks", "open_files", "active_streams", "receivers")}
+            more_mb = (after["resident_bytes"] - before["resident_bytes"]) / 1e6
+            print(f"{count} sessions opened and left in {took_s:.0f} s: {lost} packets of a voice lost, longest gap")
+            print(f"  {1e3 * longest_s:.0f} ms; {more_mb:+.1f} MB; left: {left}")
+        for peer in peers:
+            peer.close()
+
+
+async def _open_all(server: ServerProcess, offers: dict[str, str], count: int) -> None:
+    numbers = iter(range(count))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        await asyncio.gather(*(_open_sessions(http, server, offers, numbers) for _ in range(_AT_ONCE)))
+
+
+async def _open_sessions(
+    http: aiohttp.ClientSession, server: ServerProcess, offers: dict[str, str], numbers: Iterator[int]
+) -> None:
+    headers = {"Content-Type": "application/sdp"}
+    for number in numbers:
+        path = "whep/bench" if number % 2 else "whip/hall"
+        url = f"{server.url}/{path}" if number % 2 else f"{server.url}/{path}{number % 50}"
+        while True:
+            async with http.post(url, data=offers[path], headers=headers) as answer:
+                if answer.status == 201:
+                    break
+                if answer.status not in (409, 429, 503):
+                    raise LoadError(f"{path} answered {answer.status}: {await answer.text()}")
+            await asyncio.sleep(0.05)
 
 
 @contextlib.contextmanager
 def _servers(cores: Cores) -> Iterator[tuple[ServerProcess, ServerProcess]]:
     """The second pulls `bench` from the first. They share a core, as on one machine."""
     with contextlib.ExitStack() as started:
-        first = ServerProcess(SERVER, cores.server)
+        first = ServerProcess(SERVER, cores.server, webrtc={"connection_timeout": 3.0})
         started.callback(first.stop)
         second = ServerProcess(SERVER, cores.server, sources={"bench": {"whep": f"{first.url}/whep/bench"}})
         started.callback(second.stop)
@@ -174,6 +232,7 @@ def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--receivers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--sessions", type=int, default=0, help="also open so many and leave them")
     return parser.parse_args()
 
 

@@ -1,43 +1,51 @@
-"""Pictures of every page in every state, at a phone's, a tablet's and a desk's width, in light and in dark.
+"""Pictures of every page in every state and language, at a phone's, a tablet's and a desk's width, in light, in dark
+and in high contrast.
 
-    python -m scripts.screenshots FOLDER [--widths 320 768 1440]
+    python -m scripts.screenshots FOLDER [--widths 320 768 1440] [--languages en de es fr]
 
 It starts daemons and browsers of its own, on loopback, with the demo's voice as the microphone. Names tell page,
-state, width and colours: `sender-live-320-dark.png`.
+state, language, width and colours: `sender-live-en-320-dark.png`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
-from playwright.async_api import Browser, Page, ViewportSize
+from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from tests.support.audio import decode_audio, write_wav
 from tests.support.chromium import chromium
 from tests.support.server import REPOSITORY, RunningServer, running_server
+from voice_streaming.web.languages import LANGUAGES
 
 WIDTHS = (320, 768, 1440)
 HEIGHTS = {320: 640, 768: 1024, 1440: 900}
 COLOURS: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+CONTRAST = "contrast"
+"""Of file names: with `forced-colors`, as Windows has it."""
 
 CONNECTING_MS = 3_000
 """Much longer than WebRTC needs on one machine."""
-INSECURE_NAME = "voice.example"
+INSECURE_NAME = "voice.lan"
 """A name that Chromium takes for this machine, and for one that it cannot trust with the microphone over plain HTTP."""
 
 
 class Gallery:
     """Takes the pictures, from pages of one daemon."""
 
-    def __init__(self, folder: Path, widths: Sequence[int], server: RunningServer, browser: Browser) -> None:
+    def __init__(
+        self, folder: Path, widths: Sequence[int], language: str, server: RunningServer, browser: Browser
+    ) -> None:
         self.folder = folder
         self.widths = widths
+        self.language = language
         self.server = server
         self._browser = browser
 
@@ -46,7 +54,7 @@ class Gallery:
         self, path: str, *, browser: Browser | None = None, url: str | None = None, listened: bool = False
     ) -> AsyncIterator[Page]:
         """A page of a visitor who has not been here before, or of one who was listening when it was closed."""
-        context = await (browser or self._browser).new_context()
+        context = await (browser or self._browser).new_context(locale=self.language)
         try:
             if listened:
                 await context.add_init_script("localStorage['voice.listening'] = 'true'")
@@ -62,14 +70,20 @@ class Gallery:
             await page.set_viewport_size(ViewportSize(width=width, height=HEIGHTS.get(width, 720)))
             for colours in COLOURS:
                 await page.emulate_media(color_scheme=colours)
-                path = self.folder / f"{name}-{width}-{colours}.png"
-                await page.screenshot(path=path, full_page=True, animations="disabled")
-                print(path)
+                await self._take(page, f"{name}-{self.language}-{width}-{colours}")
+            await page.emulate_media(color_scheme="light", forced_colors="active")
+            await self._take(page, f"{name}-{self.language}-{width}-{CONTRAST}")
+            await page.emulate_media(forced_colors="none")
+
+    async def _take(self, page: Page, name: str) -> None:
+        path = self.folder / f"{name}.png"
+        await page.screenshot(path=path, full_page=True, animations="disabled")
+        print(path)
 
 
-async def state(page: Page, text: str) -> None:
-    """Waits until the page says so."""
-    await page.locator("#state", has_text=text).wait_for(state="attached")
+async def state(page: Page, name: str) -> None:
+    """Waits until the page's round button is in that state."""
+    await page.locator(f".round[data-state={name}]").wait_for()
 
 
 async def talk(page: Page, name: str) -> None:
@@ -77,12 +91,12 @@ async def talk(page: Page, name: str) -> None:
     # From the keyboard: with the mouse a long press would mean to talk while it lasts.
     await page.focus("#talk")
     await page.keyboard.press("Enter")
-    await state(page, "Live as")
+    await state(page, "live")
 
 
 async def listen(page: Page) -> None:
     await page.click("#listen")
-    await state(page, "You hear")
+    await state(page, "playing")
 
 
 async def pictures_of_silence(gallery: Gallery) -> None:
@@ -92,27 +106,28 @@ async def pictures_of_silence(gallery: Gallery) -> None:
         await page.locator("#latest", has_text="latest.mp3").wait_for()
         await gallery.take(page, "overview-empty")
     async with gallery.page("/sender") as page:
-        await state(page, "Off")
+        await state(page, "idle")
         await gallery.take(page, "sender-off")
     async with gallery.page("/receiver") as page:
-        await state(page, "Off")
+        await state(page, "idle")
         await gallery.take(page, "receiver-off")
         await page.click("#listen")
-        await state(page, "Waiting")
+        await state(page, "waiting")
         await gallery.take(page, "receiver-waiting")
     async with gallery.page("/certificate") as page:
         await gallery.take(page, "certificate")
         await page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         await gallery.take(page, "certificate-opened")
     async with gallery.page("/", url=gallery.server.audio_url("/stream/latest.mp3")) as page:
-        await state(page, "Nobody is talking yet")
+        await state(page, "idle")
+        nobody = await page.locator("#state").inner_text()
         await gallery.take(page, "player-waiting")
         async with gallery.page("/sender") as sender:
             await talk(sender, "")
-            await state(page, "A voice is live")
+            await expect(page.locator("#state")).not_to_have_text(nobody)
             await gallery.take(page, "player-ready")
             await page.click("#start")
-            await state(page, "You hear")
+            await state(page, "playing")
             await gallery.take(page, "player-playing")
 
 
@@ -128,13 +143,17 @@ async def pictures_of_voices(gallery: Gallery) -> None:
         await gallery.take(receiver, "receiver-playing")
         await overview.locator("h2", has_text="kitchen").wait_for()
         await overview.locator("button.listen").first.click()
-        await overview.locator(".said", has_text="You hear").wait_for()
+        await overview.wait_for_timeout(CONNECTING_MS)
         await gallery.take(overview, "overview-live")
-        await sender.locator("#facts", has_text="receiver").wait_for()
+        await sender.locator("#facts", has_text=re.compile("· 1 ")).wait_for()
         await gallery.take(sender, "sender-live")
         await sender.click("#mute")
         await gallery.take(sender, "sender-muted")
         await sender.click("#mute")
+        await sender.focus("#talk")
+        await sender.keyboard.press("Enter")
+        await state(sender, "ready")
+        await gallery.take(sender, "sender-ready")
         await gallery.server.stop()
         for page, name in ((sender, "sender"), (receiver, "receiver"), (overview, "overview")):
             await page.locator("#server-problem").wait_for()
@@ -147,7 +166,7 @@ async def pictures_of_refusals(gallery: Gallery, strict: Browser) -> None:
     async with gallery.page("/receiver", browser=strict, listened=True) as page:
         # The page tries again once it is connected, and Playwright's questions count as a press by then.
         await page.wait_for_timeout(CONNECTING_MS)
-        await state(page, "Tap once to hear")
+        await state(page, "blocked")
         await gallery.take(page, "receiver-blocked")
     async with gallery.page("/sender", browser=strict) as page:
         await page.focus("#talk")
@@ -160,7 +179,7 @@ async def pictures_of_refusals(gallery: Gallery, strict: Browser) -> None:
         await gallery.take(page, "sender-insecure")
 
 
-async def take_all(folder: Path, widths: Sequence[int]) -> None:
+async def take_all(folder: Path, widths: Sequence[int], language: str) -> None:
     async with AsyncExitStack() as stack:
         microphone = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "voice.wav"
         write_wav(microphone, decode_audio(REPOSITORY / "voice_streaming" / "streams" / "demo.ogg"))
@@ -168,9 +187,9 @@ async def take_all(folder: Path, widths: Sequence[int]) -> None:
         browser = await stack.enter_async_context(chromium(microphone=microphone, arguments=names))
         strict = await stack.enter_async_context(chromium(grant_microphone=False, autoplay=False))
         silent = await stack.enter_async_context(running_server())
-        await pictures_of_silence(Gallery(folder, widths, silent, browser))
+        await pictures_of_silence(Gallery(folder, widths, language, silent, browser))
         server = await stack.enter_async_context(running_server(arguments=["--demo"]))
-        gallery = Gallery(folder, widths, server, browser)
+        gallery = Gallery(folder, widths, language, server, browser)
         await pictures_of_refusals(gallery, strict)
         await pictures_of_voices(gallery)
 
@@ -179,9 +198,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pictures of every page in every state.")
     parser.add_argument("folder", type=Path, help="where the pictures go")
     parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS, metavar="PIXELS")
+    parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    asyncio.run(take_all(options.folder, options.widths))
+    for language in options.languages:
+        asyncio.run(take_all(options.folder, options.widths, language))
 
 
 if __name__ == "__main__":

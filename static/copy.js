@@ -1,10 +1,11 @@
 /** Buttons and texts, for eyes and for readers of the screen. */
+import { fill, words } from "./words.js";
 
 /** What a button does, and for readers of the screen, of what. @param {HTMLElement} button @param {string} text */
 export function label(button, text) {
 	write(button, text);
 	const { name } = button.closest("li")?.dataset ?? {};
-	if (name) button.setAttribute("aria-label", `${text}: ${name}`);
+	if (name) button.setAttribute("aria-label", fill(words.of, { what: text, name }));
 }
 
 /** Not again what is there already: that would be read aloud again. @param {HTMLElement} element @param {string} text */
@@ -26,6 +27,6 @@ export async function copy(text, button) {
 		button.focus();
 	}
 	const before = (button.dataset.label ??= button.textContent ?? "");
-	label(button, "Copied");
+	label(button, words.copied);
 	setTimeout(() => label(button, before), 1500);
 }

@@ -1,3 +1,5 @@
+import { latencyText } from "./words.js";
+
 /** Tells, each time it is called, how far a WebRTC receiver was behind the server since the last time, in words;
  *  "" where nothing was played. @param {Pick<RTCPeerConnection, "getStats">} peer */
 export function delayMeter(peer) {
@@ -16,6 +18,6 @@ export function delayMeter(peer) {
 		if (!emitted) return "";
 		const parts = [stats["candidate-pair"]?.currentRoundTripTime / 2, buffered / emitted, waited / played];
 		const seconds = parts.reduce((sum, part) => sum + (part || 0), 0);
-		return `${(seconds * 1000).toFixed()} ms behind the server, measured${played ? "" : " without the loudspeaker"}`;
+		return latencyText(seconds, Boolean(played));
 	};
 }

@@ -1,9 +1,14 @@
 /** Pictures of a voice; every level is in dBFS. */
 import { height, rmsDb, spectrumDb } from "./levels.js";
 
+/** As many levels can be told apart; nothing is drawn anew for less. */
+const STEPS = 32;
+
 /** Sets what a meter or a round button shows. @param {HTMLElement} element @param {number} db */
 export function showLevel(element, db) {
-	element.style.setProperty("--level", height(db).toFixed(3));
+	const level = (Math.round(height(db) * STEPS) / STEPS).toFixed(3);
+	if (element.style.getPropertyValue("--level") === level) return;
+	element.style.setProperty("--level", level);
 	if (element.matches("[role=meter]")) element.setAttribute("aria-valuenow", (height(db) * 100).toFixed());
 }
 

@@ -1,6 +1,8 @@
 /** @import { VoiceReceiver } from "./voice-receiver.js" */
 /** @import { VoiceSocket } from "./voice-socket.js" */
 
+import { isolate } from "./words.js";
+
 /** The page's title, and the device's own controls where it has some, say what plays; those also start and stop it.
  *  @param {VoiceSocket} socket @param {VoiceReceiver} receiver @param {() => void} toggle starts or stops it */
 export function sayWhatPlays(socket, receiver, toggle) {
@@ -9,7 +11,7 @@ export function sayWhatPlays(socket, receiver, toggle) {
 	const say = () => {
 		const { state, stream, streamId } = receiver;
 		const name = state === "playing" ? (stream?.name ?? streamId) : null;
-		document.title = name ? `${name} · Voice` : title;
+		document.title = name ? `${isolate(name)} · Voice` : title;
 		if (!mediaSession) return;
 		mediaSession.metadata = name ? new MediaMetadata({ title: name, artist: "Voice" }) : null;
 		mediaSession.playbackState = state === "idle" ? "none" : name ? "playing" : "paused";

@@ -3,7 +3,7 @@ import { showLevel } from "./meter.js";
 import { copy, label, write } from "./copy.js";
 import { sayWhatPlays } from "./now-playing.js";
 import { byId, openSocket, show } from "./page.js";
-import { cardText, listenLabel, streamFacts } from "./words.js";
+import { cardText, fill, listenLabel, streamFacts, words } from "./words.js";
 
 const socket = openSocket({ mayReload: () => receiver.state === "idle" });
 const receiver = new VoiceReceiver(socket);
@@ -57,15 +57,15 @@ function draw() {
 		if (card.dataset.name !== name) {
 			card.dataset.name = name;
 			set("h2", name);
-			label(part(card, ".copy"), "Copy MP3 address");
+			label(part(card, ".copy"), words.copyMp3);
 		}
-		set(".badge", paused ? "Paused" : "● Live");
+		set(".badge", paused ? words.paused : words.live);
 		set(".facts", streamFacts(stream));
 		label(part(card, ".listen"), listenLabel(state));
 		set(".said", cardText(state, receiver.problem, receiver.stalled && !paused));
 	}
 	byId("empty").hidden = streams.length > 0 || socket.state !== "open";
-	show("state", streams.map(({ name }) => `Live: ${name}`).join(", "));
+	show("state", streams.map(({ name }) => fill(words.liveStream, { name })).join(", "));
 }
 socket.on("streams", draw);
 receiver.on("state", draw);

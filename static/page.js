@@ -1,8 +1,9 @@
 /** What the pages share. */
+import "./language.js";
 import { VoiceSocket } from "./voice-client.js";
 import { write } from "./copy.js";
 import { recall, remember } from "./settings.js";
-import { connectionText, problemText } from "./words.js";
+import { connectionText, problemText, words } from "./words.js";
 
 /** @param {string} id @returns {any} the element, which the page has: tests/web/test_static.py looks at that */
 export const byId = (id) => document.getElementById(id);
@@ -53,11 +54,14 @@ function reloadWhenOutdated(socket, may) {
 function askForToken(socket) {
 	const dialog = document.createElement("dialog");
 	dialog.innerHTML = `<form method="dialog">
-		<h2><label for="token">${socket.token ? "That is not the" : "This server asks for a"} token</label></h2>
-		<p id="token-help">Whoever runs the server knows it.</p>
+		<h2><label for="token" id="token-label"></label></h2>
+		<p id="token-help"></p>
 		<input id="token" type="password" autocomplete="current-password" aria-describedby="token-help" required>
-		<button class="primary">Connect</button></form>`;
+		<button class="primary" id="connect"></button></form>`;
 	document.body.append(dialog);
+	show("token-label", socket.token ? words.tokenWrong : words.tokenNeeded);
+	show("token-help", words.tokenHelp);
+	show("connect", words.connect);
 	dialog.onclose = () => {
 		socket.token = byId("token").value || socket.token;
 		dialog.remove();

@@ -8,10 +8,11 @@ export class PushToTalk {
 	#start;
 	/** When the press began that may be a hold. @type {number | null} */
 	#pressedAtMs = null;
-	#keyDown = false;
+	/** The key that is down. @type {string | null} */
+	#key = null;
 
-	/** @param {Pick<import("./voice-sender.js").VoiceSender, "state" | "stop">} sender
-	 *  @param {() => boolean} start starts the sender; false where it cannot yet */
+	/** @param {Pick<import("./voice-sender.js").VoiceSender, "state" | "talking" | "rest">} sender
+	 *  @param {() => boolean} start lets the sender talk; false where it cannot yet */
 	constructor(sender, start) {
 		this.#sender = sender;
 		this.#start = start;
@@ -19,40 +20,41 @@ export class PushToTalk {
 
 	/** @param {number} nowMs */
 	press(nowMs) {
-		if (this.#sender.state !== "idle") return this.#sender.stop();
+		if (this.#sender.talking) return this.#sender.rest();
 		if (this.#start()) this.#pressedAtMs = nowMs;
 	}
 
 	/** A press that only led to the browser's question is no hold. @param {number} nowMs */
 	release(nowMs) {
 		const held = this.#pressedAtMs !== null && nowMs - this.#pressedAtMs > HOLD_MS;
-		if (held && this.#sender.state !== "asking") this.#sender.stop();
+		if (held && this.#sender.state !== "asking") this.#sender.rest();
 		this.#pressedAtMs = null;
 	}
 
-	/** A press without a length: Enter, or a screen reader. */
+	/** A press without a length: Enter, a screen reader, or a headset. */
 	click() {
 		this.press(0);
 		this.#pressedAtMs = null;
 	}
 
-	/** A key that stays down repeats this. @param {number} nowMs */
-	pressKey(nowMs) {
-		if (!this.#keyDown) this.press(nowMs);
-		this.#keyDown = true;
+	/** A key that stays down repeats this. @param {number} nowMs @param {string} key */
+	pressKey(nowMs, key) {
+		if (this.#key === key) return;
+		this.#key = key;
+		this.press(nowMs);
 	}
 
-	/** @param {number} nowMs @returns {boolean} whether the press of this key was ours */
-	releaseKey(nowMs) {
-		if (!this.#keyDown) return false;
-		this.#keyDown = false;
+	/** @param {number} nowMs @param {string} key @returns {boolean} whether the press of this key was ours */
+	releaseKey(nowMs, key) {
+		if (this.#key !== key) return false;
+		this.#key = null;
 		this.release(nowMs);
 		return true;
 	}
 
 	/** The page has lost the focus: releases after that are told to another one. @param {number} nowMs */
 	blur(nowMs) {
-		this.#keyDown = false;
+		this.#key = null;
 		this.release(nowMs);
 	}
 }

@@ -8,10 +8,12 @@ import { OnlyTab } from "./only-tab.js";
 import { byId, openSocket, show } from "./page.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
-import { behindText, listenLabel, problemText, receiverText } from "./words.js";
+import { behindText, fill, isolate, listenLabel, problemText, receiverText, turnText, words } from "./words.js";
 
 /** Without the server's picture for so long, we draw our own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
+/** Who took over is told for so long. */
+const TURN_SHOWN_MS = 6_000;
 
 const socket = openSocket({ pollMs: 5_000, mayReload: () => receiver.state === "idle" });
 const receiver = new VoiceReceiver(socket);
@@ -44,7 +46,7 @@ byId("listen-here").onclick = () => {
 };
 
 function toggle() {
-	last = null;
+	last = before = null;
 	if (receiver.state === "blocked") return receiver.unblock();
 	if (receiver.state === "idle") return start();
 	receiver.stop();
@@ -72,7 +74,7 @@ function describe() {
 	byId("hint").hidden = state !== "idle";
 	byId("spectrum").hidden = state !== "playing";
 	const mp3 = route === "mp3" && state === "playing";
-	show("route", mp3 ? "WebRTC does not get through here: this is the MP3 stream, further behind." : "");
+	show("route", mp3 ? words.mp3 : "");
 	screenLock.set(state !== "idle" && awake.checked);
 }
 /** @type {Analyser | null} */
@@ -128,12 +130,29 @@ async function showDelay() {
 		return show("delay", behindText(behindS));
 	}
 	measure ??= peer && delayMeter(peer);
-	const words = await measure?.();
-	if (words) show("delay", words);
+	const latency = await measure?.();
+	if (latency) show("delay", latency);
 }
 setInterval(showDelay, 2000);
 
+/** The voice before, as long as nobody chose another one. @type {string | null} */
+let before = null;
+let turnTimer = 0;
+
+function sayWhoTookOver() {
+	const { stream, streamId } = receiver;
+	if (receiver.state !== "playing" || !stream || streamId === before) return;
+	const { streams } = socket; // the oldest first; one that begins is listed a moment later
+	const older = streams.includes(stream) ? streams.slice(0, streams.indexOf(stream)) : streams;
+	const other = older.find(({ stream_id }) => stream_id === before);
+	before = streamId;
+	clearTimeout(turnTimer);
+	show("turn", other ? turnText(stream.name, other.name) : "");
+	turnTimer = setTimeout(() => show("turn", ""), TURN_SHOWN_MS);
+}
+
 receiver.on("state", () => {
+	sayWhoTookOver();
 	if (receiver.state === "playing") last = receiver.streamId;
 	describe();
 	watch();
@@ -173,20 +192,38 @@ function showAddress() {
 	if (address.href !== location.href) history.replaceState(null, "", address);
 	address.searchParams.delete("token");
 	show("address", address.href);
-	byId("trust").hidden = location.protocol !== "https:";
-	if (byId("share").open) byId("address-code").src = socket.address(`qr.svg?text=${encodeURIComponent(address.href)}`);
+	if (!byId("share").open) return;
+	showCode("address-code", address.href);
+	showCertificate();
+}
+
+/** @param {string} id of the picture @param {string} address */
+function showCode(id, address) {
+	byId(id).src = socket.address(`qr.svg?text=${encodeURIComponent(address)}`);
+}
+
+/** Its page is for devices that do not trust this server yet: over plain HTTP, wherever this page came from. */
+async function showCertificate() {
+	const reply = await fetch(socket.address("health")).catch(() => null);
+	const { certificate_port } = reply ? await reply.json() : {};
+	byId("trust").hidden = !certificate_port;
+	if (!certificate_port) return;
+	const page = `http://${location.hostname}:${certificate_port}/certificate`;
+	byId("certificate").href = page;
+	showCode("certificate-code", page);
 }
 byId("share").ontoggle = showAddress;
 byId("copy-address").onclick = () => copy(byId("address").textContent, byId("copy-address"));
 
 function listStreams() {
-	const options = socket.streams.map(({ stream_id, name }) => new Option(name, stream_id));
+	const options = socket.streams.map(({ stream_id, name }) => new Option(isolate(name), stream_id));
 	const listed = options.find(({ value }) => isSameStream(value, wanted));
-	if (wanted && !listed) options.push(new Option(`${wanted} (not live)`, wanted));
+	if (wanted && !listed) options.push(new Option(fill(words.notLive, { name: wanted }), wanted));
 	choice.replaceChildren(choice.options[0], ...options);
 	choice.value = listed?.value ?? wanted;
 }
 choice.onchange = () => {
+	before = null;
 	wanted = choice.value;
 	remember("stream", wanted);
 	showAddress();

@@ -1,13 +1,19 @@
 import { VoiceReceiver, VoiceSender, VoiceSocket } from "./voice-client.js";
+import { beep } from "./beep.js";
+import { Headset } from "./headset.js";
 import { SilenceDetector } from "./levels.js";
 import { Analyser, showLevel } from "./meter.js";
 import { byId, openSocket, show } from "./page.js";
+import { listenForPresses } from "./presses.js";
 import { PushToTalk } from "./push-to-talk.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
-import { audience, duration, intercomText, problemText, senderText, takenText } from "./words.js";
+import { audience, duration, intercomText, newerText, othersText, problemText, senderText, takenText, words } from "./words.js";
 
 /** @import { Problem } from "./voice-socket.js" */
+
+/** As often as the server tells levels: benchmarks/drawing.py has what that costs. */
+const DRAW_EACH_MS = 100;
 
 addEventListener("pagehide", () => sender.stop()); // while there is a socket
 const socket = openSocket({ mayReload: () => sender.state === "idle" && receiver.state === "idle" && !name.matches(":focus") });
@@ -20,35 +26,43 @@ const name = byId("name");
 /** @type {HTMLSelectElement} */
 const device = byId("deviceId");
 
+/** Whether somebody waits for what becomes of a press. */
+let pressed = false;
 const pushToTalk = new PushToTalk(sender, () => {
-	if (!name.reportValidity()) return false;
-	sender.name = name.value.trim();
-	sender.start();
+	if (!takeName()) return false;
+	if (sender.state === "idle") sender.start();
+	else sender.talk();
 	return true;
 });
+const headset = new Headset(() => pushToTalk.click());
+listenForPresses(talk, pushToTalk);
 
-talk.onpointerdown = (event) => {
-	if (event.button === 0) pushToTalk.press(event.timeStamp);
-};
-talk.oncontextmenu = (event) => event.preventDefault(); // a long touch means talking here
-talk.onclick = (event) => {
-	if (!event.detail) pushToTalk.click(); // else pointerdown did
-};
-for (const type of ["pointerup", "pointercancel"]) {
-	addEventListener(type, ({ timeStamp }) => pushToTalk.release(timeStamp));
+function takeName() {
+	pressed = name.reportValidity();
+	if (pressed) sender.rename(name.value.trim());
+	return pressed;
 }
-addEventListener("blur", ({ timeStamp }) => pushToTalk.blur(timeStamp));
 
-addEventListener("keydown", (event) => {
-	const other = document.activeElement?.matches("input, select, button:not(.round), a, dialog *");
-	if (event.key !== " " || talk.disabled || other) return;
-	event.preventDefault();
-	pushToTalk.pressKey(event.timeStamp);
-});
-addEventListener("keyup", (event) => {
-	if (event.key !== " " || !pushToTalk.releaseKey(event.timeStamp)) return;
-	event.preventDefault(); // or the focused button is clicked
-});
+function getReady() {
+	if (takeName()) sender.arm();
+}
+byId("arm").onclick = getReady;
+
+let mayArm = recall("talked", false);
+
+/** Once, where the browser gives the microphone without a question, and somebody talked here before. */
+async function armByItself() {
+	if (!mayArm || socket.state !== "open" || document.hidden) return;
+	mayArm = false;
+	const asked = navigator.permissions?.query({ name: "microphone" });
+	const permission = await asked?.catch(() => null); // not every browser knows of this one
+	if (permission?.state !== "granted" || !sender.staysReady || !name.validity.valid) return;
+	sender.rename(name.value.trim());
+	sender.arm();
+}
+socket.on("state", armByItself);
+document.addEventListener("visibilitychange", armByItself);
+
 byId("mute").onclick = () => (sender.muted = !sender.muted);
 
 /** The name that somebody else has, while we ask what to do about that. */
@@ -68,7 +82,7 @@ function chooseOtherName() {
 
 /** Not on one of the buttons: a key that is still held would press it. */
 function askWhatToDo() {
-	taken = sender.problem?.code === "name_taken" ? sender.name : "";
+	taken = pressed && sender.problem?.code === "name_taken" ? sender.name : "";
 	if (!taken) return;
 	show("taken-question", takenText(taken));
 	byId("taken").hidden = false;
@@ -81,29 +95,45 @@ let silent = false;
 let changeProblem = null;
 
 function describe() {
-	const { state, muted } = sender;
+	const { state, muted, talking } = sender;
+	const idle = state === "idle";
 	show("state", senderText(sender));
 	const problem = sender.problem ?? changeProblem ?? (silent && state === "live" ? { code: "silent" } : null);
-	show("problem", socket.problem || problem?.code === "name_taken" ? "" : problemText(problem));
+	show("problem", socket.problem || (pressed && problem?.code === "name_taken") ? "" : problemText(problem));
 	byId("taken").hidden = !taken;
 	talk.dataset.state = state === "live" && muted ? "muted" : state;
-	show("talk-label", state === "idle" ? "Talk" : "Stop");
-	byId("hint").hidden = name.disabled = state !== "idle";
+	show("talk-label", talking ? words.stop : words.talk);
+	byId("hint").hidden = name.disabled = talking || !(idle || state === "ready");
+	byId("arm").hidden = !idle || !sender.staysReady || !isSecureContext;
 	byId("on-air").hidden = !sender.media;
-	show("mute", muted ? "Unmute" : "Mute");
+	show("mute", state === "ready" ? "" : muted ? words.unmute : words.mute);
 	byId("mute").dataset.state = muted ? "muted" : "";
+	headset.set(sender.media ? (talking ? "playing" : "paused") : "none");
+}
+
+/** Who else talks, or is heard instead of us. */
+function describeOthers() {
+	const { streams } = socket;
+	const others = streams.filter((stream) => !stream.paused && !sender.owns(stream));
+	const since = sender.stream ? streams.indexOf(sender.stream) : streams.length;
+	const newer = others.filter((stream) => streams.indexOf(stream) > since).at(-1);
+	show("others", sender.state === "live" ? newerText(newer) : othersText(others));
 }
 
 function count() {
 	const time = duration(Date.now() - liveSince);
-	show("facts", sender.state === "live" ? `${time} · ${audience(sender.stream)}` : "not live yet");
+	const facts = sender.state === "ready" ? words.nothingSent : words.notLiveYet;
+	show("facts", sender.state === "live" ? `${time} · ${audience(sender.audience)}` : facts);
+	describeOthers();
 }
 setInterval(count, 1000);
 socket.on("streams", count);
 socket.on("state", describe);
 sender.on("muted", describe);
+sender.on("talking", describe);
 sender.on("state", () => {
-	if (sender.state === "live") liveSince = Date.now();
+	if (sender.state === "live") wentLive();
+	if (sender.state === "ready" && !sender.talking) pressed = sender.muted = false;
 	changeProblem = null;
 	screenLock.set(sender.state === "live");
 	askWhatToDo();
@@ -111,10 +141,16 @@ sender.on("state", () => {
 	count();
 });
 
+function wentLive() {
+	liveSince = Date.now();
+	remember("talked", true);
+	if (byId("beep").checked) beep();
+}
+
 /** @type {Analyser | null} */
 let analyser = null;
 let silence = new SilenceDetector();
-let frame = 0;
+let timer = 0;
 
 function draw() {
 	if (!analyser) return showLevel(talk, -Infinity);
@@ -122,12 +158,12 @@ function draw() {
 	const now = performance.now();
 	if (sender.state !== "live" || sender.muted) silence.reset(now);
 	showLevel(byId("meter"), db);
-	showLevel(talk, db);
+	showLevel(talk, sender.state === "ready" ? -Infinity : db);
 	if (silent !== silence.update(db, now)) {
 		silent = !silent;
 		describe();
 	}
-	frame = requestAnimationFrame(draw);
+	timer = setTimeout(draw, DRAW_EACH_MS);
 }
 
 sender.on("microphone", () => {
@@ -135,7 +171,7 @@ sender.on("microphone", () => {
 	analyser = sender.media && new Analyser(sender.media);
 	silence = new SilenceDetector();
 	silence.reset(performance.now());
-	cancelAnimationFrame(frame);
+	clearTimeout(timer);
 	draw();
 	listDevices();
 	describe();
@@ -167,11 +203,35 @@ for (const key of fields) {
 	};
 }
 name.value ||= recall("name", "");
-name.onchange = () => name.validity.valid && remember("name", name.value.trim());
+name.onchange = () => {
+	if (!name.validity.valid) return;
+	remember("name", name.value.trim());
+	sender.rename(name.value.trim());
+};
+
+/** @type {HTMLInputElement} */
+const staysReady = byId("stays-ready");
+sender.staysReady = staysReady.checked = recall("staysReady", true);
+staysReady.onchange = () => {
+	remember("staysReady", (sender.staysReady = staysReady.checked));
+	if (staysReady.checked) getReady();
+	else if (!sender.talking) sender.stop();
+	describe();
+};
+/** @type {HTMLInputElement} */
+const holdOn = byId("hold-on");
+holdOn.valueAsNumber = sender.holdOnMs = recall("holdOnMs", sender.holdOnMs);
+holdOn.onchange = () => {
+	if (holdOn.value && holdOn.validity.valid) remember("holdOnMs", (sender.holdOnMs = holdOn.valueAsNumber));
+};
+byId("beep").checked = recall("beep", false);
+byId("beep").onchange = () => remember("beep", byId("beep").checked);
 
 /** The intercom's ear: a second socket, deaf to this page's own stream. */
 const ear = new VoiceSocket({ pollMs: 10_000 });
-const receiver = new VoiceReceiver(ear, { skip: (stream) => sender.owns(stream) });
+/** Ids of that: its name, and what the server called it last. @type {string[]} */
+let own = [];
+const receiver = new VoiceReceiver(ear, { except: () => own });
 /** @type {HTMLInputElement} */
 const intercom = byId("intercom");
 
@@ -186,7 +246,10 @@ byId("intercom-tap").onclick = () => receiver.unblock();
 intercom.checked = recall("intercom", false);
 intercom.onchange = hearOthers;
 
+name.addEventListener("change", hearOthers);
+
 function hearOthers() {
+	own = [...new Set([name.value.trim(), sender.streamId ?? ""])].filter(Boolean);
 	remember("intercom", intercom.checked);
 	if (!intercom.checked) {
 		receiver.stop();
@@ -198,13 +261,14 @@ function hearOthers() {
 	}
 }
 socket.on("state", hearOthers);
+socket.on("sender_ready", hearOthers);
 addEventListener("pagehide", () => ear.close());
 
 async function explainPlainHttp() {
 	byId("secure").hidden = false;
-	const { tls_port } = await (await fetch(socket.address("health"))).json();
+	const { tls_port, certificate_port } = await (await fetch(socket.address("health"))).json();
 	if (tls_port) byId("secure-link").href = `https://${location.hostname}:${tls_port}/sender`;
-	else byId("secure-help").hidden = true;
+	byId("secure-help").hidden = !certificate_port;
 }
 if (isSecureContext) talk.disabled = false;
 else explainPlainHttp();

@@ -17,3 +17,12 @@ export function remember(key, value) {
 		// A private window may refuse; this page then forgets.
 	}
 }
+
+/** A choice that the server has to know, as it makes the pages: a cookie, for this server's pages alone.
+ *  @param {string} key @param {string} value of letters @returns {boolean} whether this browser keeps it */
+export function rememberForServer(key, value) {
+	const cookie = `voice.${key}=${value}`;
+	const { pathname } = new URL("../", import.meta.url);
+	document.cookie = `${cookie}; path=${pathname}; max-age=31536000; samesite=lax`;
+	return document.cookie.split("; ").includes(cookie);
+}

@@ -11,10 +11,12 @@ import { Machine, isSameStream, retryDelay } from "./voice-socket.js";
 const MP3_AFTER_MS = 3_000;
 
 /**
- * Plays the newest stream, or a chosen one, until told to stop: across ends, restarts and network changes.
- * States: `idle`, `waiting` (for a stream), `joining`, `playing` (a "route" event follows), `blocked` (call `unblock()`
- * from a press), `reconnecting` (by itself). MP3 plays where WebRTC does not connect. What plays outlives the socket:
- * the new one gets a connection of its own, and the old one plays until that has replaced it.
+ * Plays the newest stream, or a chosen one, until told to stop: across ends, restarts and network changes. One
+ * connection is there for as long as the socket, also while nobody talks; the server tells whom it brings.
+ * States: `idle`, `waiting` (for a stream), `joining`, `playing`, `blocked` (call `unblock()` from a press),
+ * `reconnecting` (by itself). A "state" event also tells that `streamId` is another one, "route" that something else
+ * brings the sound. MP3 plays where WebRTC does not connect. What plays outlives the socket: the new one gets a
+ * connection of its own, and the old one plays until that has replaced it.
  * @extends {Machine<ReceiverState>}
  */
 export class VoiceReceiver extends Machine {
@@ -28,66 +30,84 @@ export class VoiceReceiver extends Machine {
 	chosen = null;
 	/** The voice as WebRTC brings it. @type {MediaStream | null} */
 	media = null;
-	/** @type {RTCPeerConnection | null} */
+	/** The newest. @type {RTCPeerConnection | null} */
 	peer = null;
-	/** The one before, which plays until `peer` does. @type {RTCPeerConnection | null} */
-	#outgoing = null;
-	/** Whether it plays although its socket is gone. */
-	#outlives = false;
-	/** Whether no packet has come by WebRTC for two seconds; a "stalled" event tells each change. */
-	stalled = false;
-	#arrival = new Arrival();
+	/** The one that has connected, until `peer` has. @type {RTCPeerConnection | null} */
+	#connected = null;
+	/** What this socket was asked for last, as JSON. */
+	#asked = "";
+	#awaitsOffer = false;
+	/** Whom the server feeds to us. @type {string | null} */
+	#fed = null;
+	/** Whom `#connected` brings. @type {string | null} */
+	#brought = null;
+	#arrival = new Arrival(() => this.tell("stalled"));
 	#mp3 = new LiveMp3(this.audio);
-	/** Whether the element was told to play, and does not yet. */
-	#starts = false;
+	/** What the element does; the last two are codes of problems. @type {"starts" | "plays" | "blocked" | "paused"} */
+	#element = "starts";
+	/** How often it was told to do something else. */
+	#orders = 0;
 	/** As it was listed last. @type {Stream | undefined} */
 	#listed;
 	#socket;
-	#skip;
+	#except;
 	#webrtcFailed = false;
 	#attempt = 0;
 	#mp3Timer = 0;
 	#timer = 0;
 
-	/** @param {VoiceSocket} socket @param {{skip?: (stream: Stream) => boolean}} [options]
-	 *  `skip`: streams never to play, such as one's own in an intercom */
-	constructor(socket, { skip = () => false } = {}) {
-		super("idle", { playing: ["joining", "blocked"], blocked: ["joining", "playing"] });
+	/** @param {VoiceSocket} socket @param {{except?: () => string[]}} [options] `except`: ids of streams never to play,
+	 *  such as one's own in an intercom; call `listen()` when they change */
+	constructor(socket, { except = () => [] } = {}) {
+		super("idle", { playing: ["waiting", "joining", "blocked"], blocked: ["waiting", "joining", "playing"] });
 		this.#socket = socket;
-		this.#skip = skip;
+		this.#except = except;
 		socket.on("state", () => this.#follow());
 		socket.on("streams", () => this.state === "reconnecting" || this.#follow());
 		socket.on("stream_available", () => this.#follow());
-		socket.on("available_streams", () => this.#outlives && this.#renew());
-		socket.on("webrtc_offer", (message) => this.#answer(message));
-		socket.on("error", (problem) => {
-			const ours = ["no_stream", "stream_ended", "connection_lost"].includes(problem.code);
-			if (ours && this.streamId && this.route !== "mp3") this.#retry({ code: "lost" });
+		socket.on("webrtc_offer", ({ offer }) => this.#answer(offer));
+		socket.on("receiving", ({ stream_id, name }) => {
+			if (!this.#asked) return;
+			this.#fed = stream_id;
+			if (name) this.#listed = { stream_id, name };
+			this.#follow();
 		});
-		this.audio.onerror = () => this.route === "mp3" && this.#retry({ code: "lost" });
+		socket.on("error", ({ code }) => code === "connection_lost" && this.#asked && this.#lose());
+		this.audio.onerror = () => this.route === "mp3" && this.#retry();
 		this.audio.onended = () => {
 			if (this.route !== "mp3") return;
-			if (!this.#isOver) return this.#retry({ code: "lost" });
-			this.#leave();
-			this.enter("waiting");
+			if (this.#target === this.streamId) return this.#retry(); // it has not ended
+			this.#silence();
 			this.#follow();
 		};
-		this.audio.onplaying = () => this.#starts || this.unblock(); // by a key of the device
-		this.audio.onpause = () => this.state === "playing" && this.enter("blocked", { code: "paused" });
+		this.audio.onplaying = () => this.#element === "starts" || this.unblock(); // by a key of the device
+		this.audio.onpause = () => {
+			if (this.#element !== "plays") return;
+			this.#element = "paused";
+			this.#show();
+		};
 	}
 
 	/** The stream that plays, as listed, now or when there was a socket. */
 	get stream() {
-		if (!this.streamId) return undefined;
-		const listed = this.#socket.streams.find(({ stream_id }) => stream_id === this.streamId);
-		return (this.#listed = listed ?? this.#listed);
+		const is = (/** @type {Stream | undefined} */ stream) => stream?.stream_id === this.streamId;
+		this.#listed = this.#socket.streams.find(is) ?? this.#listed;
+		return is(this.#listed) ? this.#listed : undefined;
 	}
 
-	/** To one stream, or to the newest. @param {string | null} [streamId] */
+	/** Whether no packet of a stream comes by WebRTC, although it is not paused; a "stalled" event tells each change. */
+	get stalled() {
+		return this.#arrival.stalled;
+	}
+
+	/** To one stream, or to the newest; from a press, as browsers may want one. @param {string | null} [streamId] */
 	listen(streamId = null) {
 		this.chosen = streamId;
-		this.#webrtcFailed = false;
-		if (this.state === "idle") this.enter("waiting");
+		this.#webrtcFailed &&= this.route === "mp3";
+		if (this.state === "idle") {
+			this.enter("waiting");
+			this.#play(); // nothing yet, to learn whether we may
+		}
 		this.#follow();
 	}
 
@@ -111,160 +131,194 @@ export class VoiceReceiver extends Machine {
 	/** Brings us in step with the socket and with what is live. */
 	#follow() {
 		if (this.state === "idle") return;
-		if (this.#socket.state !== "open") {
-			if (this.#outlivesSocket) {
-				this.#dropSuccessor();
-				this.#outlives = true;
-				return;
-			}
-			this.#leave();
-			this.#webrtcFailed = false; // the next network may be another one
-			return this.enter("reconnecting", this.#socket.problem ?? this.problem);
-		}
-		if (this.#outlives) return; // what is live is not known yet
-		const next = this.#next();
-		if (next && next.stream_id === this.streamId) return;
-		const isChosen = !this.chosen || isSameStream(this.chosen, this.streamId ?? "");
-		if (!next && isChosen && this.#isOver && this.state === "playing" && this.route === "mp3") return; // to its last word
+		if (this.#socket.state !== "open") return this.#followLost();
+		const wish = { follow: true, stream_id: this.chosen, except: this.#except() };
+		const isAsked = JSON.stringify(wish) === this.#asked && (this.peer || this.#target === this.streamId);
+		if (!isAsked && !this.#awaitsOffer) this.#ask(wish);
+		this.#turn();
+	}
+
+	#followLost() {
+		this.#asked = "";
+		this.#dropSuccessor();
+		const plays = this.route === "mp3" || this.#connected?.connectionState === "connected";
+		if (plays && this.state === "playing" && !["closed", "locked"].includes(this.#socket.state)) return;
 		this.#leave();
-		if (next) this.#join(next.stream_id);
-		else this.enter("waiting");
-	}
-
-	/** Whether the stream that plays has ended. */
-	get #isOver() {
-		return !this.#socket.streams.some(({ stream_id }) => stream_id === this.streamId);
-	}
-
-	/** The stream to play, of those that are live. */
-	#next() {
-		const streams = this.#socket.streams.filter((stream) => !this.#skip(stream));
-		const { chosen } = this;
-		return chosen ? streams.find(({ stream_id }) => isSameStream(stream_id, chosen)) : streams.at(-1);
-	}
-
-	get #outlivesSocket() {
-		if (this.state !== "playing" || ["closed", "locked"].includes(this.#socket.state)) return false;
-		return this.route === "mp3" || (this.#outgoing ?? this.peer)?.connectionState === "connected";
-	}
-
-	/** The socket is back, and the streams are known: where the same one is to play, it plays on meanwhile. */
-	#renew() {
-		this.#outlives = false;
-		if (!this.streamId || this.#next()?.stream_id !== this.streamId) return this.#follow();
-		if (this.route === "mp3") return;
-		this.#outgoing = this.peer;
-		this.#socket.send({ type: "start_receiving", stream_id: this.streamId });
-		this.#timer = setTimeout(() => this.#retry({ code: "no-media" }), MEDIA_TIMEOUT_MS);
-	}
-
-	/** Back to the connection that plays. */
-	#dropSuccessor() {
-		if (!this.#outgoing) return;
-		clearTimeout(this.#timer);
-		if (this.peer !== this.#outgoing) this.peer?.close();
-		this.peer = this.#outgoing;
-		this.#outgoing = null;
+		this.#webrtcFailed = false; // the next network may be another one
+		this.enter("reconnecting", this.#socket.problem ?? this.problem);
 	}
 
 	/** @param {string} streamId */
-	#join(streamId) {
-		this.streamId = streamId;
-		this.#listed = this.stream;
-		this.enter("joining");
-		if (typeof RTCPeerConnection === "undefined") return this.#playMp3(streamId);
-		this.#socket.send({ type: "start_receiving", stream_id: streamId });
-		this.#mp3Timer = setTimeout(() => this.#playMp3(streamId), this.#webrtcFailed ? 0 : MP3_AFTER_MS);
-		this.#timer = setTimeout(() => this.state === "joining" && this.#retry({ code: "no-media" }), MEDIA_TIMEOUT_MS);
+	#isWanted(streamId) {
+		const isNamed = (/** @type {string} */ id) => isSameStream(id, streamId);
+		return (!this.chosen || isNamed(this.chosen)) && !this.#except().some(isNamed);
 	}
 
-	/** @param {{offer: RTCSessionDescriptionInit, stream_id?: string | null}} message */
-	async #answer({ offer, stream_id = this.streamId }) {
-		if (!this.streamId || stream_id !== this.streamId) return;
-		if (this.peer !== this.#outgoing) this.peer?.close();
+	/** The stream to play: the one that the connection brings, or the next one will. */
+	get #target() {
+		if (this.#connected) {
+			const isReplaced = this.#awaitsOffer || this.peer !== this.#connected;
+			if (!isReplaced) return (this.#brought = this.#fed);
+			if (this.#brought && this.#isWanted(this.#brought)) return this.#brought;
+		}
+		return this.#socket.streams.filter(({ stream_id }) => this.#isWanted(stream_id)).at(-1)?.stream_id ?? null;
+	}
+
+	/** Asks for a connection; the one that is there stays until that has replaced it.
+	 *  @param {{[field: string]: unknown}} wish */
+	#ask(wish) {
+		this.#asked = JSON.stringify(wish);
+		if (typeof RTCPeerConnection === "undefined") return this.#failWebrtc();
+		this.#dropSuccessor();
+		this.#awaitsOffer = true;
+		this.#socket.send({ type: "start_receiving", ...wish });
+		this.#mp3Timer = setTimeout(() => this.#failWebrtc(), MP3_AFTER_MS);
+		this.#timer = setTimeout(() => this.#giveUp(), MEDIA_TIMEOUT_MS);
+	}
+
+	/** @param {RTCSessionDescriptionInit} offer */
+	async #answer(offer) {
+		if (!this.#awaitsOffer) return;
+		this.#awaitsOffer = false;
+		this.#follow();
+		if (this.#awaitsOffer) return; // something else is wanted by now
+		/** @type {MediaStream | null} */
+		let media = null;
 		const peer = (this.peer = openPeer((connected) => {
-			if (peer !== this.peer || peer === this.#outgoing) return; // else its successor is on its way
-			if (connected) this.#playWebrtc();
-			else if (this.route !== "mp3") this.#retry({ code: "lost" });
+			if (peer !== this.peer || this.#awaitsOffer) return; // else its successor is on its way
+			if (connected) this.#replace(peer, media);
+			else this.#lose();
 		}));
 		peer.ontrack = ({ track }) => {
-			this.media = new MediaStream([track]);
-			if (this.route !== "mp3" && !this.#outgoing) this.#playWebrtc(); // early, to learn whether we may
+			media = new MediaStream([track]);
+			if (!this.#connected && this.route !== "mp3") this.#playWebrtc(media); // early, to learn whether we may
 		};
 		await peer.setRemoteDescription(offer);
-		await describe(this.#socket, peer, "answer");
+		if (peer === this.peer) await describe(this.#socket, peer, "answer"); // else it is closed
 	}
 
-	#playWebrtc() {
-		if (this.peer?.connectionState === "connected") {
-			clearTimeout(this.#mp3Timer);
-			this.#webrtcFailed = false;
-			this.#outgoing?.close();
-			this.#outgoing = null;
-			this.#setStalled(false);
-			this.#arrival.watch(this.peer, (stalled) => this.#setStalled(stalled));
-		}
+	/** @param {RTCPeerConnection} peer is connected @param {MediaStream | null} media of it */
+	#replace(peer, media) {
+		clearTimeout(this.#mp3Timer);
+		clearTimeout(this.#timer);
+		this.#attempt = 0;
+		this.#webrtcFailed = false;
+		this.#playWebrtc(media);
+		if (peer !== this.#connected) this.#connected?.close();
+		this.#connected = peer;
+		this.#turn();
+	}
+
+	/** The newest connection is gone. */
+	#lose() {
+		if (this.#connected) return this.#retry();
+		this.peer?.close();
+		this.peer = null;
+		this.#failWebrtc();
+	}
+
+	/** MP3 plays what is live, until WebRTC connects. */
+	#failWebrtc() {
+		if (this.#connected) return;
+		this.#webrtcFailed = true;
+		this.#turn();
+	}
+
+	/** Where nobody misses a connection, the next stream asks anew. */
+	#giveUp() {
+		if (this.#connected || this.state === "joining") this.#retry({ code: "no-media" });
+		else this.#dropSuccessor();
+	}
+
+	/** Back to the connection that is there, if one is. */
+	#dropSuccessor() {
+		clearTimeout(this.#mp3Timer);
+		clearTimeout(this.#timer);
+		this.#awaitsOffer = false;
+		if (this.peer !== this.#connected) this.peer?.close();
+		this.peer = this.#connected;
+	}
+
+	/** To the stream that is to be heard now. */
+	#turn() {
+		const { route, streamId } = this;
+		const next = this.#target;
+		const moves = next !== streamId;
+		if (route === "mp3" && streamId && !next && this.#element === "plays" && this.#isWanted(streamId)) return; // to its end
+		this.streamId = next;
+		if (route === "mp3" && !next) this.#silence();
+		else if (next && this.#webrtcFailed && (moves || route !== "mp3")) this.#playMp3(next);
+		const { stream } = this;
+		this.#arrival.watch(next && !stream?.paused ? this.#connected : null);
+		this.#show(moves);
+	}
+
+	/** @param {boolean} [moves] whether `streamId` is another one */
+	#show(moves = false) {
+		const { state, streamId } = this;
+		const element = this.#element;
+		if (element === "blocked" || element === "paused") {
+			if (this.problem?.code !== element) this.enter("blocked", { code: element });
+		} else if (!streamId) this.enter("waiting");
+		else if (element === "plays" && (this.route === "mp3" || streamId === this.#brought)) this.enter("playing");
+		else if (state !== "playing" || moves) this.enter("joining"); // else only the way changes
+		if (moves && state === this.state) this.tell("state");
+	}
+
+	/** @param {MediaStream | null} media */
+	#playWebrtc(media) {
 		this.route = "webrtc";
 		this.#mp3.stop();
-		if (this.audio.srcObject !== this.media) this.audio.srcObject = this.media;
+		if (this.media === media) return;
+		this.media = this.audio.srcObject = media;
 		this.#play();
-	}
-
-	/** @param {boolean} stalled */
-	#setStalled(stalled) {
-		if (this.stalled === stalled) return;
-		this.stalled = stalled;
-		this.tell("stalled");
 	}
 
 	/** @param {string} streamId */
 	#playMp3(streamId) {
-		this.#webrtcFailed = true;
 		this.route = "mp3";
-		this.audio.srcObject = null;
+		this.media = this.audio.srcObject = null;
 		const address = this.#socket.address(`stream/${encodeURIComponent(streamId)}.mp3`);
 		this.#play(() => this.#mp3.play(address));
 	}
 
 	/** @param {() => Promise<void>} start */
 	async #play(start = () => this.audio.play()) {
-		this.#starts = true;
-		const { route, streamId } = this;
-		const current = () => route === this.route && streamId === this.streamId;
-		try {
-			await start();
-			if (!current() || (route === "webrtc" && this.peer?.connectionState !== "connected")) return;
-			clearTimeout(this.#timer);
-			this.#attempt = 0;
-			this.enter("playing");
-			this.tell("route");
-		} catch (error) {
-			if (!current()) return;
-			if (error instanceof DOMException && error.name === "NotAllowedError") this.enter("blocked", { code: "blocked" });
-			else if (route === "mp3") this.#retry({ code: "lost" });
-		} finally {
-			this.#starts = false;
-		}
+		const order = ++this.#orders;
+		this.#element = "starts";
+		const error = await start().catch((reason) => reason);
+		if (order !== this.#orders) return;
+		if (error?.name === "NotAllowedError") this.#element = "blocked";
+		else if (!this.route) return;
+		else if (error && this.route === "mp3") return this.#retry();
+		else this.#element = error ? "paused" : "plays";
+		if (!error) this.#attempt = 0;
+		this.#show();
+		if (!error) this.tell("route");
 	}
 
-	/** @param {Problem} problem */
-	#retry(problem) {
+	/** @param {Problem} [problem] */
+	#retry(problem = { code: "lost" }) {
 		this.#leave();
 		this.enter("reconnecting", problem);
 		this.#timer = setTimeout(() => this.#follow(), retryDelay(this.#attempt++));
 	}
 
 	#leave() {
-		clearTimeout(this.#mp3Timer);
-		clearTimeout(this.#timer);
-		if (this.streamId) this.#socket.send({ type: "stop_stream" });
-		this.#arrival.stop();
+		this.#dropSuccessor();
+		if (this.#asked) this.#socket.send({ type: "stop_stream" });
+		this.#connected?.close();
+		this.#asked = "";
+		this.#connected = this.peer = this.#fed = this.#brought = null;
+		this.#silence();
+	}
+
+	#silence() {
+		this.#orders += 1;
+		this.#element = "starts";
+		this.#arrival.watch(null);
 		this.#mp3.stop();
-		this.#setStalled(false);
-		this.peer?.close();
-		this.#outgoing?.close();
-		this.#outlives = false;
-		this.#outgoing = this.peer = this.media = this.route = this.streamId = null;
+		this.media = this.route = this.streamId = null;
 		this.audio.pause();
 		this.audio.removeAttribute("src");
 		this.audio.srcObject = null; // lets go of the MP3 connection, too

@@ -4,7 +4,7 @@ import { sayWhatPlays } from "./now-playing.js";
 import { byId, show } from "./page.js";
 import { recall } from "./settings.js";
 import { VoiceReceiver, VoiceSocket, isSameStream } from "./voice-client.js";
-import { behindText, heard, problemText, waitingText } from "./words.js";
+import { behindText, heard, problemText, waitingText, words } from "./words.js";
 
 const ASK_MS = 2_000;
 /** Without a socket for so long, the MP3 plays: a proxy may pass nothing else. */
@@ -67,22 +67,22 @@ function toggle() {
 }
 
 /** A headline, and what to do. */
-function words() {
+function texts() {
 	if (pressed && receiver && socket?.state === "open") {
 		if (receiver.state === "playing") return [heard(receiver), delay];
 		if (receiver.state === "waiting") return waitingText(false, true);
 		return [problemText(receiver.problem) || waitingText(true, true)[0], ""];
 	}
-	if (pressed && element.currentTime && !element.paused) return ["You hear the live voice", behindText(lastResort.behindS)];
+	if (pressed && element.currentTime && !element.paused) return [words.youHearLive, behindText(lastResort.behindS)];
 	return waitingText(live, pressed);
 }
 
 function draw() {
-	const [headline, hint] = words();
+	const [headline, hint] = texts();
 	show("state", headline);
 	show("hint", hint);
 	const blocked = receiver?.state === "blocked";
-	show("start", blocked ? "Tap to hear" : pressed ? "Stop" : "Start");
+	show("start", blocked ? words.tap : pressed ? words.stop : words.start);
 	byId("start").dataset.state = receiver?.state === "playing" ? "playing" : pressed ? "waiting" : "idle";
 }
 

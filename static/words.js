@@ -1,81 +1,102 @@
 /** @import { Problem, SocketState, Stream } from "./voice-socket.js" */
 /** @import { ReceiverState, VoiceReceiver } from "./voice-receiver.js" */
 /** @import { SenderState, VoiceSender } from "./voice-sender.js" */
+import english from "./words-en.js";
 
-/** What went wrong and what to do about it, by `Problem.code`. @type {Record<string, string>} */
-const PROBLEMS = {
-	unreachable: "The server does not answer. Is it running, are you on its network? Trying again.",
-	lost: "The connection broke. Coming back by itself.",
-	stopping: "The server is restarting. Coming back by itself.",
-	full: "The server is full. Close another page; trying again.",
-	forbidden: "The server does not accept this address. Open the page from the server.",
-	refused: "The server refuses; its log says why. Trying again.",
-	unauthorized: "This server asks for a token.",
-	insecure: "Browsers give the microphone only to secure pages. Open this page over HTTPS.",
-	denied: "The microphone is blocked. Allow it at the left of the address bar, then press again.",
-	"no-microphone": "There is no microphone. Plug one in and press again.",
-	busy: "Another program holds the microphone. Close it, then press again.",
-	unplugged: "The microphone was unplugged. Choose another one, then press again.",
-	microphone: "The microphone does not open. Choose another one, then press again.",
-	silent: "This microphone gives no sound. Is it switched off, or is another one meant?",
-	name_kept: "This name is in use and cannot be taken over. Choose another one.",
-	replaced: "Somebody else talks under this name now. Choose another, or press to take it back.",
-	idle: "Nobody listened for long, so the server ended your stream. Press to talk again.",
-	"no-media": "No sound gets through: does a firewall block UDP? Trying again.",
-	blocked: "Your browser wants a tap before it plays sound.",
-	paused: "Paused by this device. Tap to go on.",
-};
+/** In the page's language, which the server chose: another one than English comes before this script.
+ *  @type {typeof english} */
+export const words = /** @type {any} */ (globalThis).voiceWords ?? english;
+const language = globalThis.document?.documentElement?.lang || "en";
+/** The visitor's own variants of it come first: they tell how to write the time. */
+const locales = [...(globalThis.navigator?.languages ?? []), language].filter((one) => one.split("-")[0] === language);
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+
+/** A name for use in a sentence: one with letters of a script from right to left would reorder the words around it, so
+ *  it is isolated (UAX #9 section 2.4). @param {string} name */
+export const isolate = (name) => (RIGHT_TO_LEFT.test(name) ? `\u2068${name}\u2069` : name);
+
+/** @param {string} text with `{key}` for values @param {Record<string, string | number>} values */
+export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, key) => isolate(String(values[key])));
+
+/** @param {number} number @param {number} [digits] after the point */
+const digitsOf = (number, digits = 0) =>
+	number.toLocaleString(locales, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+/** The plural form for a number. @param {Record<string, string>} forms @param {number} n */
+const plural = (forms, n) => fill(forms[new Intl.PluralRules(locales).select(n)] ?? forms.other, { n: digitsOf(n) });
+
+/** @type {Record<string, string>} */
+const problems = words.problems;
 
 /** A sentence or two, or nothing. @param {Problem | null} [problem] */
 export function problemText(problem) {
 	if (!problem) return "";
-	return PROBLEMS[problem.code] ?? `The server says: ${problem.message ?? problem.code}. Press to try again.`;
+	return problems[problem.code] ?? fill(words.serverSays, { message: problem.message ?? problem.code });
 }
 
 /** The question to somebody who wants to talk under a name that is in use. @param {string} name */
-export const takenText = (name) => `“${name}” is in use: take over?`;
+export const takenText = (name) => fill(words.taken, { name });
 
 /** Who hears a stream. @param {Pick<Stream, "receivers" | "listeners">} [stream] */
 export function audience({ receivers = 0, listeners = 0 } = {}) {
-	/** @param {number} number @param {string} word @returns {string[]} */
-	const count = (number, word) => (number ? [`${number} ${word}${number === 1 ? "" : "s"}`] : []);
-	return [...count(receivers, "receiver"), ...count(listeners, "MP3 listener")].join(", ") || "nobody listens yet";
+	const counts = [receivers && plural(words.receivers, receivers), listeners && plural(words.listeners, listeners)];
+	return counts.filter(Boolean).join(", ") || words.nobodyListens;
 }
 
 /** Since when a stream is live, where the server tells, and who hears it. @param {Stream} stream */
 export function streamFacts(stream) {
 	if (stream.started_at === undefined) return audience(stream);
-	const since = new Date(stream.started_at * 1000).toLocaleTimeString([], { timeStyle: "short" });
-	return `Since ${since} · ${audience(stream)}`;
+	const time = new Date(stream.started_at * 1000).toLocaleTimeString(locales, { timeStyle: "short" });
+	return fill(words.since, { time, audience: audience(stream) });
 }
 
 /** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId" | "stalled">
  *  & {audio: {volume: number}}} receiver */
 export function heard({ stream, streamId, stalled, audio }) {
-	const name = `“${stream?.name ?? streamId}”`;
-	if (!stream?.paused && stalled) return `No sound arrives from ${name}. Does the network let UDP through?`;
-	if (!stream?.paused && audio.volume === 0) return `${name} plays at volume 0`;
-	return stream?.paused ? `${name} is silent for now…` : `You hear ${name}`;
+	const name = stream?.name ?? streamId ?? "";
+	if (!stream?.paused && stalled) return fill(words.stalledFrom, { name });
+	if (!stream?.paused && audio.volume === 0) return fill(words.volume0, { name });
+	return fill(stream?.paused ? words.silent : words.youHear, { name });
 }
+
+/** To a listener: one voice has taken over from another, which goes on unheard. @param {string} now @param {string} before */
+export const turnText = (now, before) => fill(words.turn, { now, before });
 
 /** @param {SocketState} state */
 export function connectionText(state) {
-	if (state === "connecting") return "Connecting…";
-	return state === "open" ? "Connected" : "Offline";
+	if (state === "connecting") return words.connecting;
+	return state === "open" ? words.connected : words.offline;
 }
 
-/** What the talk page is doing. @param {Pick<VoiceSender, "state" | "muted" | "stream" | "streamId">} sender */
-export function senderText({ state, muted, stream, streamId }) {
+/** What the talk page is doing. @param {Pick<VoiceSender, "state" | "talking" | "muted" | "stream" | "streamId">} sender */
+export function senderText({ state, talking, muted, stream, streamId }) {
+	const live = fill(words.liveAs, { name: stream?.name ?? streamId ?? "" });
 	/** @type {Record<SenderState, string>} */
-	const words = {
-		idle: "Off – nobody hears you",
-		asking: "Allow the microphone in your browser",
-		connecting: "Connecting…",
-		live: stream?.paused ? "Paused – the server gets no sound" : muted ? "Muted – listeners hear silence" : `Live as “${stream?.name ?? streamId}”`,
-		reconnecting: "Coming back…",
+	const texts = {
+		idle: words.senderOff,
+		asking: words.asking,
+		connecting: words.connecting,
+		ready: talking ? words.starting : words.ready,
+		live: stream?.paused ? words.senderPaused : muted ? words.senderMuted : live,
+		reconnecting: words.reconnecting,
 	};
-	return words[state];
+	return texts[state];
 }
+
+/** Who else is talking, newest last. @param {readonly Stream[]} streams */
+export function othersText(streams) {
+	if (!streams.length) return "";
+	const names = streams.slice(-3).map(({ name }) => fill(words.quoted, { name }));
+	if (streams.length > 3) names.push(plural(words.more, streams.length - 3));
+	const list = new Intl.ListFormat(locales, { style: "long", type: "conjunction" }).format(names);
+	return fill(streams.length === 1 ? words.isTalking : words.areTalking, { list });
+}
+
+/** To somebody who talks. @param {Stream} [stream] that began later */
+export const newerText = (stream) => (stream ? fill(words.newer, { name: stream.name }) : "");
+
+/** On the button that chooses a key. @param {string} code the chosen key's, if any @param {boolean} learns */
+export const keyText = (code, learns) => (learns ? words.pressKey : code || words.chooseKey);
 
 /** What the listen page is doing.
  *  @param {Pick<VoiceReceiver, "state" | "chosen"> & Parameters<typeof heard>[0]} receiver
@@ -83,51 +104,54 @@ export function senderText({ state, muted, stream, streamId }) {
 export function receiverText(receiver, last) {
 	const { state, chosen } = receiver;
 	const ended = last && (chosen ?? last) === last;
+	const waiting = chosen ? fill(words.waitingFor, { name: chosen }) : words.waitingForNext;
 	/** @type {Record<ReceiverState, string>} */
-	const words = {
-		idle: "Off",
-		waiting: `${ended ? "The voice ended. " : ""}Waiting for ${chosen ? `“${chosen}”` : "the next voice"}…`,
-		joining: "Joining…",
+	const texts = {
+		idle: words.off,
+		waiting: ended ? `${words.ended} ${waiting}` : waiting,
+		joining: words.joining,
 		playing: heard(receiver),
-		blocked: "Tap once to hear",
-		reconnecting: "Coming back…",
+		blocked: words.tapOnce,
+		reconnecting: words.reconnecting,
 	};
-	return words[state];
+	return texts[state];
 }
 
 /** What a press of a listen button does. @param {ReceiverState} state */
 export function listenLabel(state) {
-	if (state === "blocked") return "Tap to hear";
-	return state === "idle" ? "Listen" : "Stop";
+	if (state === "blocked") return words.tap;
+	return state === "idle" ? words.listen : words.stop;
 }
 
 /** Below a stream of the overview. @param {ReceiverState} state @param {Problem | null} problem
  *  @param {boolean} stalled as `VoiceReceiver.stalled` */
 export function cardText(state, problem, stalled) {
 	if (state === "idle") return "";
-	if (state === "playing") return stalled ? "No sound arrives. Does the network let UDP through?" : "You hear this voice.";
-	return state === "joining" ? "Joining…" : problemText(problem);
+	if (state === "playing") return stalled ? words.stalled : words.youHearThis;
+	return state === "joining" ? words.joining : problemText(problem);
 }
 
 /** The intercom. @param {Pick<VoiceReceiver, "state" | "problem"> & Parameters<typeof heard>[0]} receiver */
 export function intercomText(receiver) {
 	const { state, problem } = receiver;
 	if (state === "idle") return "";
-	if (state === "waiting") return "Nobody else is talking";
-	return state === "playing" ? heard(receiver) : problemText(problem) || "Joining…";
+	if (state === "waiting") return words.nobodyElse;
+	return state === "playing" ? heard(receiver) : problemText(problem) || words.joining;
 }
 
 /** How late the MP3 is. @param {number | null} behindS null where that is not known */
-export const behindText = (behindS) => (behindS === null ? "" : `${behindS.toFixed(1)} s behind live, measured`);
+export const behindText = (behindS) => (behindS === null ? "" : fill(words.behindLive, { n: digitsOf(behindS, 1) }));
+
+/** How late WebRTC is. @param {number} seconds @param {boolean} toTheEar whether the loudspeaker is part of it */
+export const latencyText = (seconds, toTheEar) =>
+	fill(toTheEar ? words.behindServer : words.behindServerInside, { n: digitsOf(seconds * 1000) });
 
 /** The page of a player that plays nothing: a headline and what to do. @param {boolean | undefined} live undefined where
  *  the server does not answer @param {boolean} pressed */
 export function waitingText(live, pressed) {
-	if (live === undefined) return ["The server does not answer", "Is it running? Trying again."];
-	if (live && pressed) return ["Joining…", ""];
-	if (live) return ["A voice is live", "Press to hear it."];
-	if (pressed) return ["Nobody is talking now", "Leave this page open: the next voice plays by itself."];
-	return ["Nobody is talking yet", "Press once: every voice plays as it comes."];
+	if (live === undefined) return words.noAnswer;
+	if (live) return pressed ? [words.joining, ""] : words.isLive;
+	return pressed ? words.nobodyNow : words.nobodyYet;
 }
 
 /** A length of time as hours, minutes and seconds. @param {number} ms */

@@ -55,6 +55,13 @@ async def sender_live(guests: Visitors) -> Page:
     return page
 
 
+async def sender_ready(guests: Visitors) -> Page:
+    page = await sender_live(guests)
+    await press(page, "#talk")
+    await says(page, "^Ready")
+    return page
+
+
 async def sender_muted(guests: Visitors) -> Page:
     page = await sender_live(guests)
     await press(page, "#mute")
@@ -109,6 +116,7 @@ STATES: list[Callable[[Visitors], Coroutine[Any, Any, Page]]] = [
     overview_live,
     sender_off,
     sender_live,
+    sender_ready,
     sender_muted,
     sender_replaced,
     sender_asked,

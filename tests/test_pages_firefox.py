@@ -46,6 +46,7 @@ async def opened(browser: Firefox, server: RunningServer, *paths: str) -> AsyncI
     finally:
         complaints = [line for page in pages for line in page.console() if line.startswith("error")]
         for page in pages:
+            await page.evaluate("() => localStorage.clear()")
             await page.close()
     assert not complaints, complaints
     await everyone_left(server)
@@ -53,6 +54,7 @@ async def opened(browser: Firefox, server: RunningServer, *paths: str) -> AsyncI
 
 async def test_talk_mute_change_and_stop(browser: Firefox, pages_daemon: RunningServer) -> None:
     async with opened(browser, pages_daemon, "/sender", "/receiver") as (sender, receiver):
+        await press(sender, "#stays-ready")
         await talk(sender, "kitchen")
         await listen(receiver, "kitchen")
         await hears_sound(receiver)
@@ -66,7 +68,23 @@ async def test_talk_mute_change_and_stop(browser: Firefox, pages_daemon: Running
         await says(receiver, "^[1-9]\\d* ms behind the server, measured", "#delay")
         await press(sender, "#talk")
         await says(receiver, "^The voice ended. Waiting for the next voice…$")
+        await says(sender, "^Off")
         assert await sender.evaluate("() => microphones.map(({track}) => track.readyState)") == ["ended", "ended"]
+
+
+async def test_a_page_that_waits_is_connected_before_anybody_talks_and_stays_so(
+    browser: Firefox, pages_daemon: RunningServer
+) -> None:
+    async with opened(browser, pages_daemon, "/sender", "/receiver") as (sender, receiver):
+        await press(receiver, "#listen")
+        for _ in range(3):
+            await says(receiver, "Waiting for the next voice…$")
+            await talk(sender, "kitchen")
+            await says(receiver, "^You hear “kitchen”$")
+            await hears_sound(receiver)
+            await press(sender, "#talk")
+            await says(receiver, "^The voice ended.")
+        assert await receiver.evaluate("() => peers.map(peer => peer.connectionState)") == ["connected"]
 
 
 async def test_the_space_bar_talks(browser: Firefox, pages_daemon: RunningServer) -> None:
@@ -75,7 +93,23 @@ async def test_the_space_bar_talks(browser: Firefox, pages_daemon: RunningServer
         await sender.press(" ")
         await says(sender, "^Live as")
         await sender.press(" ")
-        await says(sender, "^Off")
+        await says(sender, "^Ready")
+
+
+async def test_presses_use_one_connection_and_one_microphone(browser: Firefox, pages_daemon: RunningServer) -> None:
+    async with opened(browser, pages_daemon, "/sender", "/receiver") as (sender, receiver):
+        await press(sender, "#arm")
+        await says(sender, "^Ready")
+        await press(receiver, "#listen")
+        for _ in range(3):
+            await talk(sender)
+            await says(receiver, "^You hear")
+            await hears_sound(receiver)
+            await press(sender, "#talk")
+            await says(sender, "^Ready")
+            await says(receiver, "^The voice ended")
+        assert await sender.evaluate("() => microphones.map(({track}) => track.readyState)") == ["live"]
+        assert await sender.evaluate("() => peers.map(peer => peer.connectionState)") == ["connected"]
 
 
 async def test_talking_and_listening_go_on_after_a_restart(browser: Firefox) -> None:
@@ -112,6 +146,21 @@ async def test_sound_waits_for_a_tap_where_the_browser_wants_one(browser: Firefo
         await says(page, "^Tap once to hear$")
         await says(page, "^Your browser wants a tap before it plays sound.$", "#problem")
         await page.click("#listen")
+        await says(page, "^You hear “kitchen”$")
+        await page.close()
+
+
+async def test_a_tap_is_asked_for_before_anybody_talks(browser: Firefox, pages_daemon: RunningServer) -> None:
+    strict_browser = firefox(autoplay=False, grant_microphone=False)
+    async with opened(browser, pages_daemon, "/sender") as (sender,), strict_browser as strict:
+        page = await strict.new_page()
+        await page.goto(pages_daemon.url("/receiver"))
+        await page.evaluate("() => { localStorage['voice.listening'] = 'true'; }")
+        await page.goto(pages_daemon.url("/receiver?again"))
+        await says(page, "^Tap once to hear$")
+        await page.click("#listen")
+        await says(page, "^Waiting for the next voice…$")
+        await talk(sender, "kitchen")
         await says(page, "^You hear “kitchen”$")
         await page.close()
 

@@ -6,12 +6,13 @@ What is heard is measured at a receiver: by the browser's account of what it pla
 from __future__ import annotations
 
 import io
+import json
 import signal
 
 import av
 import pytest
 import zxingcpp
-from playwright.async_api import Browser, Route, WebSocketRoute, expect
+from playwright.async_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.support.server import running_server
 from tests.support.voice_pages import (
@@ -86,6 +87,89 @@ async def test_the_newest_voice_plays_and_a_chosen_one_stays(guests: Visitors) -
     await receiver.select_option("#choice", "kitchen")
     await says(receiver, "^You hear “kitchen”$")
     await hears_sound(receiver)
+
+
+async def one_connection(receiver: Page) -> None:
+    """Wait until the page is connected; it has never opened another connection."""
+    await receiver.wait_for_function("() => peers.some(peer => peer.connectionState === 'connected')")
+    assert await receiver.evaluate("peers.length") == 1
+
+
+async def test_a_page_that_waits_is_connected_before_anybody_talks_and_stays_so(guests: Visitors) -> None:
+    receiver, sender = await guests.page("/receiver"), await guests.page("/sender")
+    await press(receiver, "#listen")
+    await one_connection(receiver)
+    await says(receiver, "^Waiting for the next voice…$")
+    for _ in range(3):
+        await talk(sender, "kitchen")
+        await says(receiver, "^You hear “kitchen”$")
+        await hears_sound(receiver)
+        await press(sender, "#talk")
+        await says(receiver, "^The voice ended. Waiting for the next voice…$")
+    await one_connection(receiver)
+    await press(receiver, "#listen")
+    await says(receiver, "^Off$")
+    assert await receiver.evaluate("peers[0].connectionState") == "closed"
+
+
+async def test_one_connection_brings_one_talker_after_the_other_and_the_page_says_who_took_over(
+    guests: Visitors,
+) -> None:
+    attic, kitchen = await guests.page("/sender"), await guests.page("/sender")
+    receiver = await guests.page("/receiver")
+    await talk(attic, "attic")
+    await listen(receiver, "attic")
+    for _ in range(2):
+        await talk(kitchen, "kitchen")
+        await says(receiver, "^You hear “kitchen”$")
+        await says(receiver, "^“kitchen” talks now, after “attic”$", "#turn")
+        await hears_sound(receiver)
+        await press(kitchen, "#talk")
+        await says(receiver, "^You hear “attic”$")
+        await expect(receiver.locator("#turn")).to_be_hidden()
+        await hears_sound(receiver)
+    await one_connection(receiver)
+
+
+async def test_a_chosen_stream_that_comes_later_is_heard_by_the_connection_that_waits(guests: Visitors) -> None:
+    receiver = await guests.page("/receiver?stream=kitchen")
+    attic, kitchen = await guests.page("/sender"), await guests.page("/sender")
+    await talk(attic, "attic")
+    await press(receiver, "#listen")
+    await one_connection(receiver)
+    await says(receiver, "^Waiting for “kitchen”…$")
+    await talk(kitchen, "kitchen")
+    await says(receiver, "^You hear “kitchen”$")
+    await hears_sound(receiver)
+    await one_connection(receiver)
+
+
+async def test_an_intercom_without_a_name_is_not_fed_its_own_voice(guests: Visitors) -> None:
+    fed: list[str | None] = []
+
+    def note(socket: WebSocketRoute) -> None:
+        there = socket.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            if '"receiving"' in str(message):
+                fed.append(json.loads(message)["stream_id"])
+            socket.send(message)
+
+        there.on_message(pass_on)
+
+    attic, nameless = await guests.page("/sender"), await guests.page("/sender", sockets=note)
+    await nameless.check("#intercom")
+    await says(nameless, "^Nobody else is talking$", "#intercom-state")
+    await talk(nameless)
+    await talk(attic, "attic")
+    await says(nameless, "^You hear “attic”$", "#intercom-state")
+    await press(nameless, "#talk")
+    await talk(nameless)
+    await says(nameless, "^You hear “attic”$", "#intercom-state")
+    await hears_sound(nameless)
+    assert set(fed) == {None, "attic"}
+    # One connection at first, another without its own voice, and one to talk, which stays.
+    assert await nameless.evaluate("peers.length") == 3
 
 
 async def test_the_servers_picture_of_the_voice_is_drawn(guests: Visitors) -> None:

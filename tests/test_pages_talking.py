@@ -10,6 +10,7 @@ from playwright.async_api import Browser, Page, Route, WebSocketRoute, expect
 
 from tests.support.server import running_server
 from tests.support.voice_pages import (
+    RELEASES_MICROPHONE,
     Visitors,
     hears_silence,
     hears_sound,
@@ -26,6 +27,10 @@ from tests.support.voice_pages import (
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
 
+HOLD_ON_MS = 250
+"""How long a page's voice goes on after a release."""
+
+
 async def tracks(page: Page) -> list[str]:
     """The state of each microphone that the page has opened; "ended" is released."""
     states: list[str] = await page.evaluate("microphones.map(({track}) => track.readyState)")
@@ -38,7 +43,7 @@ async def shows(page: Page, text: str, selector: str = "#state") -> None:
 
 
 async def test_one_press_talks_and_the_next_one_stops(guests: Visitors) -> None:
-    page = await guests.page("/sender")
+    page = await guests.page("/sender", scripts=[RELEASES_MICROPHONE])
     await shows(page, "Off – nobody hears you")
     await stop_time(page)
     await page.click("#talk")
@@ -52,19 +57,22 @@ async def test_one_press_talks_and_the_next_one_stops(guests: Visitors) -> None:
         while not await page.evaluate("Number(document.querySelector('#meter').ariaValueNow) > 20"):
             await page.clock.run_for(100)
     await page.click("#talk")
+    await shows(page, "Talk", "#talk-label")
+    await page.clock.run_for(HOLD_ON_MS)
     await shows(page, "Off")
     assert await tracks(page) == ["ended"]
     await expect(page.locator("#on-air")).to_be_hidden()
 
 
 async def test_holding_the_button_talks_while_it_lasts(guests: Visitors) -> None:
-    page = await guests.page("/sender")
+    page = await guests.page("/sender", scripts=[RELEASES_MICROPHONE])
     await page.hover("#talk")
     await stop_time(page)
     await page.mouse.down()
     await shows(page, "Live as")
     await page.clock.run_for(500)
     await page.mouse.up()
+    await page.clock.run_for(HOLD_ON_MS)
     await shows(page, "Off")
     assert await tracks(page) == ["ended"]
 
@@ -91,15 +99,17 @@ async def test_the_space_bar_does_both(guests: Visitors) -> None:
     await page.keyboard.press("Space")
     await shows(page, "Live as")
     await page.keyboard.press("Space")
-    await shows(page, "Off")
+    await page.clock.run_for(HOLD_ON_MS)
+    await shows(page, "Ready")
     await page.keyboard.down("Space")
     await shows(page, "Live as")
     await page.clock.run_for(500)
     await page.keyboard.up("Space")
-    await shows(page, "Off")
+    await page.clock.run_for(HOLD_ON_MS)
+    await shows(page, "Ready")
     await page.focus("#name")
     await page.keyboard.type("living room")
-    await shows(page, "Off")
+    await shows(page, "Ready")
     assert await page.input_value("#name") == "living room"
 
 
@@ -122,7 +132,7 @@ async def test_a_name_that_is_typed_before_the_script_has_come_is_kept(guests: V
 
 
 async def test_leaving_the_page_ends_the_stream_at_once(guests: Visitors) -> None:
-    page = await guests.page("/sender")
+    page = await guests.page("/sender", scripts=[RELEASES_MICROPHONE])
     receiver = await guests.page("/receiver")
     await talk(page, "kitchen")
     await listen(receiver, "kitchen")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import stat
 from pathlib import Path
@@ -14,18 +13,10 @@ from tests.support.chromium import chromium
 from tests.support.firefox import firefox
 from tests.support.pages import ScriptedPage
 from tests.support.ports import free_port
-from tests.support.server import RunningServer, running_server
-from voice_streaming.network.tls import CA_CONTENT_TYPE
+from tests.support.server import running_server
+from tests.support.trust import download_authority
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-
-async def download_authority(server: RunningServer, path: Path) -> None:
-    """Over plain HTTP, as nothing is trusted yet."""
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{server.port}/ca.crt") as answer:
-        assert answer.status == 200
-        assert answer.content_type == CA_CONTENT_TYPE
-        await asyncio.to_thread(path.write_bytes, await answer.read())
 
 
 async def assert_microphone_is_offered(page: ScriptedPage) -> None:

@@ -51,24 +51,13 @@ async def test_only_an_authentic_answer_from_the_address_that_was_asked_renews_i
 async def test_checks_are_4_to_6_seconds_apart_and_not_all_alike() -> None:
     async with on_stage() as stage:
         peer, _ = await stage.receiver()
-        stage.peers.endpoint.timers.discard(peer)
-        loop: Any = asyncio.get_running_loop()
+        timers: Any = stage.peers.endpoint.timers
+        timers.discard(peer)
         delays: list[float] = []
-        peer._check_consent = lambda: None  # type: ignore[method-assign]
-        later = loop.call_later
-
-        def call_later(delay_s: float, call: Any, *arguments: Any) -> Any:
-            if call is peer._check_consent:
-                delays.append(delay_s)
-            return later(delay_s, call, *arguments)
-
-        loop.call_later = call_later
-        try:
-            now_s = loop.time()
-            for _ in range(200):
-                peer.on_timer(now_s)
-        finally:
-            loop.call_later = later
+        timers.once = lambda member, delay_s, call: delays.append(delay_s)
+        now_s = asyncio.get_running_loop().time()
+        for _ in range(200):
+            peer.on_timer(now_s)
         due_s = [5 * number + delay_s for number, delay_s in enumerate(delays)]
         gaps = [second - first for first, second in itertools.pairwise(due_s)]
         assert len(delays) == 100

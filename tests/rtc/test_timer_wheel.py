@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import random
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.support.virtual_time import run
 from voice_streaming.process.failures import Failures
-from voice_streaming.rtc.timer_wheel import TimerWheel
+from voice_streaming.rtc.timer_wheel import SLOTS, TimerWheel
 
 INTERVAL_S = 2.5
 
@@ -85,6 +86,52 @@ def test_a_member_that_fails_is_called_again_and_seen_and_the_others_do_not_noti
         assert len(other.at_s) >= 4
         assert failures.problems == {"timer-Failing": "ZeroDivisionError('by design')"}
         assert failures.total == len(failing.at_s)
+        wheel.close()
+
+    run(scene())
+
+
+def test_calls_made_once_are_made_together_in_the_slot_after_their_time() -> None:
+    async def scene() -> None:
+        wheel, loop = TimerWheel(INTERVAL_S, Failures()), asyncio.get_running_loop()
+        slot_s = INTERVAL_S / SLOTS
+        begun_s = loop.time()
+        members = [Called() for _ in range(40)]
+        called: list[tuple[float, float]] = []
+
+        def note(wanted_s: float) -> None:
+            called.append((wanted_s, loop.time() - begun_s))
+
+        for number, member in enumerate(members):
+            delay_s = number * 0.9 * INTERVAL_S / 40
+            wheel.once(member, delay_s, functools.partial(note, delay_s))
+        gone = members.pop()
+        wheel.discard(gone)
+        await asyncio.sleep(2 * INTERVAL_S)
+        assert [wanted for wanted, _ in called] == sorted(wanted for wanted, _ in called)
+        assert len(called) == 39
+        assert all(wanted <= at + 0.001 and at <= wanted + 2 * slot_s for wanted, at in called)
+        assert len({round(at, 3) for _, at in called}) <= SLOTS
+        assert all(not member.at_s for member in members)
+        wheel.close()
+
+    run(scene())
+
+
+def test_a_call_made_once_that_fails_does_not_keep_the_others_from_being_made() -> None:
+    async def scene() -> None:
+        failures = Failures()
+        wheel, called = TimerWheel(INTERVAL_S, failures), []
+
+        def fail() -> None:
+            raise RuntimeError("on purpose")
+
+        first, second = Called(), Called()
+        wheel.once(first, 0, fail)
+        wheel.once(second, 0, lambda: called.append(True))
+        await asyncio.sleep(INTERVAL_S)
+        assert called == [True]
+        assert failures.total == 1
         wheel.close()
 
     run(scene())

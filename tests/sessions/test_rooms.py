@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from contextlib import AsyncExitStack
@@ -10,9 +11,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.support.audio import decode_audio, decode_opus
 from tests.support.rtc_client import VoiceReceiver, VoiceSender, voice_receiver, voice_sender
 from tests.support.server import RunningServer, running_server
 from tests.support.signalling import Signalling, signalling
+from tests.support.voices import level_of, tone_payloads
+from tests.support.whip_client import whip_client
+from tests.support.whip_peers import playing
 
 TOKENS = {
     "everything": {"scopes": ["send", "receive", "admin"]},
@@ -258,3 +263,34 @@ async def test_a_speaker_plays_a_room_whoever_talks_there() -> None:
                 assert (await get_json(server, "/metrics"))["mp3_encoders"] == 1
             await answer.content.readexactly(2000)
         await expect_room(watcher, name="Kitchen", listeners=0)
+
+
+async def test_three_who_talk_at_once_hear_both_others_and_whoever_listens_hears_all() -> None:
+    tones = {"attic": 500, "garage": 900, "cellar": 1300}
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(running_server(CONFIG))
+        whep = await stack.enter_async_context(whip_client(server.url("/")))
+        ears = {}
+        for name in (*tones, "nobody"):
+            wish: dict[str, Any] = {"room": "Kitchen", "except": [name]}
+            ears[name] = await stack.enter_async_context(voice_receiver(server.ws_url, **wish))
+        player, _ = await stack.enter_async_context(playing(whep, "/whep/room/Kitchen"))
+        senders = [
+            (frequency, await stack.enter_async_context(voice_sender(server.ws_url, name=name, rooms=["Kitchen"])))
+            for name, frequency in tones.items()
+        ]
+        radio = await stack.enter_async_context(
+            (await stack.enter_async_context(aiohttp.ClientSession())).get(server.audio_url("/room/Kitchen.mp3"))
+        )
+        await asyncio.gather(*(sender.send(tone_payloads(frequency)) for frequency, sender in senders))
+        heard = {name: decode_opus(ear.packets.payloads()[25:]) for name, ear in ears.items()}
+        heard["WHEP"] = decode_opus(player.packets.payloads()[25:])
+        heard["MP3"] = decode_audio(await radio.content.readexactly(32_000))[48_000:]
+        for name, samples in heard.items():
+            for other, frequency in tones.items():
+                level = level_of(samples, frequency)
+                assert level < 0.01 if other == name else level > 0.04, (name, other, level)
+        figures = await get_json(server, "/metrics")
+        assert (figures["mixes"], figures["failures"]) == (4, 0)
+        receiving = [m for m in ears["attic"].signalling.history if m["type"] == "receiving"]
+        assert {voice["name"] for voice in receiving[-1]["voices"]} == {"garage", "cellar"}

@@ -76,7 +76,7 @@ export class FakePeer {
 	addTransceiver(track) {
 		const peer = this;
 		this.senders.push({
-			track,
+			track: typeof track === "string" ? null : track,
 			async replaceTrack(other) {
 				if (peer.signalingState === "closed") throw new DOMException("closed", "InvalidStateError");
 				this.track = other;
@@ -89,6 +89,7 @@ export class FakePeer {
 	}
 
 	async setLocalDescription() {
+		if (this.signalingState === "closed") throw new DOMException("closed", "InvalidStateError");
 		const type = this.signalingState === "have-remote-offer" ? "answer" : "offer";
 		this.localDescription = { type, sdp: "v=0" };
 		this.signalingState = type === "offer" ? "have-local-offer" : "stable";

@@ -9,11 +9,15 @@ import {
 	duration,
 	heard,
 	intercomText,
+	keyText,
 	listenLabel,
+	newerText,
+	othersText,
 	problemText,
 	receiverText,
 	senderText,
 	streamFacts,
+	turnText,
 	waitingText,
 } from "../../static/words.js";
 
@@ -28,7 +32,7 @@ test("no problem has no words, and an unknown one those of the server", () => {
 });
 
 test("each problem that the pages make by themselves has words of its own", () => {
-	const modules = ["sender.js", "voice-socket.js", "voice-sender.js", "voice-receiver.js"];
+	const modules = ["sender.js", "voice-socket.js", "microphone.js", "voice-sender.js", "voice-receiver.js"];
 	const read = (name) => readFileSync(new URL(`../../static/${name}`, import.meta.url), "utf8");
 	const sources = modules.map(read).join("");
 	const codes = [...sources.matchAll(/\bcode: "([\w-]+)"/g)].map(([, code]) => code);
@@ -62,6 +66,10 @@ test("a receiver that plays nothing that can be heard does not say that it is he
 	assert.equal(heard({ ...plays, stalled: true }), "No sound arrives from “Kitchen”. Does the network let UDP through?");
 	assert.equal(heard({ ...plays, audio: { volume: 0 } }), "“Kitchen” plays at volume 0");
 	assert.match(cardText("playing", null, true), /^No sound arrives/);
+});
+
+test("whoever takes over is named, and from whom", () => {
+	assert.equal(turnText("Garage", "Kitchen"), "“Garage” talks now, after “Kitchen”");
 });
 
 test("the connection is on, coming or off", () => {
@@ -123,4 +131,19 @@ test("a stream that has been live for days says so, and a clock that was set bac
 	assert.equal(duration(25 * 3_600_000), "25:00:00");
 	assert.equal(duration(123 * 3_600_000 + 59_000), "123:00:59");
 	assert.equal(duration(-1), "00:00:00");
+});
+
+test("who else talks is told before one talks, and who is newer while one does", () => {
+	const streams = ["garage", "attic", "hall", "barn", "shed"].map((name) => ({ stream_id: name, name }));
+	assert.equal(othersText([]), "");
+	assert.equal(othersText(streams.slice(0, 1)), "“garage” is talking");
+	assert.equal(othersText(streams.slice(0, 2)), "“garage” and “attic” are talking");
+	assert.equal(othersText(streams), "“hall”, “barn”, “shed”, and 2 more are talking");
+	assert.equal(newerText(), "");
+	assert.match(newerText(streams[0]), /^“garage” talks now: whoever follows the newest voice hears it instead$/);
+});
+
+test("a key is called by its code while one is chosen", () => {
+	assert.deepEqual([keyText("", false), keyText("F13", false)], ["Choose…", "F13"]);
+	assert.equal(keyText("F13", true), "Press the key now…");
 });

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
 
+from tests.support.audio import decode_opus
 from tests.support.publishing import Recorder
+from tests.support.virtual_time import run
+from tests.support.voices import Ear, Voice, level_of, tone_payloads
 from voice_streaming.media.opus import OpusPacket
 from voice_streaming.streams.feed import Feed, Feeds, Selection
 from voice_streaming.streams.grants import Grant, Scope
+from voice_streaming.streams.mixing import Mixes
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.streams.rooms import Rooms
 from voice_streaming.streams.source import Source
 from voice_streaming.streams.stream import Stream
 
@@ -31,7 +37,8 @@ class House:
     def __init__(self) -> None:
         self.relay = VoiceRelay()
         self.streams = Streams(self.relay, resume_grace_s=10)
-        self.feeds = Feeds(self.relay, self.streams.active)
+        self.mixes = Mixes(self.relay)
+        self.feeds = Feeds(self.relay, self.streams.active, self.mixes)
         self.streams.observe(self.feeds)
         self.now_s = 100.0
         self._sources: dict[str, Source] = {}
@@ -145,3 +152,86 @@ async def test_a_feed_without_followers_is_forgotten_and_the_next_one_is_new(hou
     assert house.feeds.join(Selection(), follower) is not feed
     house.say("garage", b"g")
     assert follower.fed == ["attic", "garage"]
+
+
+class Everyone:
+    """A room of everyone, in virtual time, with voices that are tones."""
+
+    def __init__(self) -> None:
+        self.relay = VoiceRelay()
+        self.streams = Streams(self.relay, resume_grace_s=10)
+        self.rooms = Rooms(self.streams.active)
+        self.mixes = Mixes(self.relay, even_loudness=False)
+        self.feeds = Feeds(self.relay, self.streams.active, self.mixes)
+        self.streams.observe(self.feeds)
+        self.room = self.rooms.use("Everyone")
+
+    def ear(self, name: str, *excluded: str) -> Ear:
+        feed = self.feeds.join(Selection(room=self.room, excluded=frozenset(excluded)), Follower(name))
+        return Ear(feed.track)
+
+    async def talk(self, name: str, frequency_hz: int, seconds: float) -> None:
+        stream = self.streams.create(name, name, name)
+        await Voice(frequency_hz, stream.track).talk(seconds)
+        self.streams.end(stream, "sender left")
+
+
+def test_one_voice_passes_as_it_came_several_are_mixed_and_one_alone_passes_again() -> None:
+    async def scene() -> None:
+        house = Everyone()
+        ear, attic, garage = house.ear("listener"), house.ear("attic", "attic"), house.ear("garage", "garage")
+
+        async def barge_in() -> None:
+            await asyncio.sleep(1)
+            assert len(house.mixes) == 0
+            await house.talk("garage", 900, 1)
+
+        await asyncio.gather(house.talk("attic", 500, 1.5), barge_in())
+        await asyncio.sleep(0.2)
+        assert len(house.mixes) == 0
+        alone = set(tone_payloads(500)), set(tone_payloads(900))
+        kinds = [0 if packet.payload in alone[0] else 1 if packet.payload in alone[1] else 2 for packet in ear.packets]
+        changes = [kind for kind, before in zip(kinds, [None, *kinds], strict=False) if kind != before]
+        # The second goes on in the mix: it does not pause until its end.
+        assert changes == [0, 2]
+        assert kinds.count(0) == 50
+        assert {packet.payload in alone[1] for packet in attic.packets} == {True}
+        assert {packet.payload in alone[0] for packet in garage.packets} == {True}
+        mixed = decode_opus([packet.payload for packet, kind in zip(ear.packets, kinds, strict=True) if kind == 2])
+        both = mixed[9_600:19_200]
+        assert level_of(both, 500) == pytest.approx(0.1, rel=0.2)
+        assert level_of(both, 900) == pytest.approx(0.1, rel=0.2)
+        # Its last word is there, to the end.
+        assert len(mixed) / 48_000 == pytest.approx(1.0 + 0.04, abs=0.06)
+        numbers = [packet.sequence - ear.packets[0].sequence for packet in ear.packets]
+        assert numbers == list(range(len(numbers)))
+
+    run(scene())
+
+
+def test_after_a_pause_the_one_who_is_left_passes_as_he_came() -> None:
+    async def scene() -> None:
+        house = Everyone()
+        ear = house.ear("listener")
+        stream = house.streams.create("attic", "attic", "attic")
+        voice = Voice(500, stream.track)
+        await asyncio.gather(voice.talk(1), house.talk("garage", 900, 0.5))
+        await asyncio.sleep(0.4)
+        assert len(house.mixes) == 0
+        before = len(ear.packets)
+        await voice.talk(0.2)
+        assert all(packet.payload in tone_payloads(500) for packet in ear.packets[before:])
+        assert len(ear.packets) - before == 10
+
+    run(scene())
+
+
+def test_where_there_are_too_many_mixes_the_newest_is_heard() -> None:
+    async def scene() -> None:
+        house = Everyone()
+        house.mixes._most_mixes = 0
+        ear = house.ear("listener")
+        await asyncio.gather(house.talk("attic", 500, 0.5), house.talk("garage", 900, 0.5))
+        assert {packet.payload in tone_payloads(900) for packet in ear.packets[5:]} == {True}
+
+    run(scene())

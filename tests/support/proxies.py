@@ -20,7 +20,7 @@ NGINX_HEADERS = """
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Host $http_host;
 """
-"""The two lines of docs/proxies.md."""
+"""The two lines of docs/proxies.md; a third below a path."""
 
 _HAPROXY = """
 defaults
@@ -34,6 +34,7 @@ frontend voice
     bind 127.0.0.1:{port}
     option forwardfor
     http-request set-header X-Forwarded-Host %[req.hdr(Host)]
+    http-request set-header X-Forwarded-Prefix {prefix} if {{ path_beg {prefix}/ }}
     http-request replace-path {prefix}/(.*) /\\1
     default_backend relay
 
@@ -46,7 +47,8 @@ def nginx_with_headers(*, prefix: str = "") -> str:
     """nginx's usual block with the lines that docs/proxies.md adds, for the whole server or below a prefix."""
     text = NGINX_CASE.replace("proxy_http_version 1.1;", f"proxy_http_version 1.1;{NGINX_HEADERS}")
     if prefix:
-        text = text.replace("location / {", f"location {prefix}/ {{").replace(":8080;", ":8080/;")
+        forwarded = f"proxy_set_header X-Forwarded-Prefix {prefix};"
+        text = text.replace("location / {", f"location {prefix}/ {{ {forwarded}").replace(":8080;", ":8080/;")
     return text
 
 

@@ -45,7 +45,7 @@ WATCH = """
     };
     const play = HTMLMediaElement.prototype.play;
     HTMLMediaElement.prototype.play = function () {
-        window.player = this;
+        if (!this.loop) window.player = this; // not the silence of the talk page
         return play.call(this);
     };
 }
@@ -59,6 +59,12 @@ WEBRTC_BLOCKED = """
             super({...configuration, iceTransportPolicy: "relay"});
         }
     };
+}
+"""
+# For `Visitors.page`: somebody who has the microphone released between presses. A blank page keeps no settings.
+RELEASES_MICROPHONE = """
+() => {
+    if (location.protocol !== "about:") localStorage["voice.staysReady"] = "false";
 }
 """
 _UNTIL_TEXT = """
@@ -184,13 +190,14 @@ class Visitors:
         scripts: Sequence[str] = (),
         sockets: Callable[[WebSocketRoute], None] | None = None,
         wait_for: str = "",
+        locale: str = "en-US",
     ) -> Page:
         """A watched page of the server, or of a `url`.
 
         `scripts` are functions that run before those of the page; `sockets` stands between it and the server;
-        `wait_for` is what the page must log before it is touched.
+        `wait_for` is what the page must log before it is touched; `locale` is the visitor's.
         """
-        context = await self._browser.new_context()
+        context = await self._browser.new_context(locale=locale)
         self._contexts.append(context)
         if sockets is not None:
             await context.route_web_socket(re.compile("/ws$"), sockets)

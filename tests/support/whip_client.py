@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 SDP = {"Content-Type": "application/sdp"}
@@ -15,7 +17,7 @@ FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 class Answer:
     """An HTTP answer that was read to its end."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
+    def __init__(self, status: int, headers: CIMultiDictProxy[str], text: str) -> None:
         self.status, self.headers, self.text = status, headers, text
 
     @property
@@ -41,6 +43,10 @@ class WhipClient:
 
 
 @asynccontextmanager
-async def whip_client(base: str) -> AsyncIterator[WhipClient]:
-    async with aiohttp.ClientSession() as http:
+async def whip_client(
+    base: str, *, cookies: Mapping[str, str] | None = None, trusting: ssl.SSLContext | None = None
+) -> AsyncIterator[WhipClient]:
+    """`trusting` is for a server with a certificate of its own."""
+    connector = aiohttp.TCPConnector(ssl=trusting if trusting is not None else True)
+    async with aiohttp.ClientSession(cookies=cookies, connector=connector) as http:
         yield WhipClient(http, base)

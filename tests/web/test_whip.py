@@ -15,18 +15,17 @@ from aiohttp.test_utils import TestServer
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection
 
 from tests.support.descriptions import browser_sdp
-from tests.support.rtc_client import gather_on_loopback, record_packets, voice_receiver, voice_sender
+from tests.support.rtc_client import voice_receiver, voice_sender
 from tests.support.server import RunningServer, running_server
 from tests.support.signalling import signalling
 from tests.support.stage import PAYLOADS, Client, until
-from tests.support.whip_client import FRAGMENT, Answer, WhipClient, whip_client
+from tests.support.whip_client import FRAGMENT, WhipClient, whip_client
+from tests.support.whip_peers import RESUME, playing, publishing, receive_offer, receivers_become
 from voice_streaming.sessions.claim import Claim
 from voice_streaming.sessions.connection import Connection
 from voice_streaming.sessions.publish_session import PublishSession
 from voice_streaming.settings.model import ServerSettings, Settings, WebrtcSettings
 from webrtc_server_relay import VoiceStreamingServer
-
-RESUME = "Stream-Resume-Key"
 
 
 @asynccontextmanager
@@ -46,55 +45,9 @@ async def health(server: RunningServer) -> dict[str, Any]:
         return answer
 
 
-async def receivers_become(server: RunningServer, count: int) -> None:
-    """Waits until the server sends to so many receivers: a player is connected a little earlier."""
-    async with asyncio.timeout(10), aiohttp.ClientSession() as http:
-        while True:
-            async with http.get(server.url("/metrics")) as response:
-                if (await response.json())["receivers"] == count:
-                    return
-            await asyncio.sleep(0.02)
-
-
 async def receiver_details(server: RunningServer) -> list[dict[str, Any]]:
     async with aiohttp.ClientSession() as http, http.get(server.url("/metrics?details=1")) as response:
         return list((await response.json())["receiver_details"])
-
-
-async def receive_offer(client: Client) -> str:
-    """The offer of a player: to receive only."""
-    client.peer.addTransceiver("audio", direction="recvonly")
-    gather_on_loopback(client.peer)
-    await client.peer.setLocalDescription(await client.peer.createOffer())
-    for transceiver in client.peer.getTransceivers():
-        record_packets(transceiver.receiver, client.packets)
-    return str(client.peer.localDescription.sdp)
-
-
-@asynccontextmanager
-async def publishing(
-    web: WhipClient, path: str = "/whip/kitchen", **headers: str
-) -> AsyncIterator[tuple[Client, Answer]]:
-    client = Client()
-    try:
-        answer = await web.post(path, await client.offer(), **headers)
-        assert answer.status == 201, answer.text
-        await client.take_answer(answer.text)
-        yield client, answer
-    finally:
-        await client.peer.close()
-
-
-@asynccontextmanager
-async def playing(web: WhipClient, path: str = "/whep/kitchen", **headers: str) -> AsyncIterator[tuple[Client, Answer]]:
-    client = Client()
-    try:
-        answer = await web.post(path, await receive_offer(client), **headers)
-        assert answer.status == 201, answer.text
-        await client.take_answer(answer.text)
-        yield client, answer
-    finally:
-        await client.peer.close()
 
 
 async def test_a_voice_travels_from_whip_to_whep_and_to_the_websocket(server: RunningServer) -> None:
@@ -282,6 +235,27 @@ async def test_a_live_name_is_taken_but_for_its_key(server: RunningServer) -> No
             assert (await web.ask("DELETE", created.location)).status == 404
 
 
+@pytest.mark.parametrize(
+    ("part", "instead", "status"), [("a=setup:", "a=nothing:", 400), ("opus/48000/2", "G722/8000", 422)]
+)
+async def test_a_refused_offer_does_not_spend_the_key(
+    server: RunningServer, part: str, instead: str, status: int
+) -> None:
+    """The publisher is told its next key with an answer alone."""
+    async with visitor(server) as web, signalling(server.ws_url) as watcher, publishing(web) as (first, created):
+        first.say(PAYLOADS[0])
+        await watcher.expect("stream_available")
+        key = {RESUME: created.headers[RESUME]}
+        for _ in range(2):
+            offer = (await Client().offer()).replace(part, instead)
+            assert (await web.post("/whip/kitchen", offer, **key)).status == status
+        async with publishing(web, **key) as (second, again):
+            await until(lambda: second.peer.connectionState == "connected", "it is connected")
+            # Once it was answered, it is spent.
+            assert (await web.post("/whip/kitchen", await Client().offer(), **key)).status == 409
+            assert (await web.ask("DELETE", again.location)).status == 200
+
+
 async def test_tokens_have_their_scopes_and_one_that_names_the_stream_may_take_it() -> None:
     tokens = [
         {"token": "the-owner-of-the-kitchen", "scopes": ["send"], "streams": ["kitchen"]},
@@ -310,35 +284,6 @@ async def test_tokens_have_their_scopes_and_one_that_names_the_stream_may_take_i
             async with publishing(web, **bearer("the-owner-of-the-kitchen")) as (second, _):
                 await until(lambda: second.peer.connectionState == "connected", "it is connected")
                 assert (await web.post("/whep/kitchen", offer, **bearer("somebody-who-may-send"))).status == 403
-
-
-async def test_options_say_what_may_be_sent_and_need_no_token() -> None:
-    origin = "https://page.example"
-    settings = {
-        "access": {"tokens": [{"token": "a-token-of-somebody", "scopes": ["admin"]}], "allowed_origins": [origin]}
-    }
-    async with running_server(settings) as server, visitor(server) as web:
-        for path in ("/whip/kitchen", "/whep/kitchen", "/whip/sessions/any", "/whep/sessions/any"):
-            answer = await web.ask("OPTIONS", path, headers={"Origin": origin})
-            assert answer.status == 200
-            assert answer.headers["Access-Control-Allow-Origin"] == origin
-            assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
-            assert "If-Match" in answer.headers["Access-Control-Allow-Headers"]
-            assert "Location" in answer.headers["Access-Control-Expose-Headers"]
-            foreign = await web.ask("OPTIONS", path, headers={"Origin": "https://other.example"})
-            assert "Access-Control-Allow-Origin" not in foreign.headers
-        assert (await web.ask("OPTIONS", "/whip/kitchen")).headers["Accept-Post"] == "application/sdp"
-        for method in ("GET", "PUT"):
-            assert (await web.ask(method, "/whip/kitchen")).status == 405
-            assert (await web.ask(method, "/whip/sessions/any")).status == 405
-
-
-async def test_ice_servers_are_linked() -> None:
-    settings = {"webrtc": {"ice_servers": [{"urls": "stun:127.0.0.1:9"}]}}
-    async with running_server(settings) as server, visitor(server) as web:
-        answer = await web.post("/whip/kitchen", await Client().offer())
-        assert answer.status == 201, answer.text
-        assert answer.headers["Link"] == '<stun:127.0.0.1:9>; rel="ice-server"'
 
 
 async def test_the_limits_are_those_of_the_websocket() -> None:

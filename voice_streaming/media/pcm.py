@@ -66,6 +66,11 @@ class PcmTimeline:
         self._concealed = CONCEAL_SAMPLES
         """Samples concealed since the last packet; at CONCEAL_SAMPLES the sound has been faded out."""
 
+    @property
+    def holds_packets(self) -> bool:
+        """Whether packets are buffered for one before them that is missing."""
+        return bool(self._held)
+
     def push(self, packet: OpusPacket) -> None:
         """Takes a packet, in whatever order it arrived."""
         if self._next_sequence is None:

@@ -31,6 +31,9 @@ WINDOW_PACKETS = 250
 OUTLIER_SAMPLES = CLOCK_RATE_HZ // 5
 """A packet that is later than usual by more was delayed by the network, and is left out of the clock's measurement."""
 
+SPREAD_SHARE = 25
+"""One packet of so many may be later than `Arrivals.spread` says: to wait for the rarest would delay all of them."""
+
 RECENT_PACKETS = 25
 LATE_SAMPLES = CLOCK_RATE_HZ // 5
 """Time over which late packets must have come: when most of the last RECENT_PACKETS were late, and did not arrive in
@@ -74,6 +77,8 @@ class Arrivals:
         self._noted = 0
         self.usual: float | None = None
         """The median lead, updated every RECENT_PACKETS; None before the first."""
+        self.spread = 0.0
+        """By how much packets are later than usual, all but one of SPREAD_SHARE; updated with `usual`."""
 
     def note(self, timestamp: int, due: float) -> None:
         lead = timestamp - due
@@ -83,7 +88,9 @@ class Arrivals:
         self._leads.append(lead)
         self._noted += 1
         if self._noted % RECENT_PACKETS == 0:
-            self.usual = float(np.median(self._leads))
+            ordered = np.sort(self._leads)
+            self.usual = float(np.median(ordered))
+            self.spread = self.usual - float(ordered[len(ordered) // SPREAD_SHARE])
 
     def median_if_mostly_below(self, lead_limit: float) -> float | None:
         """The median lead of the recent packets whose lead is below the limit.
@@ -102,14 +109,20 @@ class Arrivals:
 
 
 class Playout:
-    """Delays the stream so that packets usually arrive `margin` samples early: that much jitter is absorbed."""
+    """Delays the stream so that packets usually arrive `margin` samples early: that much jitter is absorbed.
 
-    def __init__(self, margin: int, counters: PlayoutCounters) -> None:
-        self.position = 0
-        """Samples played since the start."""
+    `margin` may be set at any time; the delay follows as slowly as it follows the sender's clock. After silence, a
+    block that is late by up to `most_growth` samples is played whole, and the delay grows by that at once.
+    """
+
+    def __init__(self, margin: int, counters: PlayoutCounters, *, start: int = 0, most_growth: int = 0) -> None:
+        """`start` is the position that it begins at."""
+        self.position = start
+        """Samples played, counted from where `due` is 0."""
+        self.margin = margin
         self.arrivals = Arrivals()
         """Its `note` is to be called for every packet, also for those that are too late to be decoded."""
-        self._margin = margin
+        self._most_growth = most_growth
         self._counters = counters
         self._offset: int | None = None
         """Adds to a timestamp to give its position."""
@@ -165,14 +178,16 @@ class Playout:
         """The offset for the block, set anew where the present one no longer fits."""
         if self._offset is None:
             return self._anchor(block, block.timestamp - due)
-        early = block.timestamp + self._offset - due - self._margin
-        if early > MOST_EARLY_SAMPLES or (self._is_silent and early > self._margin):
+        early = block.timestamp + self._offset - due - self.margin
+        if early > MOST_EARLY_SAMPLES or (self._is_silent and early > self.margin):
             return self._anchor(block, block.timestamp - due)
         pause = block.timestamp - self._end
         is_late = block.timestamp + self._offset < self.position
-        if is_late and pause > PAUSE_SAMPLES and -early < 2 * self._margin + pause * CLOCK_TOLERANCE:
+        if is_late and pause > PAUSE_SAMPLES and -early < 2 * self.margin + pause * CLOCK_TOLERANCE:
             return self._anchor(block, block.timestamp - due)
-        if early < -self._margin:
+        if self._is_silent and 0 < self.position - block.timestamp - self._offset <= self._most_growth:
+            return self._anchor(block, block.timestamp - due)
+        if early < -self.margin:
             late_lead = self.arrivals.median_if_mostly_below(-self._offset)
             if late_lead is not None:
                 return self._anchor(block, late_lead)
@@ -180,7 +195,7 @@ class Playout:
 
     def _anchor(self, block: PcmBlock, lead: float) -> int:
         """Sets the delay so that a block with this lead is `margin` samples early, but does not overlap the past."""
-        offset = max(self._margin - round(lead), self.position - block.timestamp)
+        offset = max(self.margin - round(lead), self.position - block.timestamp)
         self._offset = offset
         self.arrivals.forget()
         self._stretch_carry = 0.0
@@ -190,7 +205,7 @@ class Playout:
     def _delay_error(self, offset: int) -> float:
         """By how many samples more than `margin` packets are usually early; 0 until that is known."""
         usual = self.arrivals.usual
-        return usual + offset - self._margin if usual is not None else 0.0
+        return usual + offset - self.margin if usual is not None else 0.0
 
     def _drift_corrected(self, samples: Samples, offset: int) -> Samples:
         """The samples, stretched or shortened by a few where the sender's clock drifts from ours."""

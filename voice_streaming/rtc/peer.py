@@ -62,7 +62,6 @@ class Peer:
         """Media that came before the keys: the other side has them first, and starts at once."""
         self._consent: Consent | None = None
         self._checks_consent = False
-        self._check_timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._connected = asyncio.Event()
         """An ICE session chose a pair, or the peer is closed."""
@@ -161,7 +160,7 @@ class Peer:
             self._report(now_s)
         else:
             delay_s = random.uniform(0, CHECK_SPREAD_S)
-            self._check_timer = asyncio.get_running_loop().call_later(delay_s, self._check_consent)
+            self._endpoint.timers.once(self, delay_s, self._check_consent)
         self._checks_consent = not self._checks_consent
 
     async def answers(self, timeout_s: float) -> bool:
@@ -283,8 +282,6 @@ class Peer:
 
     def _cancel_timers(self) -> None:
         self._forget_deadline()
-        if self._check_timer is not None:
-            self._check_timer.cancel()
 
     def _start_media(self) -> bool:
         """With new keys; False if it cannot start."""

@@ -37,7 +37,7 @@ class PublishSession(Session):
         resume_key: str,
         check_claim: Callable[[], Awaitable[None]],
         claimed: Stream | None,
-        has_resumed: bool = False,
+        former_digest: bytes | None = None,
         talking: bool | None = None,
         audience: Audience = EVERYBODY,
     ) -> None:
@@ -50,8 +50,8 @@ class PublishSession(Session):
         self.resume_key = resume_key
         self._check_claim = check_claim
         self._claimed = claimed
-        self._has_resumed = has_resumed
-        """Whether its client showed that it was the stream's sender before."""
+        self.former_digest = former_digest
+        """That of the key which `resume_key` stands for now, where its client was the stream's sender before."""
         self._is_talking = talking is not False
         self._tells = talking is not None
         self._audience = audience
@@ -124,7 +124,7 @@ class PublishSession(Session):
         Raises Refused: `bad_sdp`, `no_opus`, `stream_ended` if it ended meanwhile, or `name_taken` if somebody else
         began it first.
         """
-        if self.peer is None and self._has_resumed:
+        if self.peer is None and self.former_digest is not None:
             self._adopt_peer(offer)
         if self.peer is not None and self.peer.continues(offer):
             return await self.peer.answer(offer)

@@ -61,18 +61,26 @@ class Sessions(StreamObserver):
             self._services.rooms.check_free(audience.rooms, connection.id)
         await self._check_claim(connection, claim)
         previous, stream = connection.session, self._services.streams.find(claim.name)
-        key, has_resumed = new_key(), False
+        key, former_digest = new_key(), None
         if stream is not None and (stream.sender_id == connection.id or has_key(claim, stream)):
             # A key is good for one use, so that whoever overheard it comes too late.
-            stream.resume_digest, has_resumed = digest(key), True
+            former_digest, stream.resume_digest = stream.resume_digest, digest(key)
         # As whoever was first wrote it.
         name = claim.name if stream is None else stream.id
         starts_again = isinstance(previous, PublishSession) and name is not None and previous.stream_id == name
         await self.release(connection, "sender left", may_resume=starts_again)
         # What is not live yet is anybody's; once it is, the claim is checked.
-        claimed = stream if stream is not None and (stream.is_held or has_resumed) else None
+        claimed = stream if stream is not None and (stream.is_held or former_digest is not None) else None
         check = functools.partial(self._check_claim, connection, claim)
-        return PublishSession(connection, name, self._services, key, check, claimed, has_resumed, talking, audience)
+        return PublishSession(connection, name, self._services, key, check, claimed, former_digest, talking, audience)
+
+    def restore_key(self, session: PublishSession) -> None:
+        """Its client was refused before it could learn its new key: the one that it came with is good again."""
+        stream = self._services.streams.find(session.stream_id)
+        if stream is None or session.former_digest is None:
+            return
+        if stream.resume_digest == digest(session.resume_key):
+            stream.resume_digest = session.former_digest
 
     async def _check_claim(self, connection: Connection, claim: Claim) -> None:
         stream = self._services.streams.find(claim.name)

@@ -53,6 +53,11 @@ class PcmSource:
         """None without sinks."""
         self._ended = False
 
+    @property
+    def has_waiting_packets(self) -> bool:
+        """Whether packets have arrived whose sound no sink has got yet."""
+        return bool(self._arrived) or (self._timeline is not None and self._timeline.holds_packets)
+
     def attach(self, sink: PcmSink, *, pulls: bool = False) -> None:
         """Passes every block to the sink from now on; `on_end` is called at once when the track has ended.
 

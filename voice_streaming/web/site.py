@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -12,12 +11,10 @@ from ..access.access import Access
 from ..network.tls import CA_CONTENT_TYPE
 from ..process.figures import Figures
 from ..streams.grants import Scope
-from . import metrics
+from . import metrics, pages
 from .health import http_status
 from .qr_code import qr_code_svg
-
-STATIC_FOLDER = Path(__file__).parents[2] / "static"
-"""The pages and what they load."""
+from .static_files import REVALIDATED, STATIC_FOLDER, revalidate_scripts
 
 _PAGES = {"/sender": "sender.html", "/receiver": "receiver.html", "/certificate": "certificate.html"}
 
@@ -31,9 +28,6 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-
-REVALIDATED = {"Cache-Control": "no-cache"}
-"""Of pages and what they load: asked for by its ETag each time, so that no old script runs beside a new page."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -71,7 +65,7 @@ class Site:
             web.get("/ca.crt", self._authority),
             web.get("/qr.svg", self._qr_code),
             web.get("/favicon.ico", self._icon),
-            web.static("/static", STATIC_FOLDER),
+            *pages.routes(),
         ]
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -82,13 +76,13 @@ class Site:
     async def _index(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._signalling(request)
-        return _file("index.html")
+        return pages.page(request, "index.html")
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        return _file(_PAGES[request.path])
+        return pages.page(request, _PAGES[request.path])
 
     async def _icon(self, request: web.Request) -> web.StreamResponse:
-        return _file("icon.svg")
+        return web.FileResponse(STATIC_FOLDER / "icon.svg", headers=REVALIDATED)
 
     async def _qr_code(self, request: web.Request) -> web.Response:
         """`?text=` as a picture."""
@@ -118,13 +112,3 @@ class Site:
             return web.Response(body=body, headers=headers | {"Content-Type": content_type})
         details = {"receiver_details": self._receiver_details()} if request.query.get("details") == "1" else {}
         return web.json_response({**figures, **details}, headers=headers)
-
-
-async def revalidate_scripts(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal handler for `Application.on_response_prepare`."""
-    if request.path.startswith("/static/"):
-        response.headers.update(REVALIDATED)
-
-
-def _file(name: str) -> web.FileResponse:
-    return web.FileResponse(STATIC_FOLDER / name, headers=REVALIDATED)

@@ -32,8 +32,8 @@ RESUME_HEADER = "Stream-Resume-Key"
 
 _NEWEST = "latest"
 _MAX_BYTES_PER_CHARACTER = 4
-_ENDPOINT_METHODS = "POST, OPTIONS"
-_SESSION_METHODS = "PATCH, DELETE, OPTIONS"
+_ENDPOINT_METHODS = "GET, HEAD, POST, OPTIONS"
+_SESSION_METHODS = "GET, HEAD, PATCH, DELETE, OPTIONS"
 _KEPT_HEADERS: tuple[str, ...] = (hdrs.WWW_AUTHENTICATE, hdrs.RETRY_AFTER)
 """Of refusals, in problems: what a client needs to do better."""
 
@@ -54,8 +54,10 @@ class WhipEndpoints:
         routes = []
         for via, begin in (("whip", self._publish), ("whep", self._subscribe)):
             routes += [
+                web.get(f"/{via}/{{stream}}", self._guarded(self._show_endpoint)),
                 web.post(f"/{via}/{{stream}}", self._guarded(begin)),
                 web.options(f"/{via}/{{stream}}", self._describe_endpoint),
+                web.get(f"/{via}/sessions/{{resource}}", self._guarded(self._show_session)),
                 web.patch(f"/{via}/sessions/{{resource}}", self._guarded(self._patch)),
                 web.delete(f"/{via}/sessions/{{resource}}", self._guarded(self._delete)),
                 web.options(f"/{via}/sessions/{{resource}}", self._describe_session),
@@ -138,6 +140,7 @@ class WhipEndpoints:
         check()
         limits.check_negotiations()
         connection.counted.enter_context(limits.connection(connection.address))
+        session = None
         try:
             async with limits.negotiation():
                 check()
@@ -147,6 +150,8 @@ class WhipEndpoints:
                 self.connections.add(connection)
                 return session, await session.answer(offer)
         except BaseException:
+            if isinstance(session, PublishSession):
+                self._sessions.restore_key(session)
             await self.connections.end(connection, "no media")
             connection.counted.close()
             raise
@@ -177,9 +182,25 @@ class WhipEndpoints:
         response = web.Response(status=HTTPStatus.CREATED, text=answer, content_type=SDP_TYPE, headers=further)
         response.headers[hdrs.LOCATION] = f"{prefix}/{connection.via}/sessions/{connection.resource}"
         response.headers[hdrs.ETAG] = connection.etag
+        self._link_ice_servers(response)
+        return response
+
+    def _link_ice_servers(self, response: web.Response) -> None:
         for server in self._settings.webrtc.ice_servers:
             response.headers.add(hdrs.LINK, f'<{server.urls}>; rel="ice-server"')
-        return response
+
+    async def _show_endpoint(self, request: web.Request) -> web.StreamResponse:
+        """No content, and a type by which players know an endpoint.
+
+        RFC 9725 section 4.1; draft-ietf-wish-whep, "WHEP Endpoint URL Discoverability". The same for every name, so
+        that it tells nothing of streams and needs no token.
+        """
+        return web.Response(content_type=SDP_TYPE)
+
+    async def _show_session(self, request: web.Request) -> web.StreamResponse:
+        """No content (RFC 9725 section 4.1), or 404."""
+        self._connection(request)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def _patch(self, request: web.Request) -> web.StreamResponse:
         """Candidates of the client, or an ICE restart (RFC 9725 section 4.3)."""
@@ -217,14 +238,16 @@ class WhipEndpoints:
         return connection
 
     async def _describe_endpoint(self, request: web.Request) -> web.Response:
-        allowed = {hdrs.ALLOW: _ENDPOINT_METHODS, "Accept-Post": SDP_TYPE}
-        return self._preflight(request, _ENDPOINT_METHODS, allowed)
+        """Clients that need ICE servers before they offer ask here, which is no preflight (RFC 9725 section 4.6)."""
+        response = self._preflight(request, {hdrs.ALLOW: _ENDPOINT_METHODS, "Accept-Post": SDP_TYPE})
+        if hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
+            self._link_ice_servers(response)
+        return response
 
     async def _describe_session(self, request: web.Request) -> web.Response:
-        allowed = {hdrs.ALLOW: _SESSION_METHODS, "Accept-Patch": sdp_fragments.CONTENT_TYPE}
-        return self._preflight(request, _SESSION_METHODS, allowed)
+        return self._preflight(request, {hdrs.ALLOW: _SESSION_METHODS, "Accept-Patch": sdp_fragments.CONTENT_TYPE})
 
-    def _preflight(self, request: web.Request, methods: str, allowed: dict[str, str]) -> web.Response:
+    def _preflight(self, request: web.Request, allowed: dict[str, str]) -> web.Response:
         """What a browser asks before a page of another origin may do anything; it brings no token."""
         headers = allowed | {
             hdrs.ACCESS_CONTROL_ALLOW_METHODS: "POST, PATCH, DELETE, OPTIONS",
