@@ -81,6 +81,13 @@ _FAMILIES: dict[str, Family] = {
     "ogg_silence_seconds_total": Family(
         _COUNTER, "ogg_silence_seconds", "Silence put into the Ogg where no packets came"
     ),
+    "rooms": Family(_GAUGE, "rooms", "Rooms that there are"),
+    "mixes": Family(_GAUGE, "mixes", "Different mixes of voices that are made now"),
+    "mixed_frames_total": Family(_COUNTER, "mixed_frames", "Frames of 20 ms of mixed voices that were encoded"),
+    "mixing_skipped_frames_total": Family(
+        _COUNTER, "mixing_skipped_frames", "Frames that were not made, as the process was held up"
+    ),
+    "mixing_refused_total": Family(_COUNTER, "mixing_refused", "Mixes that were one too many"),
     "loop_lag_p50_seconds": Family(
         _GAUGE, "loop_lag_median_seconds", "How late the event loop ran, median of the last minute"
     ),
