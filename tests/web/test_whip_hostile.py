@@ -91,11 +91,22 @@ async def test_sessions_that_are_opened_and_left_cost_no_packet_and_leave_nothin
 
             assert await repeat(SESSIONS, open_and_leave) == {201: SESSIONS}
         await until_alone(server)
-        after = await get_json(server, "/metrics")
+        # The socket for media has been opened since; some tasks are still closing connections.
+        at_most = {"tasks": before["tasks"] + 2, "open_files": before["open_files"] + 2}
+        after = await until_at_most(server, at_most)
         assert (after["active_streams"], after["receivers"], after["failures"]) == (0, 0, 0)
-        # The socket for media has been opened since.
-        assert after["open_files"] <= before["open_files"] + 2
-        assert after["tasks"] <= before["tasks"] + 2
+
+
+async def until_at_most(server: RunningServer, at_most: dict[str, int]) -> dict[str, Any]:
+    """The figures, once these are no more than that."""
+    deadline_s = time.monotonic() + 20
+    while True:
+        figures = await get_json(server, "/metrics")
+        left = {name: figures[name] for name, most in at_most.items() if figures[name] > most}
+        if not left:
+            return figures
+        assert time.monotonic() < deadline_s, left
+        await asyncio.sleep(0.1)
 
 
 async def test_a_flood_of_fragments_costs_no_packet() -> None:
