@@ -7,11 +7,14 @@ import os
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 
+from tests.support.audio import decode_audio
 from tests.support.rtc_client import VoiceReceiver, VoiceSender, voice_receiver, voice_sender
 from tests.support.server import RunningServer, running_server
 from tests.support.signalling import signalling
+from tests.support.voices import tone_payloads
 
 
 def payloads(count: int) -> list[bytes]:
@@ -245,3 +248,19 @@ async def test_a_silent_armed_sender_stays() -> None:
                 await asyncio.sleep(1)
                 await begin_to_talk(sender)
                 await say(sender, receiver)
+
+
+async def test_a_player_that_waits_hears_a_press_from_its_first_word_to_its_last(server: RunningServer) -> None:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(server.audio_url("/stream/latest.mp3")) as radio,
+        voice_sender(server.ws_url, name="kitchen", talking=False) as sender,
+    ):
+        await radio.content.readexactly(8_000)
+        await begin_to_talk(sender)
+        await sender.send(tone_payloads(500)[:50])
+        await stop_to_talk(sender)
+        # Until silence is back: 128 kbit/s are 16,000 bytes a second.
+        samples = decode_audio(await radio.content.readexactly(48_000))
+    loud = np.flatnonzero(np.abs(samples) > 0.03)
+    assert (loud[-1] - loud[0]) / 48_000 == pytest.approx(1.0, abs=0.04)
