@@ -12,7 +12,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
-from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection
 
 from tests.support.descriptions import browser_sdp
 from tests.support.rtc_client import voice_receiver, voice_sender
@@ -135,29 +134,6 @@ async def test_video_and_data_are_refused_and_audio_is_taken(server: RunningServ
         ports = re.findall(r"^m=(\w+) (\d+)", answer.text, re.MULTILINE)
         assert {kind: port == "0" for kind, port in ports} == {"video": True, "audio": False, "application": True}
         assert (await web.ask("DELETE", answer.location)).status == 200
-
-
-async def test_a_player_that_offers_video_too_hears_the_voice(server: RunningServer) -> None:
-    """As go2rtc does, with all of its candidates in the offer."""
-    async with visitor(server) as web, signalling(server.ws_url) as watcher, publishing(web) as (sender, _):
-        sender.say(PAYLOADS[0])
-        await watcher.expect("stream_available")
-        client = Client()
-        client.peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
-        client.peer.addTransceiver("video", direction="recvonly")
-        offer = await receive_offer(client)
-        assert re.findall(r"^m=(\w+)", offer, re.MULTILINE) == ["video", "audio"]
-        answer = await web.post("/whep/kitchen", offer)
-        assert answer.status == 201, answer.text
-        assert re.findall(r"^m=video (\d+)", answer.text, re.MULTILINE) == ["0"]
-        await client.take_answer(answer.text)
-        await until(lambda: client.peer.connectionState == "connected", "the player is connected")
-        for payload in PAYLOADS[1:]:
-            sender.say(payload)
-            await asyncio.sleep(0.005)
-        await client.packets.wait_for(len(PAYLOADS) - 1)
-        assert client.packets.payloads() == PAYLOADS[1:]
-        await client.peer.close()
 
 
 async def test_candidates_trickle_with_the_entity_tag_or_the_user_name(server: RunningServer) -> None:
