@@ -308,6 +308,22 @@ async def test_a_name_that_a_websocket_holds_can_be_received_by_whep(server: Run
             await player.packets.wait_for(1)
 
 
+async def test_a_stream_whose_sender_was_lost_is_received_at_once(server: RunningServer) -> None:
+    """As long as it waits for its sender (`webrtc.resume_grace_s`)."""
+    async with visitor(server) as web, signalling(server.ws_url) as watcher, publishing(web) as (first, created):
+        first.say(PAYLOADS[0])
+        await watcher.expect("stream_available", stream_id="kitchen")
+        await first.peer.close()
+        await watcher.expect("stream_paused", stream_id="kitchen")
+        async with playing(web) as (player, _):
+            await until(lambda: player.peer.connectionState == "connected", "it is connected")
+            async with publishing(web, **{RESUME: created.headers[RESUME]}) as (second, _):
+                await until(lambda: second.peer.connectionState == "connected", "it is connected")
+                second.say(PAYLOADS[1])
+                await player.packets.wait_for(1)
+                assert player.packets.payloads() == [PAYLOADS[1]]
+
+
 async def test_a_publisher_that_waits_while_the_server_stops_begins_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
