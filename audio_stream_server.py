@@ -1,4 +1,4 @@
-"""The live MP3 over HTTP, for everything that cannot speak WebRTC."""
+"""Live audio over HTTP, as MP3 and as Opus in Ogg, for everything that cannot speak WebRTC."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from dataclasses import replace
 
 import msgspec
 from aiohttp import hdrs, web
+from yarl import URL
 
 from voice_streaming.access.admission import Admission
 from voice_streaming.listening.answers import (
     PLAYLIST_TYPE,
+    RADIO_NAME,
     LiveResponse,
-    audio_headers,
     dlna_headers,
     length_headers,
+    mp3_headers,
+    ogg_headers,
     playlist,
 )
 from voice_streaming.listening.channels import Channels
 from voice_streaming.listening.icy import IcyInterleaver
 from voice_streaming.listening.listeners import Listener
 from voice_streaming.listening.mp3 import Mp3Counters
-from voice_streaming.listening.requests import PlayRequest, is_navigation, play_request, position_request
+from voice_streaming.listening.ogg_channels import OggChannels
+from voice_streaming.listening.requests import PlayRequest, is_navigation, ogg_request, play_request, position_request
 from voice_streaming.media.opus import CLOCK_RATE_HZ
 from voice_streaming.process.failures import Failures
 from voice_streaming.process.refusal import Refused
@@ -38,12 +42,9 @@ from voice_streaming.web.static_files import revalidate_scripts
 
 logger = logging.getLogger(__name__)
 
-RADIO_NAME = "Live voice"
-"""The name that players show for `latest.mp3`."""
-
 
 class AudioStreamServer:
-    """Serves the streams of the registry as MP3, on a port of its own and in each application that adds its `routes`.
+    """Serves the streams of the registry, on a port of its own and in each application that adds its `routes`.
 
     It observes the registry; streams' `listeners` and `last_activity` are kept here.
     """
@@ -64,7 +65,11 @@ class AudioStreamServer:
         self._streams = streams.active
         self._channels = Channels(settings.audio, relay, streams.active, failures)
         streams.observe(self._channels)
-        self._identified: dict[str, Listener] = {}
+        self._ogg_channels = OggChannels(
+            settings.audio, settings.webrtc.opus_bitrate_bps, relay, streams.active, failures
+        )
+        streams.observe(self._ogg_channels)
+        self._identified: dict[str, tuple[Listener, Channels | OggChannels]] = {}
         """Listeners that gave an id of their own, by that; of two with the same, the newer."""
         self._runner: web.AppRunner | None = None
 
@@ -75,7 +80,7 @@ class AudioStreamServer:
     @property
     def listeners(self) -> int:
         """Players connected now, to streams and to silence."""
-        return self._channels.listeners
+        return self._channels.listeners + self._ogg_channels.listeners
 
     @property
     def encoders(self) -> int:
@@ -111,19 +116,22 @@ class AudioStreamServer:
     async def stop(self) -> None:
         """Disconnects all listeners, those on other ports too, and closes the port."""
         self._channels.close()
+        self._ogg_channels.close()
         self._admission.ports.stop_listening()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
 
     def routes(self) -> list[web.RouteDef]:
-        """For every application that is to serve the MP3."""
+        """For every application that is to serve the audio."""
         handlers = {
             "/stream/status": self.status,
             "/stream/position": self.position,
             "/stream/latest.mp3": self.latest,
+            "/stream/latest.ogg": self.latest_ogg,
             "/stream/latest.m3u": self.latest_playlist,
             "/stream/{stream_id}.mp3": self.stream,
+            "/stream/{stream_id}.ogg": self.stream_ogg,
             "/stream/{stream_id}.m3u": self.stream_playlist,
         }
         routes = []
@@ -134,9 +142,21 @@ class AudioStreamServer:
 
     def figures(self) -> dict[str, float]:
         """The counters, by the names they have in `/metrics`."""
-        counters, pcm = self.counters, self._relay.pcm_counters
+        counters, pcm, ogg = self.counters, self._relay.pcm_counters, self._ogg_channels.counters
         return {
-            "mp3_listeners": self.listeners,
+            "ogg_listeners": self._ogg_channels.listeners,
+            "ogg_muxers": self._ogg_channels.muxers,
+            "ogg_listeners_total": ogg.listeners_total,
+            "ogg_sent_bytes_total": ogg.bytes_sent,
+            "ogg_slow_listeners_disconnected_total": ogg.disconnected_slow,
+            "ogg_slow_listeners_brought_back_total": ogg.brought_back,
+            "ogg_slow_listeners_dropped_seconds_total": round(ogg.dropped_frames / CLOCK_RATE_HZ, 3),
+            "ogg_silence_seconds_total": round(ogg.silence_ticks / CLOCK_RATE_HZ, 3),
+            "ogg_late_packets_total": ogg.late_packets,
+            "ogg_early_packets_total": ogg.early_packets,
+            "ogg_broken_packets_total": ogg.broken_packets,
+            "ogg_left_out_packets_total": ogg.left_out_packets,
+            "mp3_listeners": self._channels.listeners,
             "mp3_encoders": self.encoders,
             "mp3_listeners_total": counters.listeners_total,
             "mp3_sent_bytes_total": counters.bytes_sent,
@@ -169,11 +189,12 @@ class AudioStreamServer:
         self._grant(request)
         with self._readable(request):
             listener_id, seconds = position_request(request)
-        listener = self._identified.get(listener_id)
-        if listener is None:
-            text = "There is no such listener: ask with what was given as ?listener= with the MP3's address.\n"
+        identified = self._identified.get(listener_id)
+        if identified is None:
+            text = "There is no such listener: ask with what was given as ?listener= with the audio's address.\n"
             raise web.HTTPNotFound(text=text, headers=self._headers(request))
-        behind_s = round(self._channels.behind_s(listener, seconds), 3)
+        listener, channels = identified
+        behind_s = round(channels.behind_s(listener, seconds), 3)
         return web.json_response({"behind_s": behind_s}, headers=self._headers(request))
 
     async def latest(self, request: web.Request) -> web.StreamResponse:
@@ -182,7 +203,7 @@ class AudioStreamServer:
         if is_navigation(request):
             return self._player_page(request)
         asked = self._asked(request)
-        return await self._play(request, asked, self._channels.newest_stream(grant), RADIO_NAME, grant)
+        return await self._play_mp3(request, asked, self._channels.newest_stream(grant), RADIO_NAME, grant)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """One stream, to its end."""
@@ -191,7 +212,26 @@ class AudioStreamServer:
             return self._player_page(request)
         stream = await self._live_stream(request)
         asked = replace(self._asked(request), follows=False)
-        return await self._play(request, asked, stream, stream.name, grant)
+        return await self._play_mp3(request, asked, stream, stream.name, grant)
+
+    async def latest_ogg(self, request: web.Request) -> web.StreamResponse:
+        """As `latest`, in Ogg."""
+        grant = self._grant(request)
+        if is_navigation(request):
+            raise self._to_player_page(request)
+        with self._readable(request):
+            asked = ogg_request(request)
+        return await self._play_ogg(request, asked, self._channels.newest_stream(grant), RADIO_NAME, grant)
+
+    async def stream_ogg(self, request: web.Request) -> web.StreamResponse:
+        """As `stream`, in Ogg."""
+        grant = self._grant(request, request.match_info["stream_id"])
+        if is_navigation(request):
+            raise self._to_player_page(request)
+        stream = await self._live_stream(request)
+        with self._readable(request):
+            asked = replace(ogg_request(request), follows=False)
+        return await self._play_ogg(request, asked, stream, stream.name, grant)
 
     async def latest_playlist(self, request: web.Request) -> web.Response:
         self._grant(request)
@@ -247,18 +287,45 @@ class AudioStreamServer:
     def _player_page(self, request: web.Request) -> web.Response:
         return pages.page(request, "waiting.html", self._headers(request))
 
+    def _to_player_page(self, request: web.Request) -> web.HTTPFound:
+        """The page is at the MP3's address, beside this one whatever prefix a proxy has put before it."""
+        url = request.rel_url
+        beside = URL.build(path=url.name.removesuffix(".ogg") + ".mp3", query=url.query)
+        return web.HTTPFound(beside, headers=self._headers(request))
+
     def _playlist(self, request: web.Request, name: str) -> web.Response:
         headers = self._headers(request) | {hdrs.CONTENT_TYPE: PLAYLIST_TYPE}
         return web.Response(body=playlist(request, name).encode(), headers=headers)
 
-    async def _play(
+    async def _play_mp3(
         self, request: web.Request, asked: PlayRequest, stream: Stream | None, name: str, grant: Grant
     ) -> web.StreamResponse:
-        audio = self._settings.audio
-        headers = self._headers(request) | audio_headers(name, audio.bitrate_bps) | dlna_headers(request.headers)
+        bitrate_bps = self._settings.audio.bitrate_bps
+        headers = self._headers(request) | mp3_headers(name, bitrate_bps) | dlna_headers(request.headers)
         if asked.is_probe:
-            return self._probed(headers)
-        response = LiveResponse(request, headers | length_headers(asked, audio.bitrate_bps / 8))
+            return self._probed(headers, self._channels.silent_bytes(2))
+        response = LiveResponse(request, headers | length_headers(asked, bitrate_bps / 8))
+        return await self._play(request, response, asked, self._channels, stream, grant)
+
+    async def _play_ogg(
+        self, request: web.Request, asked: PlayRequest, stream: Stream | None, name: str, grant: Grant
+    ) -> web.StreamResponse:
+        headers = self._headers(request) | ogg_headers(name)
+        if asked.is_probe:
+            return self._probed(headers, b"Og")
+        response = LiveResponse(request, headers | length_headers(asked, 0))
+        return await self._play(request, response, asked, self._ogg_channels, stream, grant)
+
+    async def _play(
+        self,
+        request: web.Request,
+        response: LiveResponse,
+        asked: PlayRequest,
+        channels: Channels | OggChannels,
+        stream: Stream | None,
+        grant: Grant,
+    ) -> web.StreamResponse:
+        audio = self._settings.audio
         transport = request.transport
         if request.method == hdrs.METH_HEAD or transport is None:
             return response
@@ -274,22 +341,23 @@ class AudioStreamServer:
             most_bytes=response.content_length,
             grant=grant,
         )
-        self._channels.join(listener, stream, asked.burst_s)
+        channels.join(listener, stream, asked.burst_s)
+        identified = listener, channels
         if asked.listener_id is not None:
-            self._identified[asked.listener_id] = listener
+            self._identified[asked.listener_id] = identified
         try:
             await listener.gone
         finally:
-            self._channels.leave(listener)
-            if asked.listener_id is not None and self._identified.get(asked.listener_id) is listener:
+            channels.leave(listener)
+            if asked.listener_id is not None and self._identified.get(asked.listener_id) is identified:
                 del self._identified[asked.listener_id]
             asyncio.get_running_loop().call_later(audio.max_backlog_s, transport.abort)
         return response
 
-    def _probed(self, headers: dict[str, str]) -> web.Response:
+    def _probed(self, headers: dict[str, str], first_bytes: bytes) -> web.Response:
         """Two bytes for Safari, which wants to see that ranges work before it plays; their whole is of unknown size."""
         headers = headers | {hdrs.CONTENT_RANGE: "bytes 0-1/*", hdrs.ACCEPT_RANGES: "bytes"}
-        return web.Response(status=206, body=self._channels.silent_bytes(2), headers=headers)
+        return web.Response(status=206, body=first_bytes, headers=headers)
 
     def _headers(self, request: web.Request) -> dict[str, str]:
         """Those of every answer: never cached, taken for nothing else, and readable by the pages that may."""

@@ -1,6 +1,7 @@
 """Measure what the live MP3 costs and how far behind it is. See benchmarks/README.md.
 
     python benchmarks/mp3.py                       1,000 and 2,000 listeners, 20 streams, delays: about a minute
+    python benchmarks/mp3.py --ogg 60 100          the same listeners by turns on the Ogg, with pages of so many ms
     python benchmarks/mp3.py --icecast             the same listeners by turns on a real Icecast, and the ratio
     python benchmarks/mp3.py --simulate-hours 1    the delay over an hour, in virtual time: a few minutes
 
@@ -45,6 +46,7 @@ class Cost:
     longest_gap_ms: float
     load_share: float
     first_audio_p50_ms: float
+    bytes_per_s: float
 
 
 def main() -> int:
@@ -68,18 +70,25 @@ def _measure(options: argparse.Namespace, cores: Cores) -> None:
         for count in options.listeners:
             ours = _measure_ours(cores, count, options.seconds)
             _print("this server", ours)
+            for page_ms in options.ogg:
+                ogg = _measure_ours(cores, count, options.seconds, page_ms)
+                _print(f"this server's Ogg, pages of {page_ms} ms", ogg)
+                print(f"  {count} listeners: {ogg.cpu_us / ours.cpu_us:.2f} of the MP3's CPU")
             if options.icecast:
                 theirs = _measure_icecast(cores, count, options.seconds)
                 _print("Icecast", theirs)
                 print(f"  {count} listeners: {ours.cpu_us / theirs.cpu_us:.2f} of Icecast's CPU")
-    _measure_streams(cores, options.seconds)
+    if not options.ogg:
+        _measure_streams(cores, options.seconds)
 
 
 @contextmanager
-def _radio(cores: Cores) -> Iterator[tuple[ServerProcess, LoadProcess, LoadProcess]]:
+def _radio(
+    cores: Cores, audio: dict[str, int] | None = None
+) -> Iterator[tuple[ServerProcess, LoadProcess, LoadProcess]]:
     """The server, its senders and its listeners."""
     with ExitStack() as stack:
-        server = ServerProcess(SERVER, cores.server)
+        server = ServerProcess(SERVER, cores.server, audio=audio)
         stack.callback(server.stop)
         sender = LoadProcess("sender", run_sender, cores.clients, server.url)
         stack.callback(sender.stop)
@@ -88,12 +97,13 @@ def _radio(cores: Cores) -> Iterator[tuple[ServerProcess, LoadProcess, LoadProce
         yield server, sender, audience
 
 
-def _measure_ours(cores: Cores, count: int, seconds: float) -> Cost:
-    """With a real sender over WebRTC: its decryption, decoding and encoding are in the figure."""
-    with _radio(cores) as (server, sender, audience):
+def _measure_ours(cores: Cores, count: int, seconds: float, page_ms: int | None = None) -> Cost:
+    """With a real sender over WebRTC: its decryption, decoding and encoding are in the figure. The MP3, or the Ogg with
+    pages of that length."""
+    with _radio(cores, {"ogg_page_ms": page_ms} if page_ms else None) as (server, sender, audience):
         (stream_id,) = sender.ask(StartStreams(1))
         port = server.port
-        path = f"/stream/{stream_id}.mp3"
+        path = f"/stream/{stream_id}.{'ogg' if page_ms else 'mp3'}"
         joined: JoinReport = audience.ask(Join(port, path, count, spread_s=count / 200), 120)
         _note_failures(joined)
         time.sleep(1)
@@ -101,7 +111,8 @@ def _measure_ours(cores: Cores, count: int, seconds: float) -> Cost:
         window: Window = audience.ask(Listen(seconds), seconds + 30)
         after = server.read()
         cost = _cost(after.cpu_s - before.cpu_s, window, joined, seconds)
-        _print_delays(sender, audience, port, path)
+        if page_ms is None:
+            _print_delays(sender, audience, port, path)
         return cost
 
 
@@ -191,6 +202,7 @@ def _cost(cpu_s: float, window: Window, joined: JoinReport, seconds: float) -> C
         longest_gap_ms=max(window.gaps_s) * 1e3,
         load_share=window.cpu_s / seconds,
         first_audio_p50_ms=median(joined.first_audio_s) * 1e3,
+        bytes_per_s=window.audio_bytes / seconds / listeners,
     )
 
 
@@ -198,7 +210,8 @@ def _print(who: str, cost: Cost) -> None:
     print(
         f"  {who}, {cost.listeners} listeners: {cost.cpu_us:.1f} us of CPU per listener and second "
         f"({cost.share:.0%} of the core), longest gap {cost.longest_gap_ms:.0f} ms, first audio after "
-        f"{cost.first_audio_p50_ms:.0f} ms at the median; the listeners used {cost.load_share:.0%} of their core"
+        f"{cost.first_audio_p50_ms:.0f} ms at the median; the listeners used {cost.load_share:.0%} of their core; "
+        f"{cost.bytes_per_s:.0f} bytes per listener and second"
     )
 
 
@@ -214,6 +227,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--listeners", type=int, nargs="+", default=[1000, 2000])
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measured window")
     parser.add_argument("--rounds", type=int, default=1, help="by turns with Icecast")
+    parser.add_argument("--ogg", type=int, nargs="+", default=[], metavar="PAGE_MS", help="measure the Ogg too")
     parser.add_argument("--icecast", action="store_true", help="measure Debian's icecast2 too")
     parser.add_argument("--simulate-hours", type=float, default=0.0, help="only the delay over so long a time")
     return parser.parse_args()

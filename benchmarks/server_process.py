@@ -54,8 +54,10 @@ class ServerProcess:
         limits: dict[str, int] | None = None,
         webrtc: dict[str, float] | None = None,
         sources: dict[str, dict[str, str]] | None = None,
+        audio: dict[str, int] | None = None,
     ) -> None:
-        """`limits`: instead of limits that no benchmark reaches; `webrtc`: other settings than its own defaults.
+        """`limits`: instead of limits that no benchmark reaches; `webrtc` and `audio`: other settings than its own
+        defaults.
 
         `sources`: the streams to pull from other servers.
         """
@@ -71,7 +73,7 @@ class ServerProcess:
                 "tls": "off",
                 "data_dir": str(folder),
             },
-            "audio": {"port": audio_port},
+            "audio": {"port": audio_port, **(audio or {})},
             "limits": _NO_LIMITS if limits is None else limits,
             "webrtc": {"host_addresses": ["127.0.0.1"], **(webrtc or {})},
             "sources": sources or {},

@@ -150,6 +150,10 @@ async def pictures_of_voices(gallery: Gallery) -> None:
         await sender.click("#mute")
         await gallery.take(sender, "sender-muted")
         await sender.click("#mute")
+        await sender.focus("#talk")
+        await sender.keyboard.press("Enter")
+        await state(sender, "ready")
+        await gallery.take(sender, "sender-ready")
         await gallery.server.stop()
         for page, name in ((sender, "sender"), (receiver, "receiver"), (overview, "overview")):
             await page.locator("#server-problem").wait_for()

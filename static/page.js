@@ -54,11 +54,14 @@ function reloadWhenOutdated(socket, may) {
 function askForToken(socket) {
 	const dialog = document.createElement("dialog");
 	dialog.innerHTML = `<form method="dialog">
-		<h2><label for="token">${socket.token ? words.tokenWrong : words.tokenNeeded}</label></h2>
-		<p id="token-help">${words.tokenHelp}</p>
+		<h2><label for="token" id="token-label"></label></h2>
+		<p id="token-help"></p>
 		<input id="token" type="password" autocomplete="current-password" aria-describedby="token-help" required>
-		<button class="primary">${words.connect}</button></form>`;
+		<button class="primary" id="connect"></button></form>`;
 	document.body.append(dialog);
+	show("token-label", socket.token ? words.tokenWrong : words.tokenNeeded);
+	show("token-help", words.tokenHelp);
+	show("connect", words.connect);
 	dialog.onclose = () => {
 		socket.token = byId("token").value || socket.token;
 		dialog.remove();

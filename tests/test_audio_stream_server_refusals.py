@@ -36,7 +36,7 @@ async def test_a_stream_that_does_not_exist_is_not_found(radio: Radio) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
 async def test_unknown_paths_are_not_found(radio: Radio, method: str) -> None:
-    for path in ("/stream/nothing", "/stream/", "/stream/a/b.mp3", "/stream/kitchen.ogg"):
+    for path in ("/stream/nothing", "/stream/", "/stream/a/b.mp3", "/stream/kitchen.opus"):
         async with raw_request(radio.port, path, method=method) as answer:
             assert answer.status == 404, path
 

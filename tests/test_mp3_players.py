@@ -1,4 +1,5 @@
-"""Real players at the whole daemon: each opens the radio before anybody speaks, and is kept through two speakers."""
+"""Real players at the whole daemon, on the MP3 and on the Ogg: each opens the radio before anybody speaks, and is kept
+through two speakers."""
 
 from __future__ import annotations
 
@@ -29,6 +30,8 @@ HEARD_WINDOWS = 5
 """Three seconds: windows are a second long and come every half second."""
 COMPARED_S = 6
 OPUS_SILENCE = [b"\xf8\xff\xfe"] * 10
+
+AUDIO_FORMATS = ("mp3", "ogg")
 
 Take: TypeAlias = Callable[[], Awaitable[Samples]]
 """Makes a recording."""
@@ -93,12 +96,13 @@ async def figure(server: RunningServer, name: str) -> int:
         return int((await response.json())[name])
 
 
+@pytest.mark.parametrize("audio", AUDIO_FORMATS)
 async def test_players_keep_the_radio_through_two_senders(
-    server: RunningServer, speech: Samples, speech_wav: Path, other_speech: Samples
+    server: RunningServer, speech: Samples, speech_wav: Path, other_speech: Samples, audio: str
 ) -> None:
     async with AsyncExitStack() as stack:
         playbacks = {
-            player: await stack.enter_async_context(playing(player, server.audio_url("/stream/latest.mp3")))
+            player: await stack.enter_async_context(playing(player, server.audio_url(f"/stream/latest.{audio}")))
             for player in PLAYERS
         }
         chromium = await stack.enter_async_context(chromium_sender(server, speech_wav))
@@ -108,20 +112,22 @@ async def test_players_keep_the_radio_through_two_senders(
             assert_both_were_heard(speech, other_speech, recording, player)
 
 
+@pytest.mark.parametrize("audio", AUDIO_FORMATS)
 async def test_audio_elements_keep_the_radio_through_two_senders(
-    server: RunningServer, speech: Samples, speech_wav: Path, other_speech: Samples
+    server: RunningServer, speech: Samples, speech_wav: Path, other_speech: Samples, audio: str
 ) -> None:
     async with AsyncExitStack() as stack:
         pages = [await stack.enter_async_context(browser_page(browser)) for browser in BROWSERS]
         for page in pages:
             await page.goto(server.audio_url("/health"))
             await page.evaluate(
-                """async () => {
+                """async address => {
                     const audio = document.createElement("audio");
-                    audio.src = "/stream/latest.mp3";
+                    audio.src = address;
                     document.documentElement.append(audio);
                     await audio.play();
-                }"""
+                }""",
+                f"/stream/latest.{audio}",
             )
         chromium = await stack.enter_async_context(chromium_sender(server, speech_wav))
         takes = [partial(record_element, page, "audio", seconds=5, timeout_s=20) for page in pages]
@@ -132,20 +138,21 @@ async def test_audio_elements_keep_the_radio_through_two_senders(
                     while (!audio.currentTime) await new Promise(resolve => setTimeout(resolve, 20));
                 }
             """)
-        connections = await figure(server, "mp3_listeners_total")
+        connections = await figure(server, f"{audio}_listeners_total")
         await both_speak(server, chromium, speech, other_speech, takes)
-        assert await figure(server, "mp3_listeners_total") == connections, "one has opened the radio anew"
+        assert await figure(server, f"{audio}_listeners_total") == connections, "one has opened the radio anew"
 
 
-async def test_players_of_one_stream_end_with_it(server: RunningServer, other_speech: Samples) -> None:
+@pytest.mark.parametrize("audio", AUDIO_FORMATS)
+async def test_players_of_one_stream_end_with_it(server: RunningServer, other_speech: Samples, audio: str) -> None:
     """An announcement: it is heard, and the players fall idle by themselves."""
-    url = server.audio_url("/stream/announcement.mp3")
+    url = server.audio_url(f"/stream/announcement.{audio}")
     async with voice_sender(server.ws_url, name="announcement") as sender:
         await sender.send(OPUS_SILENCE)
         await sender.signalling.expect("stream_available")
         playing_it = asyncio.gather(*(record(player, url, seconds=60) for player in PLAYERS))
         async with asyncio.timeout(20):
-            while await figure(server, "mp3_listeners") < len(PLAYERS):
+            while await figure(server, f"{audio}_listeners") < len(PLAYERS):
                 await sender.send(OPUS_SILENCE)
         await sender.send(encode_opus(other_speech))
         await sender.stop()

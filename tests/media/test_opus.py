@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.audio import decode_opus
-from voice_streaming.media.opus import CLOCK_RATE_HZ, BrokenPacket, OpusDecoder
+from voice_streaming.media.opus import CLOCK_RATE_HZ, BrokenPacket, OpusDecoder, packet_ticks
 
 
 def test_decodes_as_libopus_does(payloads: list[bytes]) -> None:
@@ -45,3 +47,14 @@ def test_a_broken_packet_is_reported_and_does_no_harm(payloads: list[bytes], pay
 def test_the_clock_counts_the_samples_of_a_packet(payloads: list[bytes]) -> None:
     """20 ms are 960 ticks (RFC 7587 section 4.1)."""
     assert len(OpusDecoder().decode(payloads[0])) == CLOCK_RATE_HZ / 50
+
+
+@given(st.binary(min_size=1, max_size=60))
+@settings(max_examples=500)
+def test_a_packets_duration_is_what_libopus_decodes(payload: bytes) -> None:
+    try:
+        decoded = len(OpusDecoder().decode(payload))
+    except BrokenPacket:
+        assert packet_ticks(payload) is None
+    else:
+        assert packet_ticks(payload) == decoded

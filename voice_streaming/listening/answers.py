@@ -1,4 +1,4 @@
-"""What players are answered: headers, the MP3 without an end, and playlists."""
+"""What players are answered: headers, audio without an end, and playlists."""
 
 from __future__ import annotations
 
@@ -14,19 +14,29 @@ from .requests import PlayRequest
 
 PLAYLIST_TYPE = "audio/x-mpegurl"
 
+RADIO_NAME = "Live voice"
+"""The name that players show for `latest`."""
+
 _DLNA_FEATURES = "DLNA.ORG_PN=MP3;DLNA.ORG_OP=00;DLNA.ORG_CI=0;DLNA.ORG_FLAGS=8D100000000000000000000000000000"
 """DLNA guidelines, section 7.4.1.3: MP3, no seeking, not converted; paced by the sender, its begin and end move on, for
 streaming, version 1.5."""
 
 
-def audio_headers(name: str, bitrate_bps: int) -> dict[str, str]:
+def mp3_headers(name: str, bitrate_bps: int) -> dict[str, str]:
     """Of every answer that is MP3, or would be to a GET."""
+    return {hdrs.CONTENT_TYPE: "audio/mpeg", "icy-br": str(bitrate_bps // 1000), **_audio_headers(name)}
+
+
+def ogg_headers(name: str) -> dict[str, str]:
+    """Of every answer that is Opus in Ogg, or would be to a GET (RFC 7845 section 9)."""
+    return {hdrs.CONTENT_TYPE: "audio/ogg; codecs=opus", **_audio_headers(name)}
+
+
+def _audio_headers(name: str) -> dict[str, str]:
     return {
-        hdrs.CONTENT_TYPE: "audio/mpeg",
         hdrs.ACCEPT_RANGES: "none",
         "X-Accel-Buffering": "no",
         "icy-name": printable(name),
-        "icy-br": str(bitrate_bps // 1000),
         "icy-pub": "0",
     }
 

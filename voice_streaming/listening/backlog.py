@@ -21,9 +21,9 @@ LEAST_KERNEL_BUFFER_BYTES = 4608
 """SOCK_MIN_SNDBUF of Linux on 64 bits."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class BacklogLimits:
-    """In bytes of one listener, and seconds."""
+    """In bytes of one listener, and seconds. Several may share one, which may change with the bit rate."""
 
     most_unsent_bytes: float
     chunk_bytes: int

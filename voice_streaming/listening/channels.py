@@ -61,6 +61,8 @@ class StreamChannel(Channel):
         self.programme = programme
         self.stream = stream
         self.idle_since_s: float | None = None
+        self._counted = 0
+        """Listeners that the stream counts of this channel."""
         # Silence for the time before the encoder started: a player needs that many bytes to start.
         self._past = deque(context.silent.take(past_frames), maxlen=past_frames)
 
@@ -79,7 +81,8 @@ class StreamChannel(Channel):
         return list(self._past)[-count:]
 
     def note_audience(self, now_s: float) -> None:
-        self.stream.listeners = len(self.listeners)
+        self.stream.listeners += len(self.listeners) - self._counted
+        self._counted = len(self.listeners)
         self.stream.last_activity = time.monotonic()
         self.idle_since_s = None if self.listeners else now_s
 

@@ -1,4 +1,4 @@
-"""Listeners: players of the live MP3, and the writing of audio to them."""
+"""Listeners: players of the live audio, and the writing of audio to them."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ class Listener:
 
 
 class Chunk(NamedTuple):
-    """Whole frames, for all listeners of a channel."""
+    """Whole MP3 frames or Ogg pages, for all listeners of a channel."""
 
     audio: bytes
     title: str
     frames: range
-    """Of the clock."""
+    """Of the clock; ticks of it, in Ogg."""
 
 
 @dataclass
@@ -118,8 +118,15 @@ class Delivery:
     late."""
 
     def __init__(
-        self, turns: Turns, counters: ListenerCounters, now_s: Callable[[], float], failures: Failures
+        self,
+        turns: Turns,
+        counters: ListenerCounters,
+        now_s: Callable[[], float],
+        failures: Failures,
+        name: str = "mp3-listener",
     ) -> None:
+        """`name` is by which a failure of a listener is noted."""
+        self._name = name
         self._turns = turns
         self._failures = failures
         self._counters = counters
@@ -139,7 +146,7 @@ class Delivery:
         self._turns.add(functools.partial(_skip, listeners, frames))
 
     def _write(self, listeners: Sequence[Listener], chunk: Chunk) -> None:
-        """The hot path of the whole MP3 side."""
+        """The hot path of all listening."""
         audio = chunk.audio
         lost = 0
         for listener in listeners:
@@ -158,7 +165,7 @@ class Delivery:
             except Exception as error:  # noqa: BLE001 - note logs it
                 lost += 1
                 listener.release()
-                self._failures.note("mp3-listener", error)
+                self._failures.note(self._name, error)
         self._counters.bytes_sent += len(audio) * (len(listeners) - lost)
 
     def _write_to_slow(self, listener: Listener, chunk: Chunk) -> bool:

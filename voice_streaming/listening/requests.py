@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import hdrs, web
 
@@ -31,14 +31,14 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,20})?")
 
 @dataclass(frozen=True)
 class PlayRequest:
-    """A request for the MP3."""
+    """A request for the MP3 or the Ogg."""
 
     follows: bool
     """`?follow=`: whether `latest` goes on with another stream."""
     chunked: bool
     """`?chunked=1`, where HTTP/1.1 allows it."""
     burst_s: float | None
-    """`?burst=`: seconds of the past at once; None for the settings' `audio.burst_ms`."""
+    """`?burst=`: seconds of the past at once; None for the usual."""
     length_s: int | None
     """`?length=`: seconds of audio that `Content-Length` promises."""
     listener_id: str | None
@@ -73,6 +73,14 @@ def play_request(request: web.Request) -> PlayRequest:
         wants_icy=request.headers.get("Icy-MetaData", "").strip() == "1",
         is_probe=request.headers.get(hdrs.RANGE, "").replace(" ", "") == "bytes=0-1",
     )
+
+
+def ogg_request(request: web.Request) -> PlayRequest:
+    """As `play_request`, for the Ogg: metadata is never put into it, and its length in bytes is not known."""
+    asked = play_request(request)
+    if asked.length_s is not None:
+        raise _bad("length is the MP3's: a second of Opus has no certain number of bytes.")
+    return replace(asked, wants_icy=False)
 
 
 def _listener_id(request: web.Request) -> str | None:

@@ -38,6 +38,72 @@ class OpusPacket(NamedTuple):
     """Monotonic seconds (the event loop's clock) at which the datagram was read."""
 
 
+_FRAME_TICKS = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
+"""A frame's duration by the configuration in the TOC byte (RFC 6716 table 2): SILK, hybrid, CELT."""
+
+MOST_PACKET_TICKS = 120 * CLOCK_RATE_HZ // 1000
+"""RFC 6716 section 3.2.5, R5."""
+
+_MOST_FRAME_BYTES = 1275
+"""RFC 6716 section 3.2.1."""
+
+
+def frame_ticks(payload: bytes) -> int:
+    """The duration of each of the packet's frames."""
+    return _FRAME_TICKS[payload[0] >> 3]
+
+
+def packet_ticks(payload: bytes) -> int | None:
+    """The packet's duration, or None for one that is malformed (RFC 6716 section 3.4)."""
+    ticks, code = _FRAME_TICKS[payload[0] >> 3], payload[0] & 3
+    if code == 0:
+        return ticks if len(payload) <= 1 + _MOST_FRAME_BYTES else None
+    if code == 1:
+        is_whole = len(payload) % 2 == 1 and len(payload) <= 1 + 2 * _MOST_FRAME_BYTES
+        return 2 * ticks if is_whole else None
+    if code == 2:
+        rest = _after_frame(payload, 1)
+        return 2 * ticks if rest is not None and 0 <= len(payload) - rest <= _MOST_FRAME_BYTES else None
+    count = payload[1] & 0x3F if len(payload) > 1 else 0
+    is_whole = count > 0 and count * ticks <= MOST_PACKET_TICKS and _holds_frames(payload, count)
+    return count * ticks if is_whole else None
+
+
+def _after_frame(payload: bytes, at: int) -> int | None:
+    """Where a frame ends that follows its length at `at` (RFC 6716 section 3.2.1); None where that is cut off."""
+    if at >= len(payload):
+        return None
+    if payload[at] < 252:
+        return at + 1 + payload[at]
+    if at + 1 >= len(payload):
+        return None
+    return at + 2 + payload[at] + 4 * payload[at + 1]
+
+
+def _holds_frames(payload: bytes, count: int) -> bool:
+    """Whether a packet of code 3 has room for so many frames (RFC 6716 section 3.2.5)."""
+    at, end = 2, len(payload)
+    if payload[1] & 0x40:
+        padding = 255
+        while padding == 255:
+            if at >= len(payload):
+                return False
+            padding = payload[at]
+            at += 1
+            end -= min(padding, 254)
+    if not payload[1] & 0x80:
+        return 0 <= end - at <= count * _MOST_FRAME_BYTES and (end - at) % count == 0
+    frames = 0
+    for _ in range(count - 1):
+        after = _after_frame(payload[:end], at)
+        if after is None:
+            return False
+        length_bytes = 1 if payload[at] < 252 else 2
+        frames += after - at - length_bytes
+        at += length_bytes
+    return 0 <= end - at - frames <= _MOST_FRAME_BYTES
+
+
 class BrokenPacket(Exception):
     """A payload that is no Opus packet; the decoder can be used on, as after a lost packet."""
 

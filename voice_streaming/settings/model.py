@@ -128,10 +128,10 @@ class WebrtcSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The MP3 side."""
+    """Audio over HTTP, as MP3 and as Opus in Ogg."""
 
     port: Port = 8081
-    """The MP3 streams."""
+    """Audio over HTTP: the MP3 and the Ogg."""
     bitrate_bps: Literal[32_000, 48_000, 64_000, 96_000, 128_000, 160_000, 192_000, 256_000, 320_000] = 128_000
     """Constant bit rate of the MP3."""
     sample_rate_hz: Literal[32_000, 44_100, 48_000] = 44_100
@@ -139,19 +139,22 @@ class AudioSettings(Struct, frozen=True, forbid_unknown_fields=True):
     channels: Literal[1, 2] = 2
     """2 is stereo."""
     chunk_ms: Annotated[int, Meta(ge=20, le=1000)] = 180
-    """How much is written to a listener at once, rounded to whole MP3 frames."""
+    """How much is written to a listener of the MP3 at once, rounded to whole frames."""
     burst_ms: Annotated[int, Meta(ge=0, le=5000)] = 500
     """How much of the past a new listener gets at once, so that its player starts; it stays that far behind live."""
+    ogg_page_ms: Annotated[int, Meta(ge=60, le=100)] = 100
+    """How much is written to a listener of the Ogg at once: a page. Half of it is delay."""
     jitter_ms: Annotated[int, Meta(ge=0, le=1000)] = 40
-    """How much later than usual a packet may come and still be heard; adds that much delay."""
+    """How much later than usual a packet may come and still be heard; adds that much delay to the MP3. 120 ms at least
+    in the Ogg, without delay: there a player's buffer absorbs it."""
     max_listeners: Count = 3000
-    """Players of the MP3; one more is refused with 503."""
+    """Players of the MP3 and the Ogg; one more is refused with 503."""
     max_backlog_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     """How long a listener may take nothing at all before it is disconnected."""
     encoder_linger_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0
-    """How long a stream's encoder runs on after its last listener has left."""
+    """How long a stream's encoder or muxer runs on after its last listener has left."""
     max_silence_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
-    """How long `latest.mp3` keeps a listener with silence while nothing is live; 0 is without end."""
+    """How long `latest` keeps a listener with silence while nothing is live; 0 is without end."""
     cors_origins: tuple[str, ...] = ()
     """Web pages whose scripts may read the audio, beside this host's own and `access.allowed_origins`; `*` is any."""
 

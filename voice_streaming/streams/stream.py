@@ -67,7 +67,7 @@ class Stream:
     receivers: set[str] = field(default_factory=set)
     """Connection ids of its WebRTC receivers."""
     listeners: int = 0
-    """Players of its MP3."""
+    """Players of its MP3 and its Ogg."""
     consumers: set[object] = field(default_factory=set)
     """Who takes it in another way: meters and the like."""
     last_activity: float = field(default_factory=time.monotonic)

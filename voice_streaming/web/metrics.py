@@ -26,6 +26,8 @@ class Family(NamedTuple):
 _COUNTER, _GAUGE = CounterMetricFamily, GaugeMetricFamily
 _MP3_DROPPED = Family(_COUNTER, "mp3_dropped_packets", "Opus packets that the MP3 is without", "reason")
 
+_OGG_DROPPED = Family(_COUNTER, "ogg_dropped_packets", "Opus packets that the Ogg is without", "reason")
+
 _FAMILIES: dict[str, Family] = {
     "uptime_seconds": Family(_GAUGE, "uptime_seconds", "Since the start"),
     "active_streams": Family(_GAUGE, "live_streams", "Streams that are live"),
@@ -63,6 +65,22 @@ _FAMILIES: dict[str, Family] = {
     "mp3_concealed_packets_total": Family(
         _COUNTER, "mp3_concealed_packets", "Lost packets that were concealed in the MP3"
     ),
+    "ogg_listeners": Family(_GAUGE, "ogg_listeners", "Players of the Ogg that are connected"),
+    "ogg_muxers": Family(_GAUGE, "ogg_muxers", "Logical Ogg streams that are made now"),
+    "ogg_listeners_total": Family(_COUNTER, "ogg_listeners_joined", "Players of the Ogg that have connected"),
+    "ogg_sent_bytes_total": Family(_COUNTER, "ogg_sent_bytes", "Bytes of Ogg written to players"),
+    "ogg_slow_listeners_disconnected_total": Family(
+        _COUNTER, "ogg_slow_listeners_disconnected", "Players of the Ogg that were disconnected for taking nothing"
+    ),
+    "ogg_slow_listeners_brought_back_total": Family(
+        _COUNTER, "ogg_slow_listeners_brought_back", "Times that a slow player of the Ogg was brought back to live"
+    ),
+    "ogg_slow_listeners_dropped_seconds_total": Family(
+        _COUNTER, "ogg_slow_listeners_dropped_seconds", "Audio that was dropped for slow players of the Ogg"
+    ),
+    "ogg_silence_seconds_total": Family(
+        _COUNTER, "ogg_silence_seconds", "Silence put into the Ogg where no packets came"
+    ),
     "loop_lag_p50_seconds": Family(
         _GAUGE, "loop_lag_median_seconds", "How late the event loop ran, median of the last minute"
     ),
@@ -79,6 +97,10 @@ _FAMILIES: dict[str, Family] = {
 _OF_ONE_FAMILY = {
     "mp3_late_packets_total": (_MP3_DROPPED, "late"),
     "mp3_broken_packets_total": (_MP3_DROPPED, "broken"),
+    "ogg_late_packets_total": (_OGG_DROPPED, "late"),
+    "ogg_early_packets_total": (_OGG_DROPPED, "early"),
+    "ogg_broken_packets_total": (_OGG_DROPPED, "broken"),
+    "ogg_left_out_packets_total": (_OGG_DROPPED, "left_out"),
 }
 """The family of figures that share one, and the value of the label."""
 
