@@ -205,6 +205,7 @@ class VoiceStreamingServer:
             "audio_server_running": self.audio_server.is_running,
             "active_streams": active_streams,
             "connected_clients": len(self.connections) + len(self.whip.connections),
+            "clients_via": {"websocket": len(self.connections), **self.whip.connections.counts()},
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "audio_port": self.settings.audio.port,
             "exchange": self.exchange.describe(),
@@ -238,7 +239,12 @@ class VoiceStreamingServer:
     def receiver_details(self) -> list[dict[str, object]]:
         """What `/metrics?details=1` says of each WebRTC receiver, whichever way it came."""
         return [
-            {"connection_id": connection_id, "stream_id": session.stream_id, **session.peer.statistics()}
+            {
+                "connection_id": connection_id,
+                "stream_id": session.stream_id,
+                "via": session.via,
+                **session.peer.statistics(),
+            }
             for connection_id, session in self.sessions.active.items()
             if isinstance(session.peer, ReceiverPeer)
         ]

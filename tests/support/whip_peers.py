@@ -52,11 +52,12 @@ async def playing(web: WhipClient, path: str = "/whep/kitchen", **headers: str) 
         await client.peer.close()
 
 
-async def receivers_become(server: RunningServer, count: int) -> None:
+async def receivers_become(server: RunningServer, count: int, token: str = "") -> None:
     """Waits until the server sends to so many receivers: a player is connected a little earlier."""
+    asked = {"token": token} if token else {}
     async with asyncio.timeout(10), aiohttp.ClientSession() as http:
         while True:
-            async with http.get(server.url("/metrics")) as response:
+            async with http.get(server.url("/metrics"), params=asked) as response:
                 if (await response.json())["receivers"] == count:
                     return
             await asyncio.sleep(0.02)

@@ -100,6 +100,11 @@ class Session:
         owner.session = services.active[owner.id] = self
         owner.advance(ConnectionState.READY)
 
+    @property
+    def via(self) -> str:
+        """Its owner's transport."""
+        return self._owner.via
+
     def ends_with(self, stream: Stream) -> bool:
         """Whether it is over when the stream is."""
         return self.stream_id == stream.id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections import Counter
 
 from ..process.refusal import Refused
 from ..sessions.connection import Connection
@@ -78,6 +79,11 @@ class HttpSessions:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each protocol."""
+        present = Counter(connection.via for connection in self._connections.values())
+        return {via: present[via] for via in ("whip", "whep")}
 
     def get(self, via: str, resource: str) -> HttpConnection | None:
         connection = self._connections.get(resource)

@@ -179,7 +179,9 @@ class WhipEndpoints:
         self, request: web.Request, connection: HttpConnection, answer: str, further: dict[str, str]
     ) -> web.Response:
         prefix = self._admission.access.path_prefix(request)
-        response = web.Response(status=HTTPStatus.CREATED, text=answer, content_type=SDP_TYPE, headers=further)
+        # As bytes: neither type has a charset (RFC 8866 section 8.1), and some clients compare the whole header.
+        body = answer.encode()
+        response = web.Response(status=HTTPStatus.CREATED, body=body, content_type=SDP_TYPE, headers=further)
         response.headers[hdrs.LOCATION] = f"{prefix}/{connection.via}/sessions/{connection.resource}"
         response.headers[hdrs.ETAG] = connection.etag
         self._link_ice_servers(response)
@@ -215,9 +217,9 @@ class WhipEndpoints:
             limits.check_negotiations()
             async with limits.negotiation():
                 ours = await connection.restart_ice(fragment)
-            text = sdp_fragments.write(*ours, fragment.mid)
+            body = sdp_fragments.write(*ours, fragment.mid).encode()
             headers = {hdrs.ETAG: connection.etag}
-            return web.Response(text=text, content_type=sdp_fragments.CONTENT_TYPE, headers=headers)
+            return web.Response(body=body, content_type=sdp_fragments.CONTENT_TYPE, headers=headers)
         try:
             await connection.trickle(fragment, if_match)
         except PreconditionFailed:
