@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
+from machine import describe
 from playwright.async_api import Browser, CDPSession, Page, Route
 
-from machine import describe
 from tests.support.audio import decode_audio, write_wav
 from tests.support.chromium import chromium
 from tests.support.server import REPOSITORY, RunningServer, running_server
