@@ -9,9 +9,12 @@ export class ScreenLock {
 		document.addEventListener("visibilitychange", () => this.#follow());
 	}
 
-	/** Whether this browser has such locks, and gives them to this page: to secure ones only. */
+	/** Whether this browser has such locks, and gives them to this page: to secure ones only, and not in every frame. */
 	get available() {
-		return Boolean(navigator.wakeLock);
+		/** @type {any} of one browser only */
+		const page = document;
+		const policy = page.permissionsPolicy ?? page.featurePolicy;
+		return Boolean(navigator.wakeLock) && policy?.allowsFeature("screen-wake-lock") !== false;
 	}
 
 	/** @param {boolean} wanted */
