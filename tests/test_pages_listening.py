@@ -163,13 +163,15 @@ async def test_an_intercom_without_a_name_is_not_fed_its_own_voice(guests: Visit
     await talk(nameless)
     await talk(attic, "attic")
     await says(nameless, "^You hear “attic”$", "#intercom-state")
+    connections = await nameless.evaluate("peers.length")
     await press(nameless, "#talk")
     await talk(nameless)
     await says(nameless, "^You hear “attic”$", "#intercom-state")
     await hears_sound(nameless)
     assert set(fed) == {None, "attic"}
-    # One connection at first, another without its own voice, and one to talk, which stays.
-    assert await nameless.evaluate("peers.length") == 3
+    # One to talk and one to listen, which stay; at first perhaps one that its own voice was not excluded from yet.
+    assert connections in (2, 3)
+    assert await nameless.evaluate("peers.length") == connections
 
 
 async def test_the_servers_picture_of_the_voice_is_drawn(guests: Visitors) -> None:
