@@ -18,6 +18,7 @@ from voice_streaming.listening.answers import (
     PLAYLIST_TYPE,
     RADIO_NAME,
     LiveResponse,
+    common_headers,
     dlna_headers,
     length_headers,
     mp3_headers,
@@ -394,17 +395,9 @@ class AudioStreamServer:
         return web.Response(status=206, body=first_bytes, headers=headers)
 
     def _headers(self, request: web.Request) -> dict[str, str]:
-        """Those of every answer: never cached, taken for nothing else, and readable by the pages that may."""
-        headers: dict[str, str] = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
-        allowed = self._settings.audio.cors_origins
-        if "*" in allowed:
-            headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
-            return headers
-        headers[hdrs.VARY] = hdrs.ORIGIN
-        origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and (origin in allowed or self._admission.access.is_own_page(request)):
-            headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-        return headers
+        """Those of every answer."""
+        origin, is_own_page = request.headers.get(hdrs.ORIGIN), self._admission.access.is_own_page(request)
+        return common_headers(origin, self._settings.audio.cors_origins, is_own_page)
 
 
 async def _health(request: web.Request) -> web.Response:

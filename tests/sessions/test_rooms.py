@@ -170,6 +170,11 @@ async def test_only_what_is_urgent_disturbs_a_room_or_a_receiver_that_is_not_to_
         rooms = {room["name"]: room for room in (await get_json(server, "/api/rooms"))["rooms"]}
         assert rooms["Office"]["quiet_receivers"] == 1
         assert rooms["Kitchen"]["quiet_until"] is None
+        # It ends by itself.
+        await office.signalling.send("set_do_not_disturb", until=time.time() + 0.3)
+        await office.answer((await office.signalling.expect("webrtc_offer"))["offer"])
+        rooms = {room["name"]: room for room in (await get_json(server, "/api/rooms"))["rooms"]}
+        assert rooms["Office"]["quiet_receivers"] == 0
 
 
 async def test_without_the_rooms_token_there_is_no_way_in() -> None:

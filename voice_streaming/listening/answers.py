@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -20,6 +20,20 @@ RADIO_NAME = "Live voice"
 _DLNA_FEATURES = "DLNA.ORG_PN=MP3;DLNA.ORG_OP=00;DLNA.ORG_CI=0;DLNA.ORG_FLAGS=8D100000000000000000000000000000"
 """DLNA guidelines, section 7.4.1.3: MP3, no seeking, not converted; paced by the sender, its begin and end move on, for
 streaming, version 1.5."""
+
+
+def common_headers(origin: str | None, allowed: Collection[str], is_own_page: bool) -> dict[str, str]:
+    """Of every answer: never cached, taken for nothing else, and readable by the pages that may (the Fetch standard).
+
+    `origin` is the page's, if there is one; `allowed` are those of other hosts that may read it, `*` is any.
+    """
+    headers: dict[str, str] = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+    if "*" in allowed:
+        return headers | {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
+    headers[hdrs.VARY] = hdrs.ORIGIN
+    if origin is not None and (origin in allowed or is_own_page):
+        headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+    return headers
 
 
 def mp3_headers(name: str, bitrate_bps: int) -> dict[str, str]:

@@ -112,7 +112,8 @@ class PublishSession(Session):
         peer.withhold()
         stream = self._stream_to_publish()
         self._watch(peer, stream)
-        self._owner.advance(ConnectionState.CONNECTED)
+        if self._owner.state is ConnectionState.STREAMING:
+            self._owner.advance(ConnectionState.CONNECTED)
         return stream
 
     async def answer(self, offer: str) -> str:

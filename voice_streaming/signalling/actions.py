@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 from ..process.refusal import Refused
+from ..process.tasks import Tasks
 from ..sessions.claim import Claim
 from ..sessions.publish_session import PublishSession
 from ..sessions.sessions import Sessions
@@ -15,6 +17,7 @@ from ..sessions.subscribe_session import FollowSession, ReceiveSession
 from ..streams.feed import Selection
 from ..streams.names import name_key
 from ..streams.registry import Streams
+from ..streams.rooms import LONGEST_QUIET_S
 from ..streams.stream import live_voices
 from . import messages
 from .client import Client
@@ -26,11 +29,12 @@ Action = Callable[[Client, Any], Awaitable[messages.ServerMessage | None]]
 class Actions:
     """Each action returns the answer to its client, None where there is none, and raises Refused."""
 
-    def __init__(self, streams: Streams, sessions: Sessions, meters: Meters) -> None:
+    def __init__(self, streams: Streams, sessions: Sessions, meters: Meters, tasks: Tasks) -> None:
         self._streams = streams
         self._sessions = sessions
         self._rooms = sessions.rooms
         self._meters = meters
+        self._tasks = tasks
         self._by_message: dict[type, Action] = {
             messages.StartSending: self.start_sending,
             messages.SetTalking: self.set_talking,
@@ -150,6 +154,15 @@ class Actions:
             raise Refused(
                 "unexpected_do_not_disturb", "Send start_receiving with follow or a room before, or name a room"
             )
-        quiet = message.until is not None and message.until > time.time()
-        if quiet != session.selection.quiet:
+        left_s = 0.0 if message.until is None else min(message.until - time.time(), LONGEST_QUIET_S)
+        loop = asyncio.get_running_loop()
+        client.end_quiet_with(loop.call_later(left_s, self._end_quiet, client) if left_s > 0 else None)
+        await self._be_quiet(client, left_s > 0)
+
+    def _end_quiet(self, client: Client) -> None:
+        self._tasks.spawn(self._be_quiet(client, False), f"end-quiet-{client.id}")
+
+    async def _be_quiet(self, client: Client, quiet: bool) -> None:
+        session = client.session
+        if isinstance(session, FollowSession) and quiet != session.selection.quiet:
             await self._offer_selection(client, replace(session.selection, quiet=quiet))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from ..streams.grants import Grant
 from ..streams.registry import StreamObserver
@@ -49,14 +49,16 @@ class RoomAnnouncer(RoomObserver):
         self._rooms = rooms
 
     def on_room_changed(self, room: Room) -> None:
-        for client, grant in self._watchers(room):
-            client.send(messages.RoomChanged(self._rooms.state(room, grant)))
+        texts: dict[Grant, str] = {}
+        for client in self._watchers(room):
+            if client.grant not in texts:
+                texts[client.grant] = messages.RoomChanged(self._rooms.state(room, client.grant)).text
+            client.ws.send(texts[client.grant])
 
     def on_room_forgotten(self, room: Room) -> None:
-        for client, _ in self._watchers(room):
+        for client in self._watchers(room):
             client.send(messages.RoomForgotten(room.id))
 
-    def _watchers(self, room: Room) -> Iterator[tuple[Client, Grant]]:
-        for client in self._clients.values():
-            if client.watches_rooms and client.grant.covers_room(room.key):
-                yield client, client.grant
+    def _watchers(self, room: Room) -> list[Client]:
+        clients = self._clients.values()
+        return [client for client in clients if client.watches_rooms and client.grant.covers_room(room.key)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
 from ..rtc import LEFT
 from ..sessions.connection import Connection
 from ..sessions.states import Role
+from ..sessions.subscribe_session import SubscribeSession
 from ..streams.grants import EVERYTHING, Grant, Scope
 from ..streams.rooms import Room, VoiceIn
 from ..streams.stream import Stream
@@ -26,13 +28,17 @@ class Client(Connection):
         self.event_kinds: frozenset[str] = frozenset()
         """Of which kinds it gets events."""
         self.watches_rooms = False
+        self.quiet_timer: asyncio.TimerHandle | None = None
+        """Until when it is not to be disturbed."""
         self.heard_s = time.monotonic()
         """Monotonic seconds at which it last said something."""
 
     def may_know(self, stream: Stream) -> bool:
-        """Whether it is told of the stream: its own, or one for everyone that it may receive (as `/stream/status`)."""
-        is_own = self.role is Role.SENDER and stream.id == self.stream_id
-        return is_own or (Scope.RECEIVE in self.grant.scopes and not stream.rooms and self.grant.covers(stream.id))
+        """Whether it is told of the stream: one for everyone that it may receive, its own, or the one that it chose."""
+        is_chosen = self.role is Role.SENDER or isinstance(self.session, SubscribeSession)
+        return (is_chosen and stream.id == self.stream_id) or (
+            Scope.RECEIVE in self.grant.scopes and not stream.rooms and self.grant.covers(stream.id)
+        )
 
     def may_know_of_event(self, stream: Stream) -> bool:
         """The same for events, which tell those who watch rooms of voices for rooms as well."""
@@ -43,6 +49,12 @@ class Client(Connection):
     def is_idle(self) -> bool:
         """Whether nothing is asked for by it but its socket."""
         return self.session is None and not (self.meters or self.event_kinds or self.watches_rooms)
+
+    def end_quiet_with(self, timer: asyncio.TimerHandle | None) -> None:
+        """That timer in place of the one before, which is cancelled; None: it does not end by itself."""
+        if self.quiet_timer is not None:
+            self.quiet_timer.cancel()
+        self.quiet_timer = timer
 
     def send(self, message: messages.ServerMessage) -> None:
         self.ws.send(message.text)

@@ -61,7 +61,7 @@ class Signalling:
         self._overflowed = 0
         self._meters = Meters(relay, failures)
         self._conversations = Conversations(settings.limits, admission.limits, self.clients)
-        self.actions = Actions(streams, sessions, self._meters)
+        self.actions = Actions(streams, sessions, self._meters, tasks)
         streams.observe(Announcer(self.clients))
         sessions.rooms.observe(RoomAnnouncer(self.clients, sessions.rooms))
         streams.observe(self._meters)
@@ -145,6 +145,7 @@ class Signalling:
         if client.ws.overflowed:
             self._overflowed += 1
         client.ws.end()
+        client.end_quiet_with(None)
         self.clients.pop(client.id, None)
         self._meters.unsubscribe(client)
         await self._sessions.release(client, "sender left" if left else "sender lost", may_resume=not left)
