@@ -24,6 +24,7 @@ from voice_streaming.listening.answers import (
     mp3_headers,
     ogg_headers,
     playlist,
+    probed,
 )
 from voice_streaming.listening.channels import Channels
 from voice_streaming.listening.icy import IcyInterleaver
@@ -338,7 +339,7 @@ class AudioStreamServer:
         bitrate_bps = self._settings.audio.bitrate_bps
         headers = self._headers(request) | mp3_headers(name, bitrate_bps) | dlna_headers(request.headers)
         if asked.is_probe:
-            return self._probed(headers, self._channels.silent_bytes(2))
+            return probed(headers, self._channels.silent_bytes(2))
         response = LiveResponse(request, headers | length_headers(asked, bitrate_bps / 8))
         return await self._play(request, response, asked, self._channels, stream, grant)
 
@@ -347,7 +348,7 @@ class AudioStreamServer:
     ) -> web.StreamResponse:
         headers = self._headers(request) | ogg_headers(name)
         if asked.is_probe:
-            return self._probed(headers, b"Og")
+            return probed(headers, b"Og")
         response = LiveResponse(request, headers | length_headers(asked, 0))
         return await self._play(request, response, asked, self._ogg_channels, stream, grant)
 
@@ -388,11 +389,6 @@ class AudioStreamServer:
                 del self._identified[asked.listener_id]
             asyncio.get_running_loop().call_later(audio.max_backlog_s, transport.abort)
         return response
-
-    def _probed(self, headers: dict[str, str], first_bytes: bytes) -> web.Response:
-        """Two bytes for Safari, which wants to see that ranges work before it plays; their whole is of unknown size."""
-        headers = headers | {hdrs.CONTENT_RANGE: "bytes 0-1/*", hdrs.ACCEPT_RANGES: "bytes"}
-        return web.Response(status=206, body=first_bytes, headers=headers)
 
     def _headers(self, request: web.Request) -> dict[str, str]:
         """Those of every answer."""

@@ -36,6 +36,12 @@ def common_headers(origin: str | None, allowed: Collection[str], is_own_page: bo
     return headers
 
 
+def probed(headers: Mapping[str, str], first_bytes: bytes) -> web.Response:
+    """Two bytes for Safari, which wants to see that ranges work before it plays; their whole is of unknown size."""
+    headers = {**headers, hdrs.CONTENT_RANGE: "bytes 0-1/*", hdrs.ACCEPT_RANGES: "bytes"}
+    return web.Response(status=206, body=first_bytes, headers=headers)
+
+
 def mp3_headers(name: str, bitrate_bps: int) -> dict[str, str]:
     """Of every answer that is MP3, or would be to a GET."""
     return {hdrs.CONTENT_TYPE: "audio/mpeg", "icy-br": str(bitrate_bps // 1000), **_audio_headers(name)}
