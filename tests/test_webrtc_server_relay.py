@@ -77,6 +77,7 @@ async def test_a_newcomer_is_told_the_streams_and_the_end_is_told_to_all(server:
                 "state": "active",
                 "paused": False,
                 "via": "websocket",
+                "rooms": [],
             }
             await sender.stop()
             ended = await early.expect("stream_ended")
