@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
@@ -9,7 +10,18 @@ import socket
 # client's connection can take a port between the moment it is found free and the moment it is used.
 _FIRST_PORT = 20_000
 _LAST_PORT = 32_000
+_SHARE = 1_500
+"""Ports of each of eight processes that run tests side by side."""
 _random = random.SystemRandom()
+
+
+def _ports() -> range:
+    """Of this process: two that found the same port free would take each other's server for their own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if not worker.isdecimal():
+        return range(_FIRST_PORT, _LAST_PORT)
+    first = _FIRST_PORT + int(worker) % 8 * _SHARE
+    return range(first, first + _SHARE)
 
 
 def free_port() -> int:
@@ -18,7 +30,7 @@ def free_port() -> int:
     Ports are drawn at random, so that test runs in parallel do not get the same ones.
     """
     for _ in range(100):
-        port = _random.randint(_FIRST_PORT, _LAST_PORT)
+        port = _random.choice(_ports())
         with socket.socket() as probe:
             # As servers do it: connections in TIME_WAIT do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
