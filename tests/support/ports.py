@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections import deque
 
 # Below the ranges that Linux (from 32768) and macOS (from 49152) take ports of outgoing connections from, so that no
 # client's connection can take a port between the moment it is found free and the moment it is used.
@@ -13,6 +14,8 @@ _LAST_PORT = 32_000
 _SHARE = 1_500
 """Ports of each of eight processes that run tests side by side."""
 _random = random.SystemRandom()
+_given: deque[int] = deque(maxlen=500)
+"""The latest, which nobody may use yet."""
 
 
 def _ports() -> range:
@@ -31,6 +34,8 @@ def free_port() -> int:
     """
     for _ in range(100):
         port = _random.choice(_ports())
+        if port in _given:
+            continue
         with socket.socket() as probe:
             # As servers do it: connections in TIME_WAIT do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -38,5 +43,6 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        _given.append(port)
         return port
     raise RuntimeError(f"no free port found on 127.0.0.1 between {_FIRST_PORT} and {_LAST_PORT}")
