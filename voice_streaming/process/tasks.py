@@ -39,6 +39,10 @@ class Tasks:
                 self.failures.note(name, error)
             await asyncio.sleep(RESTART_DELAY_S)
 
+    async def wait(self) -> None:
+        """Waits until all tasks have finished."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     async def cancel(self) -> None:
         """Cancels all tasks and waits until they have finished."""
         for task in self._running:

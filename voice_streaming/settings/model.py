@@ -164,7 +164,7 @@ class TokenSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     token: Annotated[str, Meta(min_length=16, max_length=1024, pattern=r"^[!-~]+$")]
     """Printable ASCII without spaces, so that it can be sent in a header and in an address."""
-    scopes: Annotated[tuple[Literal["send", "receive", "admin"], ...], Meta(min_length=1)]
+    scopes: Annotated[tuple[Literal["send", "receive", "recordings", "admin"], ...], Meta(min_length=1)]
     streams: tuple[str, ...] = ()
     """Names of the streams that it is for; none: all."""
     rooms: tuple[str, ...] = ()
@@ -241,6 +241,37 @@ class DiscoverySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Announce to Home Assistant's Supervisor, when this is an add-on."""
 
 
+class RecordingSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Recordings of voices, as files. Ask those who talk for their consent: see docs/recordings.md."""
+
+    mode: Literal["off", "manual", "always", "speech"] = "off"
+    """`manual`: what somebody starts; `always`: also each voice that `names` is for, from its begin. `speech` is
+    reserved, and refused until speech is told from noise."""
+    names: tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...] = ("*",)
+    """Which voices `always` records: patterns such as `kitchen*` of names of streams, or of rooms they are for."""
+    folder: str = ""
+    """Where recordings are kept; empty: `recordings` in the data folder."""
+    max_age_days: Annotated[float, Meta(ge=0, le=36_500)] = 30.0
+    """Older recordings are removed; 0 keeps them for ever."""
+    max_total_bytes: Annotated[int, Meta(ge=0)] = 10 * 2**30
+    """The oldest recordings are removed when there are more bytes of them; 0 is without limit."""
+    min_free_bytes: Annotated[int, Meta(ge=0)] = 500 * 2**20
+    """As much is left free on the disk: the oldest recordings are removed for it, and then nothing more is recorded."""
+    segment_minutes: Annotated[float, Meta(ge=0, le=24 * 60)] = 60.0
+    """A recording goes on in another file after so long; 0 is never."""
+    split_on_silence_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    """After so long without speech the file ends, and the next word begins another; 0 is never. Silence is told by
+    packets: a sender that pauses, is muted, or uses DTX."""
+    pre_roll_s: Annotated[float, Meta(ge=0, le=30)] = 0.0
+    """A recording that is started by hand begins so much earlier: as much of each voice is kept in memory."""
+    cue: bool = False
+    """Pages sound a short tone when a recording begins."""
+    open: bool = False
+    """Without tokens: everybody who reaches the server may list, play, start, stop and delete recordings."""
+    ingress: bool = False
+    """So may each user of Home Assistant, through its ingress."""
+
+
 EndpointUrl = Annotated[str, Meta(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?(\?[^\s#]*)?$", max_length=2048)]
 """Of WHIP or WHEP, without a user's name in it; its query, if it has one, is kept as secret as a token."""
 EndpointToken = Annotated[str, Meta(max_length=4096, pattern=r"^[!-~]*$")]
@@ -277,6 +308,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
     discovery: DiscoverySettings = DiscoverySettings()
+    recording: RecordingSettings = RecordingSettings()
     rooms: tuple[str, ...] = ()
     """Names of rooms that are always there, beside those that come about by use: `["Kitchen", "Kids"]`."""
     sources: dict[str, PullSettings] = msgspec.field(default_factory=dict)

@@ -11,6 +11,7 @@ from .names import name_key
 class Scope(enum.Enum):
     SEND = "send"
     RECEIVE = "receive"
+    RECORDINGS = "recordings"
     ADMIN = "admin"
 
 

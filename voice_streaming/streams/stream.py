@@ -31,6 +31,8 @@ class StreamDetails(Struct, frozen=True):
     via: str = ""
     rooms: list[str] = msgspec.field(default_factory=list)
     """Names of the rooms that it is for; none: everyone."""
+    recording: bool = False
+    """It is being recorded here."""
 
 
 class StreamState(enum.Enum):
@@ -87,6 +89,8 @@ class Stream:
     """Names of the rooms that it is for; none: everyone. Set before it is live."""
     urgent: bool = False
     """Heard also where nobody is to be disturbed."""
+    is_recorded: bool = False
+    """Whoever talks or listens is to know that."""
     is_reserved: bool = False
     """It is not live, and its name is kept for a sender that is connected and not talking now."""
     key: str = field(init=False)
@@ -115,6 +119,7 @@ class Stream:
             paused=self.paused,
             via=self.via,
             rooms=list(self.rooms),
+            recording=self.is_recorded,
         )
 
     @property
