@@ -39,10 +39,11 @@ from voice_streaming.program import command_line
 from voice_streaming.program.ports import OpenPorts
 from voice_streaming.program.reload import Reload, ReloadRequests
 from voice_streaming.program.startup import log_addresses
+from voice_streaming.recording.recorder import Recorder
 from voice_streaming.rtc import Peers, ReceiverPeer
 from voice_streaming.sessions.session import Services
 from voice_streaming.sessions.sessions import Sessions
-from voice_streaming.settings.model import Settings
+from voice_streaming.settings.model import Settings, recordings_folder
 from voice_streaming.signalling import messages
 from voice_streaming.signalling.client import Client
 from voice_streaming.signalling.signalling import Signalling
@@ -50,6 +51,7 @@ from voice_streaming.streams.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.web.health import AUDIO_PORT, CERTIFICATE, REGISTRY, status_of
+from voice_streaming.web.recordings_api import RecordingsApi
 from voice_streaming.web.rooms_api import RoomsApi
 from voice_streaming.web.site import Site
 from voice_streaming.web.whip import WhipEndpoints
@@ -71,8 +73,16 @@ class VoiceStreamingServer:
         services = Services(self.relay, self.streams, self.peers, self._tasks, settings)
         self.admission = Admission(settings, self.active_streams, self.failures, services.feeds.waiting)
         self.sessions = Sessions(services)
+        self.recorder = Recorder(settings.recording, recordings_folder(settings, os.environ), self.relay, self.failures)
         self.signalling = Signalling(
-            settings, self.relay, self.streams, self.sessions, self.admission, self._tasks, self.failures
+            settings,
+            self.relay,
+            self.streams,
+            self.sessions,
+            self.recorder,
+            self.admission,
+            self._tasks,
+            self.failures,
         )
         self.connections = self.signalling.clients
         self.whip = WhipEndpoints(settings, self.sessions, self.admission)
@@ -84,6 +94,8 @@ class VoiceStreamingServer:
             self.failures,
             RoomRadios(services.feeds, services.rooms),
         )
+        self.recordings = RecordingsApi(self.recorder, self.streams, self.admission.access, settings.audio)
+        self.streams.observe(self.recorder)
         self.exchange = Exchange(settings, self.sessions, self.streams, self.failures)
         # After signalling, so that clients learn of a stream's end before their media end.
         self.streams.observe(self.sessions)
@@ -123,6 +135,7 @@ class VoiceStreamingServer:
             "renew-certificates": functools.partial(renew_certificates, self.certificates),
             "cleanup-stale-streams": self.cleanup_stale_streams,
             "loop-lag": self._lag.run,
+            "recorder": self.recorder.run,
             **announcements(self.settings, self.certificates is not None, os.environ, self.id, self.failures),
         }
         for name, work in background.items():
@@ -146,6 +159,8 @@ class VoiceStreamingServer:
                 await self.exchange.close()
         except TimeoutError:
             logger.warning("Some connections did not close in time")
+        await self.recorder.close()
+        self.recordings.close()
         await self._tasks.cancel()
         self.sessions.close()
         if self._ports is not None:
@@ -177,7 +192,8 @@ class VoiceStreamingServer:
         )
         application = self.admission.application()
         rooms = RoomsApi(self.sessions.rooms, self.admission.access)
-        application.add_routes([*site.routes(), *rooms.routes(), *self.whip.routes(), *self.audio_server.routes()])
+        for part in (site, rooms, self.recordings, self.whip, self.audio_server):
+            application.add_routes(part.routes())
         application.on_response_prepare.append(site.add_headers)
         return application
 
@@ -209,6 +225,7 @@ class VoiceStreamingServer:
             "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             "audio_port": self.settings.audio.port,
             "exchange": self.exchange.describe(),
+            "recording": self.recorder.describe(),
             "tls_port": self.settings.server.tls_port if self.certificates else None,
             "certificate_port": self.settings.server.port if self._has_authority else None,
             "version": __version__,
@@ -231,6 +248,7 @@ class VoiceStreamingServer:
             **self.sessions.figures(),
             **self.peers.figures(),
             **self.audio_server.figures(),
+            **self.recorder.figures(),
             **self._lag.figures(),
             **process_figures(),
             **self.admission.figures(),

@@ -128,8 +128,7 @@ class Access:
         if not self.wants_tokens:
             return EVERYTHING
         token = _token(request)
-        if token is None and self._is_ingress(request) and request.headers.get("X-Remote-User-Id"):
-            # The Supervisor sets this for a user that is logged in, and lets nobody else set it.
+        if token is None and self.is_user_of_ingress(request):
             return Grant(frozenset({Scope.SEND, Scope.RECEIVE}))
         grant = self._check(token) if token is not None else None
         if grant is None:
@@ -139,6 +138,10 @@ class Access:
             text = "This server wants a token: add ?token=... to the address, or send Authorization: Bearer ...\n"
             raise web.HTTPUnauthorized(text=text, headers=_CHALLENGE)
         return grant
+
+    def is_user_of_ingress(self, request: web.Request) -> bool:
+        """Whether it is of a user that is logged in to Home Assistant: the Supervisor says so, and lets nobody else."""
+        return self._is_ingress(request) and bool(request.headers.get("X-Remote-User-Id"))
 
     def require(self, request: web.Request, scope: Scope, stream_id: str | None = None) -> Grant:
         """The request's grant, which has the scope and covers the stream, if one is given. Raises 401 or 403."""

@@ -108,6 +108,11 @@ def _check_together(settings: Settings) -> None:
     for key, port in ports.items():
         if other := next((name for name, taken in ports.items() if taken == port and name != key), None):
             raise ConfigError(f"{key} is {port}: {other} is the same; each needs a port of its own")
+    if settings.recording.mode == "speech":
+        raise ConfigError(
+            'recording.mode is "speech": this server cannot tell speech yet; allowed are "off", "manual" and "always" '
+            "(with recording.split_on_silence_s, a file for each utterance)"
+        )
     if 0 < len(settings.access.token_secret) < MIN_SECRET_CHARACTERS:
         raise ConfigError(
             f"access.token_secret is (not shown): it needs at least {MIN_SECRET_CHARACTERS} characters, such as those "

@@ -19,6 +19,10 @@ def log_addresses(settings: Settings, *, with_tls: bool) -> None:
     logger.info("Talk:        %s/sender  (on this machine: http://%s:%d/sender)", talk, here, server.port)
     logger.info("Listen:      http://%s:%d/receiver", host, server.port)
     logger.info("VLC:         http://%s:%d/stream/latest.mp3", host, audio.port)
+    if settings.recording.mode != "off":
+        logger.info("Recordings:  http://%s:%d/recordings", host, server.port)
+    if settings.recording.open and not (settings.access.tokens or settings.access.token_secret):
+        logger.warning("Recordings are open: everybody who reaches this server may play and delete them")
     if with_tls:
         logger.info("Certificate: http://%s:%d/certificate", host, server.port)
 

@@ -319,6 +319,18 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     `{"kitchen": [{"whip": "https://…", "token": "…", "ca_file": "…"}]}`."""
 
 
+def recordings_folder(settings: Settings, environment: Mapping[str, str]) -> Path:
+    """`recording.folder`, by default in the data folder. Raises ConfigError as that does, if something is recorded."""
+    if settings.recording.folder:
+        return Path(settings.recording.folder)
+    try:
+        return data_folder(settings.server, environment) / "recordings"
+    except ConfigError:
+        if settings.recording.mode != "off":
+            raise
+        return Path("recordings")  # Where there is none, none are listed.
+
+
 def data_folder(
     server: ServerSettings, environment: Mapping[str, str], *, options_path: Path = ADDON_OPTIONS_PATH
 ) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from ..recording.model import Recording
+from ..recording.recorder import RecordingObserver
 from ..streams.grants import Grant
 from ..streams.registry import StreamObserver
 from ..streams.rooms import Room, RoomObserver, Rooms
@@ -13,7 +15,7 @@ from . import messages
 from .client import Client
 
 
-class Announcer(StreamObserver):
+class Announcer(StreamObserver, RecordingObserver):
     """Sends a message to all clients for each change, and events to those that subscribed to them."""
 
     def __init__(self, clients: Mapping[str, Client]) -> None:
@@ -31,12 +33,25 @@ class Announcer(StreamObserver):
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
         self._send(stream, messages.StreamEnded(stream.id, reason), "ended", reason=reason)
 
+    def on_recording_started(self, stream: Stream, recording: Recording) -> None:
+        self._send_event(stream, "recording_started", recording=recording.id)
+
+    def on_recording_ended(self, stream: Stream, recording: Recording) -> None:
+        self._send_event(stream, "recording_ended", recording=recording.id)
+
+    def on_recording_failed(self, stream: Stream, reason: str) -> None:
+        self._send_event(stream, "recording_failed", reason=reason)
+
     def _send(self, stream: Stream, message: messages.StreamMessage, kind: messages.EventKind, **facts: str) -> None:
         text = message.text
-        event = messages.Event(kind, stream.id, round(time.time(), 3), **facts).text
         for client in self._clients.values():
             if client.may_know(stream):
                 client.ws.send(text)
+        self._send_event(stream, kind, **facts)
+
+    def _send_event(self, stream: Stream, kind: messages.EventKind, **facts: str) -> None:
+        event = messages.Event(kind, stream.id, round(time.time(), 3), **facts).text
+        for client in self._clients.values():
             if kind in client.event_kinds and client.may_know_of_event(stream):
                 client.ws.send(event)
 

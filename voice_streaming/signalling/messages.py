@@ -124,7 +124,7 @@ class UnsubscribeVisualization(ClientMessage, frozen=True, tag="unsubscribe_visu
     stream_id: StreamId | None = None
 
 
-EventKind = Literal["live", "paused", "resumed", "ended"]
+EventKind = Literal["live", "paused", "resumed", "ended", "recording_started", "recording_ended", "recording_failed"]
 EVENT_KINDS: frozenset[str] = frozenset(get_args(EventKind))
 
 
@@ -295,7 +295,9 @@ class Event(ServerMessage, frozen=True, tag="event", omit_defaults=True):
     name: str | None = None
     """Of a stream that is live now."""
     reason: str | None = None
-    """Of an end."""
+    """Of an end, or a failure."""
+    recording: str | None = None
+    """The recording's id."""
 
 
 class Error(ServerMessage, frozen=True, tag="error"):

@@ -18,6 +18,7 @@ from ..process.failures import Failures
 from ..process.figures import Figures
 from ..process.refusal import Refused
 from ..process.tasks import Tasks
+from ..recording.recorder import Recorder
 from ..sessions.sessions import Sessions
 from ..sessions.states import ConnectionState
 from ..settings.model import Settings
@@ -49,6 +50,7 @@ class Signalling:
         relay: VoiceRelay,
         streams: Streams,
         sessions: Sessions,
+        recorder: Recorder,
         admission: Admission,
         tasks: Tasks,
         failures: Failures,
@@ -62,7 +64,9 @@ class Signalling:
         self._meters = Meters(relay, failures)
         self._conversations = Conversations(settings.limits, admission.limits, self.clients)
         self.actions = Actions(streams, sessions, self._meters, tasks)
-        streams.observe(Announcer(self.clients))
+        announcer = Announcer(self.clients)
+        streams.observe(announcer)
+        recorder.observe(announcer)
         sessions.rooms.observe(RoomAnnouncer(self.clients, sessions.rooms))
         streams.observe(self._meters)
 

@@ -81,6 +81,19 @@ _FAMILIES: dict[str, Family] = {
     "ogg_silence_seconds_total": Family(
         _COUNTER, "ogg_silence_seconds", "Silence put into the Ogg where no packets came"
     ),
+    "recordings_active": Family(_GAUGE, "recordings_active", "Recordings that are being made"),
+    "recordings_started_total": Family(_COUNTER, "recordings_started", "Files of recordings that were begun"),
+    "recordings_failed_total": Family(_COUNTER, "recordings_failed", "Files of recordings that the disk did not take"),
+    "recording_written_bytes_total": Family(_COUNTER, "recording_written_bytes", "Bytes of recordings"),
+    "recording_waiting_writes": Family(_GAUGE, "recording_waiting_writes", "Writes that wait for the disk"),
+    "recording_silence_seconds_total": Family(
+        _COUNTER, "recording_silence_seconds", "Silence put into recordings where no packets came"
+    ),
+    "recording_late_packets_total": Family(
+        _COUNTER, "recording_late_packets", "Packets that came when silence had taken their time in a recording"
+    ),
+    "recordings_kept": Family(_GAUGE, "recordings_kept", "Recordings in the folder"),
+    "recordings_kept_bytes": Family(_GAUGE, "recordings_kept_bytes", "Bytes of the recordings in the folder"),
     "rooms": Family(_GAUGE, "rooms", "Rooms that there are"),
     "mixes": Family(_GAUGE, "mixes", "Different mixes of voices that are made now"),
     "mixed_frames_total": Family(_COUNTER, "mixed_frames", "Frames of 20 ms of mixed voices that were encoded"),

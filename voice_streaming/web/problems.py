@@ -17,6 +17,15 @@ _STATUS_OF = {
     "bad_sdp": HTTPStatus.BAD_REQUEST,
     "bad_fragment": HTTPStatus.BAD_REQUEST,
     "bad_name": HTTPStatus.BAD_REQUEST,
+    "bad_request": HTTPStatus.BAD_REQUEST,
+    "no_such_stream": HTTPStatus.NOT_FOUND,
+    "no_recording": HTTPStatus.NOT_FOUND,
+    "not_recording": HTTPStatus.CONFLICT,
+    "already_recorded": HTTPStatus.CONFLICT,
+    "being_recorded": HTTPStatus.CONFLICT,
+    "recording_off": HTTPStatus.CONFLICT,
+    "recording_failed": HTTPStatus.SERVICE_UNAVAILABLE,
+    "busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "no_opus": HTTPStatus.UNPROCESSABLE_ENTITY,
     "unauthorized": HTTPStatus.FORBIDDEN,
     "name_taken": HTTPStatus.CONFLICT,
@@ -29,7 +38,15 @@ _STATUS_OF = {
     "too_many_receivers": HTTPStatus.SERVICE_UNAVAILABLE,
     "too_many_negotiations": HTTPStatus.SERVICE_UNAVAILABLE,
 }
-_TRY_AGAIN = {"no_stream", "stream_ended", "too_many_streams", "too_many_receivers", "too_many_negotiations"}
+_TRY_AGAIN = {
+    "no_stream",
+    "stream_ended",
+    "too_many_streams",
+    "too_many_receivers",
+    "too_many_negotiations",
+    "busy",
+    "recording_failed",
+}
 """What may be otherwise soon."""
 
 
