@@ -188,6 +188,9 @@ def check_type(kind: Any, default: Any, expected: Any) -> None:
         assert default in choices or default == []
     elif kind.startswith("int"):
         assert (int(element["min"]), int(element["max"])) == (expected.ge, expected.le)
+    elif kind.startswith("float"):
+        least, most = kind.removeprefix("float(").removesuffix(")").split(",")
+        assert (float(least), float(most)) == (expected.ge, expected.le)
     elif kind.startswith("match"):
         assert element["match"] == expected.pattern
     else:
@@ -252,7 +255,9 @@ DOCS = (REPOSITORY / "DOCS.md").read_text()
 
 def test_every_option_is_in_the_documentation() -> None:
     (table,) = re.findall(r"## Options\n(.*?)\n## ", DOCS, re.DOTALL)
-    assert set(re.findall(r"`((?:(?:server|audio|webrtc|access|discovery)\.\w+)|rooms)`", table)) == set(SCHEMA)
+    assert set(re.findall(r"`((?:(?:server|audio|webrtc|access|recording|discovery)\.\w+)|rooms)`", table)) == set(
+        SCHEMA
+    )
 
 
 def test_the_log_says_what_the_documentation_quotes() -> None:

@@ -78,6 +78,7 @@ async def test_a_newcomer_is_told_the_streams_and_the_end_is_told_to_all(server:
                 "paused": False,
                 "via": "websocket",
                 "rooms": [],
+                "recording": False,
             }
             await sender.stop()
             ended = await early.expect("stream_ended")

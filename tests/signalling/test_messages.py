@@ -181,5 +181,6 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
         "paused": False,
         "via": "",
         "rooms": [],
+        "recording": False,
     }
     assert texts[5]["offer"] == {"sdp": "v=0", "type": "offer"}

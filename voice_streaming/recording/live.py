@@ -51,7 +51,7 @@ class LiveRecording:
 
     @property
     def end_s(self) -> float:
-        """Monotonic seconds at which what has been put out ends."""
+        """Monotonic seconds at which it ends, once it is finished."""
         return self.begun_s + (self._muxer.position - RECORDING_PRE_SKIP) / CLOCK_RATE_HZ
 
     def push(self, packet: OpusPacket) -> None:
@@ -64,7 +64,7 @@ class LiveRecording:
 
     def finish(self, now_s: float) -> bytes:
         """The last pages. It is as long as it took."""
-        return self._taken(self._muxer.finish(self._due(now_s)))
+        return self._taken(self._muxer.finish(self._due(now_s) + RECORDING_PRE_SKIP))
 
     def state(self, now_s: float) -> Recording:
         return self._recording(now_s - self.begun_s, State.RECORDING, self.bytes)
@@ -92,8 +92,7 @@ class LiveRecording:
         return {"TITLE": title, "ARTIST": self.stream.name, "DATE": started_at, "STREAM": self.stream.id, **rooms}
 
     def _due(self, at_s: float) -> float:
-        """Position in the file; what decoders skip at its begin comes on top."""
-        return (at_s - self.begun_s) * CLOCK_RATE_HZ + RECORDING_PRE_SKIP
+        return (at_s - self.begun_s) * CLOCK_RATE_HZ
 
     def _taken(self, pages: bytes) -> bytes:
         taken, self._pending = self._pending + pages, b""

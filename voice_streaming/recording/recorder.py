@@ -62,10 +62,13 @@ class Recorder(StreamObserver):
         folder: Path,
         relay: VoiceRelay,
         failures: Failures | None = None,
+        disk: Disk | None = None,
+        calendar: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """To be made with a running loop."""
+        self._calendar = calendar
         self.settings = settings
-        self._disk = Disk()
+        self._disk = Disk() if disk is None else disk
         self.library = Library(settings, folder, self._disk)
         self._failures = Failures() if failures is None else failures
         self._tasks = Tasks(self._failures)
@@ -222,7 +225,7 @@ class Recorder(StreamObserver):
         if self._is_full:
             tap.retry_s = self._now_s() + RETRY_S
             return None
-        started_at = datetime.now(UTC) - timedelta(seconds=self._now_s() - begun_s)
+        started_at = self._calendar() - timedelta(seconds=self._now_s() - begun_s)
         live = LiveRecording(tap.stream, self._free_name(tap.stream, started_at), begun_s, started_at, self._counters)
         writing = Writing(self._disk, self.library.folder, live.file_name, lambda error: self._fail(tap, live, error))
         self._writing[live] = writing

@@ -253,9 +253,9 @@ class RecordingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Where recordings are kept; empty: `recordings` in the data folder."""
     max_age_days: Annotated[float, Meta(ge=0, le=36_500)] = 30.0
     """Older recordings are removed; 0 keeps them for ever."""
-    max_total_bytes: Annotated[int, Meta(ge=0)] = 10 * 2**30
+    max_total_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 10 * 2**30
     """The oldest recordings are removed when there are more bytes of them; 0 is without limit."""
-    min_free_bytes: Annotated[int, Meta(ge=0)] = 500 * 2**20
+    min_free_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 500 * 2**20
     """As much is left free on the disk: the oldest recordings are removed for it, and then nothing more is recorded."""
     segment_minutes: Annotated[float, Meta(ge=0, le=24 * 60)] = 60.0
     """A recording goes on in another file after so long; 0 is never."""
