@@ -50,6 +50,7 @@ from voice_streaming.signalling.signalling import Signalling
 from voice_streaming.streams.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
+from voice_streaming.web import openapi
 from voice_streaming.web.health import AUDIO_PORT, CERTIFICATE, REGISTRY, status_of
 from voice_streaming.web.recordings_api import RecordingsApi
 from voice_streaming.web.rooms_api import RoomsApi
@@ -192,7 +193,7 @@ class VoiceStreamingServer:
         )
         application = self.admission.application()
         rooms = RoomsApi(self.sessions.rooms, self.admission.access)
-        for part in (site, rooms, self.recordings, self.whip, self.audio_server):
+        for part in (site, rooms, self.recordings, openapi, self.whip, self.audio_server):
             application.add_routes(part.routes())
         application.on_response_prepare.append(site.add_headers)
         return application

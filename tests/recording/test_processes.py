@@ -33,7 +33,7 @@ def found(folder: Path, pattern: str) -> list[Path]:
 
 
 def ffprobe_s(path: Path) -> float:
-    ffprobe = require_program("ffprobe")
+    ffprobe = str(require_program("ffprobe"))
     command = [ffprobe, "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", str(path)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

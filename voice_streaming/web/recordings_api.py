@@ -57,7 +57,8 @@ class RecordingsApi:
         self._threads = ThreadPoolExecutor(MOST_CONVERSIONS, "recording-conversion")
 
     def routes(self) -> list[web.RouteDef]:
-        one = "/api/recordings/{id:[0-9a-f]{16}}"
+        # Without a dot, so that endings are of other resources.
+        one = "/api/recordings/{id:[^./]+}"
         return [
             web.get("/api/recordings", self._answering(self._list)),
             web.post("/api/recordings", self._answering(self._start)),

@@ -67,7 +67,7 @@ def _matches(recording: Recording, query: Query) -> bool:
 
 def _time(key: str, asked: Mapping[str, str]) -> str:
     text = asked.get(key)
-    if not text:
+    if text is None:
         return ""
     try:
         at = datetime.fromisoformat(text)
