@@ -61,6 +61,7 @@ function draw() {
 		}
 		set(".badge", paused ? words.paused : words.live);
 		set(".facts", streamFacts(stream));
+		set(".recorded", stream.recording ? words.recorded : "");
 		label(part(card, ".listen"), listenLabel(state));
 		set(".said", cardText(state, receiver.problem, receiver.stalled && !paused));
 	}

@@ -43,7 +43,8 @@ function reloadWhenOutdated(socket, may) {
 	socket.on("state", async () => {
 		if (socket.state !== "open") return;
 		const reply = await fetch(socket.address("health")).catch(() => null);
-		const version = reply?.ok ? (await reply.json()).version : first;
+		const { version = first, recording } = reply?.ok ? await reply.json() : {};
+		byId("recordings").hidden = (recording?.mode ?? "off") === "off";
 		first ??= version;
 		outdated = version !== first;
 	});

@@ -6,6 +6,7 @@ import { Analyser, showLevel, showSpectrum } from "./meter.js";
 import { sayWhatPlays } from "./now-playing.js";
 import { OnlyTab } from "./only-tab.js";
 import { byId, openSocket, show } from "./page.js";
+import { sayWhatIsRecorded } from "./recorded.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
 import { behindText, fill, isolate, listenLabel, problemText, receiverText, turnText, words } from "./words.js";
@@ -35,6 +36,7 @@ let wanted = new URL(location.href).searchParams.get("stream") ?? recall("stream
 button.onclick = toggle;
 button.disabled = false;
 sayWhatPlays(socket, receiver, toggle);
+sayWhatIsRecorded(socket, () => receiver.state !== "idle" && receiver.stream?.recording === true);
 
 const onlyTab = new OnlyTab("receiver", () => {
 	receiver.stop();

@@ -6,6 +6,7 @@ import { Analyser, showLevel } from "./meter.js";
 import { byId, openSocket, show } from "./page.js";
 import { listenForPresses } from "./presses.js";
 import { PushToTalk } from "./push-to-talk.js";
+import { sayWhatIsRecorded } from "./recorded.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
 import { audience, duration, intercomText, newerText, othersText, problemText, senderText, takenText, words } from "./words.js";
@@ -128,6 +129,7 @@ function count() {
 }
 setInterval(count, 1000);
 socket.on("streams", count);
+sayWhatIsRecorded(socket, () => sender.state === "live" && sender.stream?.recording === true);
 socket.on("state", describe);
 sender.on("muted", describe);
 sender.on("talking", describe);

@@ -2,7 +2,7 @@ import { onNetworkChange } from "./network-change.js";
 
 /**
  * @typedef {{stream_id: string, name: string, started_at?: number, receivers?: number, listeners?: number,
- *   paused?: boolean}} Stream
+ *   paused?: boolean, recording?: boolean}} Stream
  * @typedef {{code: string, message?: string}} Problem
  * @typedef {"closed" | "connecting" | "open" | "waiting" | "locked"} SocketState
  */

@@ -146,6 +146,26 @@ export const behindText = (behindS) => (behindS === null ? "" : fill(words.behin
 export const latencyText = (seconds, toTheEar) =>
 	fill(toTheEar ? words.behindServer : words.behindServerInside, { n: digitsOf(seconds * 1000) });
 
+/** A day, in words where it is near. @param {string} time ISO 8601 @param {Date} [now] */
+export function dayOf(time, now = new Date()) {
+	const day = new Date(time);
+	const days = Math.round((startOf(day) - startOf(now)) / 86_400_000);
+	if (days === 0 || days === -1) {
+		const near = new Intl.RelativeTimeFormat(locales, { numeric: "auto" }).format(days, "day");
+		return near.charAt(0).toLocaleUpperCase(locales) + near.slice(1);
+	}
+	return day.toLocaleDateString(locales, { dateStyle: "full" });
+}
+
+/** The midnight before. @param {Date} at @returns {number} */
+const startOf = (at) => new Date(at.getFullYear(), at.getMonth(), at.getDate()).getTime();
+
+/** When a recording began and how long it is. @param {{started_at: string, seconds: number}} recording */
+export function recordingFacts({ started_at, seconds }) {
+	const time = new Date(started_at).toLocaleTimeString(locales, { timeStyle: "short" });
+	return fill(words.recordedAt, { time, length: duration(seconds * 1000) });
+}
+
 /** The page of a player that plays nothing: a headline and what to do. @param {boolean | undefined} live undefined where
  *  the server does not answer @param {boolean} pressed */
 export function waitingText(live, pressed) {

@@ -1,0 +1,237 @@
+import { label, write } from "./copy.js";
+import { DeleteLater } from "./delete-later.js";
+import { byId, openSocket, show } from "./page.js";
+import { RecordingsApi } from "./recordings-api.js";
+import { drawWave } from "./wave.js";
+import { dayOf, duration, fill, recordingFacts, words } from "./words.js";
+/** @import { Recording } from "./recordings-api.js" */
+
+const SEARCH_AFTER_MS = 300;
+const UNDO_MS = 8_000;
+
+const socket = openSocket({ pollMs: 5_000, mayReload: () => player.paused });
+const api = new RecordingsApi((path) => socket.address(path));
+/** @type {HTMLAudioElement} */
+const player = byId("player");
+/** @type {HTMLInputElement} */
+const search = byId("search");
+/** By id. @type {Map<string, {recording: Recording, card: HTMLElement}>} */
+const shown = new Map();
+/** Not shown while it may be undone. @type {string | null} */
+let deleting = null;
+/** @type {string | null} */
+let cursor = null;
+/** What is in the player. @type {string | null} */
+let chosen = null;
+/** Answers to earlier searches are not shown. */
+let asked = 0;
+
+/** @template {Element} [T=HTMLElement] @param {Element} card @param {string} selector @returns {T} */
+const part = (card, selector) => /** @type {T} */ (card.querySelector(selector));
+/** @param {HTMLElement} card @returns {HTMLInputElement} */
+const seekOf = (card) => /** @type {HTMLInputElement} */ (part(card, ".seek"));
+/** @param {string} id of a template @returns {HTMLElement} */
+const copyOf = (id) => byId(id).content.firstElementChild.cloneNode(true);
+
+/** Says what was refused. @template T @param {Promise<T>} work @returns {Promise<T | undefined>} */
+async function attempt(work) {
+	try {
+		const result = await work;
+		show("problem", "");
+		return result;
+	} catch (error) {
+		show("problem", fill(words.serverSays, { message: /** @type {Error} */ (error).message }));
+	}
+}
+
+/** The list anew, or what follows it. @param {boolean} [older] */
+async function load(older = false) {
+	const number = ++asked;
+	const page = await attempt(api.list(search.value, older ? cursor : null));
+	if (!page || number !== asked) return;
+	if (!older) shown.clear();
+	for (const recording of page.recordings) shown.set(recording.id, { recording, card: cardOf(recording) });
+	cursor = page.cursor;
+	draw();
+}
+
+function draw() {
+	/** @type {Map<string, HTMLElement>} */
+	const days = new Map();
+	for (const [id, { recording, card }] of shown) {
+		if (id === deleting) continue;
+		const day = dayOf(recording.started_at);
+		const section = days.get(day) ?? copyOf("day");
+		days.set(day, section);
+		part(section, "h2").textContent = day;
+		part(section, "ul").append(card);
+	}
+	byId("days").replaceChildren(...days.values());
+	byId("older").hidden = !cursor;
+	const empty = search.value ? words.noneFound : words.noRecordings;
+	show("state", days.size ? "" : empty);
+}
+
+/** @param {Recording} recording @returns {HTMLElement} */
+function cardOf(recording) {
+	const { id, talker, state, seconds } = recording;
+	const card = copyOf("recording");
+	write(part(card, "h3"), talker);
+	write(part(card, ".facts"), recordingFacts(recording));
+	card.dataset.name = talker;
+	const isLive = state === "recording";
+	part(card, ".badge").hidden = !isLive;
+	write(part(card, ".badge"), words.recordingNow);
+	for (const name of [".played", ".play", ".save", ".mp3", ".delete"]) part(card, name).hidden = isLive;
+	if (isLive) return card;
+	part(card, ".play").onclick = () => toggle(id);
+	label(part(card, ".play"), words.play);
+	label(part(card, ".delete"), part(card, ".delete").textContent ?? "");
+	part(card, ".delete").onclick = () => remove(id);
+	/** @type {HTMLAnchorElement} */ (part(card, ".save")).href = api.sound(id, "opus", true);
+	/** @type {HTMLAnchorElement} */ (part(card, ".mp3")).href = api.sound(id, "mp3", true);
+	const seek = seekOf(card);
+	seek.max = String(seconds);
+	seek.ariaLabel = fill(words.position, { name: talker });
+	seek.oninput = () => seekTo(id, Number(seek.value));
+	seen.observe(card);
+	card.dataset.id = id;
+	return card;
+}
+
+/** Waveforms are worked out by the server, so only those that are looked at. */
+const seen = new IntersectionObserver(async (entries) => {
+	for (const { isIntersecting, target } of entries) {
+		if (!isIntersecting) continue;
+		seen.unobserve(target);
+		const id = /** @type {HTMLElement} */ (target).dataset.id ?? "";
+		const found = await api.peaks(id).catch(() => null);
+		if (found) drawWave(part(target, ".wave"), found.peaks);
+	}
+});
+
+/** @param {string} id @param {number} [seconds] */
+function choose(id, seconds = 0) {
+	if (chosen === id) return;
+	stopShowing();
+	chosen = id;
+	// Safari plays no Opus in Ogg before version 18.4.
+	const ending = player.canPlayType("audio/ogg; codecs=opus") ? "opus" : "mp3";
+	player.src = api.sound(id, ending);
+	player.currentTime = seconds;
+}
+
+/** @param {string} id */
+function toggle(id) {
+	if (chosen === id && !player.paused) return player.pause();
+	const card = shown.get(id)?.card;
+	if (card) choose(id, Number(seekOf(card).value));
+	attempt(player.play());
+}
+
+/** @param {string} id @param {number} seconds */
+function seekTo(id, seconds) {
+	choose(id);
+	player.currentTime = seconds;
+	showPosition();
+}
+
+function stopShowing() {
+	player.pause();
+	showPosition();
+}
+
+/** The position of what plays, on its card. */
+function showPosition() {
+	const found = chosen && shown.get(chosen);
+	if (!found) return;
+	const { card, recording } = found;
+	const seek = seekOf(card);
+	if (document.activeElement !== seek || !player.paused) seek.value = String(player.currentTime);
+	seek.setAttribute("aria-valuetext", duration(player.currentTime * 1000));
+	card.style.setProperty("--played", `${(100 * player.currentTime) / Math.max(0.1, recording.seconds)}%`);
+	label(part(card, ".play"), player.paused ? words.play : words.pause);
+}
+for (const type of ["play", "pause", "ended", "timeupdate", "seeked"]) player.addEventListener(type, showPosition);
+
+const deletion = new DeleteLater(async (id) => {
+	await attempt(api.remove(id));
+	shown.delete(id);
+	if (deleting === id) deleting = null;
+	byId("undo").hidden = deleting === null;
+	draw();
+}, UNDO_MS);
+
+/** @param {string} id */
+function remove(id) {
+	const found = shown.get(id);
+	if (!found) return;
+	if (chosen === id) stopShowing();
+	deletion.add(id);
+	deleting = id;
+	draw();
+	byId("undo").hidden = false;
+	write(byId("undo-text"), fill(words.deleted, { name: found.recording.talker }));
+	byId("undo-button").focus();
+}
+byId("undo-button").onclick = () => {
+	const id = deletion.undo();
+	deleting = null;
+	byId("undo").hidden = true;
+	draw();
+	if (id) part(shown.get(id)?.card ?? document.body, ".delete")?.focus();
+};
+addEventListener("pagehide", () => deletion.flush());
+
+let timer = 0;
+search.oninput = () => {
+	clearTimeout(timer);
+	timer = setTimeout(load, SEARCH_AFTER_MS);
+};
+byId("older").onclick = () => load(true);
+
+function drawStreams() {
+	const items = socket.streams.map((stream) => {
+		const item = copyOf("stream");
+		write(part(item, ".name"), stream.name);
+		const button = part(item, ".record");
+		item.dataset.name = stream.name;
+		label(button, stream.recording ? words.stopRecording : words.record);
+		button.onclick = () => (stream.recording ? stop(stream.stream_id) : record(stream.stream_id));
+		return item;
+	});
+	const list = byId("streams");
+	const focused = [...list.children].findIndex((item) => item.contains(document.activeElement));
+	list.replaceChildren(...items);
+	if (focused >= 0) list.children[focused]?.querySelector("button").focus();
+	byId("live").hidden = items.length === 0;
+}
+
+/** @param {string} id of a stream */
+async function record(id) {
+	await attempt(api.start(id));
+}
+
+/** @param {string} id of a stream */
+async function stop(id) {
+	const page = await attempt(api.list(""));
+	const recording = page?.recordings.find((one) => one.state === "recording" && one.stream === id);
+	if (recording) await attempt(api.stop(recording.id));
+}
+
+let drawn = "";
+socket.on("streams", () => {
+	const facts = JSON.stringify(socket.streams.map(({ stream_id, name, recording }) => [stream_id, name, recording]));
+	if (facts === drawn) return;
+	drawn = facts;
+	drawStreams();
+});
+socket.on("event", () => {
+	socket.send({ type: "get_available_streams" });
+	load();
+});
+socket.on("state", () => {
+	if (socket.state !== "open") return;
+	socket.send({ type: "subscribe_events", kinds: ["recording_started", "recording_ended", "recording_failed"] });
+	load();
+});
