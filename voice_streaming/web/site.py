@@ -16,7 +16,12 @@ from .health import http_status
 from .qr_code import qr_code_svg
 from .static_files import REVALIDATED, STATIC_FOLDER, revalidate_scripts
 
-_PAGES = {"/sender": "sender.html", "/receiver": "receiver.html", "/certificate": "certificate.html", "/recordings": "recordings.html"}
+_PAGES = {
+    "/sender": "sender.html",
+    "/receiver": "receiver.html",
+    "/certificate": "certificate.html",
+    "/recordings": "recordings.html",
+}
 
 _SECURITY_HEADERS = {
     # Everything comes from this origin, and nothing is inline. WebSockets of the same host are named by scheme, as
