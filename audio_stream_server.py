@@ -142,6 +142,9 @@ class AudioStreamServer:
             "/stream/latest.mp3": self.latest,
             "/stream/latest.ogg": self.latest_ogg,
             "/stream/latest.m3u": self.latest_playlist,
+            "/stream/latest.ogg.m3u": self.latest_playlist,
+            # Before those that would take it for a stream's name.
+            "/stream/{stream_id}.ogg.m3u": self.stream_playlist,
             "/stream/{stream_id}.mp3": self.stream,
             "/stream/{stream_id}.ogg": self.stream_ogg,
             "/stream/{stream_id}.m3u": self.stream_playlist,

@@ -106,9 +106,10 @@ class Fleet:
         cores: Cores,
         limits: dict[str, int] | None = None,
         webrtc: dict[str, float] | None = None,
+        recording: dict[str, str] | None = None,
     ) -> Iterator["Fleet"]:
         with contextlib.ExitStack() as started:
-            server = ServerProcess(script, cores.server, limits, webrtc)
+            server = ServerProcess(script, cores.server, limits, webrtc, recording=recording)
             started.callback(server.stop)
             url = f"{server.url}/ws"
             clients = cores.clients

@@ -55,9 +55,10 @@ class ServerProcess:
         webrtc: dict[str, float] | None = None,
         sources: dict[str, dict[str, str]] | None = None,
         audio: dict[str, int] | None = None,
+        recording: dict[str, str] | None = None,
     ) -> None:
-        """`limits`: instead of limits that no benchmark reaches; `webrtc` and `audio`: other settings than its own
-        defaults.
+        """`limits`: instead of limits that no benchmark reaches; `webrtc`, `audio` and `recording`: other settings
+        than its own defaults.
 
         `sources`: the streams to pull from other servers.
         """
@@ -77,6 +78,7 @@ class ServerProcess:
             "limits": _NO_LIMITS if limits is None else limits,
             "webrtc": {"host_addresses": ["127.0.0.1"], **(webrtc or {})},
             "sources": sources or {},
+            "recording": recording or {},
         }
         (folder / "config.json").write_text(json.dumps(config))
         self._log = folder / "log.txt"

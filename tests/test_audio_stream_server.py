@@ -257,11 +257,12 @@ async def test_dlna_is_answered_when_asked_for(radio: Radio) -> None:
 async def test_playlists_hold_the_whole_address(radio: Radio, query: str) -> None:
     radio.speak("kitchen", "Küche")
     for name, title in (("latest", "Live voice"), ("kitchen", "Küche")):
-        async with raw_request(radio.port, f"/stream/{name}.m3u{query}", "Connection: close") as answer:
-            assert answer.status == 200
-            assert answer.headers["content-type"] == "audio/x-mpegurl"
-            lines = (await answer.body()).decode().splitlines()
-        assert lines == ["#EXTM3U", f"#EXTINF:-1,{title}", f"http://127.0.0.1/stream/{name}.mp3{query}"]
+        for playlist, beside in ((f"{name}.m3u", f"{name}.mp3"), (f"{name}.ogg.m3u", f"{name}.ogg")):
+            async with raw_request(radio.port, f"/stream/{playlist}{query}", "Connection: close") as answer:
+                assert answer.status == 200
+                assert answer.headers["content-type"] == "audio/x-mpegurl"
+                lines = (await answer.body()).decode().splitlines()
+            assert lines == ["#EXTM3U", f"#EXTINF:-1,{title}", f"http://127.0.0.1/stream/{beside}{query}"]
 
 
 async def test_status_and_what_the_waiting_page_needs(radio: Radio) -> None:

@@ -84,11 +84,12 @@ def dlna_headers(request: Mapping[str, str]) -> dict[str, str]:
 
 
 def playlist(request: web.Request, name: str) -> str:
-    """An M3U with the MP3 beside it, by the address that the client used and with the same query.
+    """An M3U with the MP3 or the Ogg beside it, by the address that the client used and with the same query.
 
     The address is a whole one: Google Cast through Home Assistant, for one, takes no relative ones.
     """
-    path = request.rel_url.raw_path.removesuffix(".m3u") + ".mp3"
+    beside = request.rel_url.raw_path.removesuffix(".m3u")
+    path = beside if beside.endswith(".ogg") else f"{beside}.mp3"
     query = request.rel_url.raw_query_string
     address = f"{request.scheme}://{request.host}{path}{'?' if query else ''}{query}"
     return f"#EXTM3U\n#EXTINF:-1,{printable(name)}\n{printable(address)}\n"
