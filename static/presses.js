@@ -34,7 +34,7 @@ export function listenForPresses(talk, pushToTalk) {
 }
 
 /** @param {HTMLButtonElement} talk @param {PushToTalk} pushToTalk */
-function listenToButton(talk, pushToTalk) {
+export function listenToButton(talk, pushToTalk) {
 	talk.onpointerdown = (event) => {
 		if (event.button === 0) pushToTalk.press(event.timeStamp);
 	};

@@ -7,8 +7,10 @@ import { sayWhatPlays } from "./now-playing.js";
 import { OnlyTab } from "./only-tab.js";
 import { byId, openSocket, show } from "./page.js";
 import { sayWhatIsRecorded } from "./recorded.js";
+import { isRoom, roomName } from "./rooms.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
+import { Standing } from "./standing.js";
 import { behindText, fill, isolate, listenLabel, problemText, receiverText, turnText, words } from "./words.js";
 
 /** Without the server's picture for so long, we draw our own. */
@@ -31,7 +33,17 @@ const awake = byId("awake");
 let last = null;
 
 /** The address of a stream, or nothing for the newest. @type {string} */
-let wanted = new URL(location.href).searchParams.get("stream") ?? recall("stream", "");
+let wanted = wantedAtFirst();
+
+function wantedAtFirst() {
+	const { searchParams } = new URL(location.href);
+	const room = searchParams.get("room");
+	return searchParams.get("stream") ?? (room ? `room:${room}` : recall("stream", ""));
+}
+const standing = new Standing(socket, receiver, () => wanted, () => {
+	listStreams();
+	describe();
+});
 
 button.onclick = toggle;
 button.disabled = false;
@@ -78,6 +90,7 @@ function describe() {
 	const mp3 = route === "mp3" && state === "playing";
 	show("route", mp3 ? words.mp3 : "");
 	screenLock.set(state !== "idle" && awake.checked);
+	standing.describe();
 }
 /** @type {Analyser | null} */
 let analyser = null;
@@ -100,7 +113,8 @@ socket.on("audio_data", ({ stream_id, level, spectrum: bands }) => {
 });
 
 function watch() {
-	const next = receiver.state === "playing" ? receiver.streamId : null;
+	const isRoomHeard = isRoom(receiver.chosen) && receiver.state === "playing";
+	const next = isRoomHeard ? receiver.chosen : receiver.state === "playing" ? receiver.streamId : null;
 	if (next === watched) return;
 	if (watched) socket.send({ type: "unsubscribe_visualization" });
 	if (next) socket.send({ type: "subscribe_visualization", stream_id: next });
@@ -143,6 +157,7 @@ let turnTimer = 0;
 
 function sayWhoTookOver() {
 	const { stream, streamId } = receiver;
+	if (isRoom(receiver.chosen)) return; // there one does not take over from another
 	if (receiver.state !== "playing" || !stream || streamId === before) return;
 	const { streams } = socket; // the oldest first; one that begins is listed a moment later
 	const older = streams.includes(stream) ? streams.slice(0, streams.indexOf(stream)) : streams;
@@ -189,8 +204,10 @@ awake.onchange = () => {
 /** The address of this page says which stream it plays: for a bookmark, a reload, and another device. */
 function showAddress() {
 	const address = new URL(location.href);
-	if (wanted) address.searchParams.set("stream", wanted);
-	else address.searchParams.delete("stream");
+	address.searchParams.delete("stream");
+	address.searchParams.delete("room");
+	if (isRoom(wanted)) address.searchParams.set("room", roomName(wanted));
+	else if (wanted) address.searchParams.set("stream", wanted);
 	if (address.href !== location.href) history.replaceState(null, "", address);
 	address.searchParams.delete("token");
 	show("address", address.href);
@@ -220,9 +237,10 @@ byId("copy-address").onclick = () => copy(byId("address").textContent, byId("cop
 function listStreams() {
 	const options = socket.streams.map(({ stream_id, name }) => new Option(isolate(name), stream_id));
 	const listed = options.find(({ value }) => isSameStream(value, wanted));
-	if (wanted && !listed) options.push(new Option(fill(words.notLive, { name: wanted }), wanted));
-	choice.replaceChildren(choice.options[0], ...options);
-	choice.value = listed?.value ?? wanted;
+	if (wanted && !listed && !isRoom(wanted)) options.push(new Option(fill(words.notLive, { name: wanted }), wanted));
+	const rooms = standing.options(wanted);
+	choice.replaceChildren(choice.options[0], ...options, ...rooms);
+	choice.value = listed?.value ?? standing.idOf(wanted);
 }
 choice.onchange = () => {
 	before = null;

@@ -9,6 +9,7 @@ import { PushToTalk } from "./push-to-talk.js";
 import { sayWhatIsRecorded } from "./recorded.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
+import { TalkRooms } from "./talk-rooms.js";
 import { audience, duration, intercomText, newerText, othersText, problemText, senderText, takenText, words } from "./words.js";
 
 /** @import { Problem } from "./voice-socket.js" */
@@ -29,11 +30,16 @@ const device = byId("deviceId");
 
 /** Whether somebody waits for what becomes of a press. */
 let pressed = false;
-const pushToTalk = new PushToTalk(sender, () => {
+function startTalking() {
 	if (!takeName()) return false;
 	if (sender.state === "idle") sender.start();
 	else sender.talk();
 	return true;
+}
+const rooms = new TalkRooms(socket, sender, startTalking, () => hearOthers());
+const pushToTalk = new PushToTalk(sender, () => {
+	rooms.aim();
+	return startTalking();
 });
 const headset = new Headset(() => pushToTalk.click());
 listenForPresses(talk, pushToTalk);
@@ -259,7 +265,7 @@ function hearOthers() {
 	} else if (socket.state === "open") {
 		ear.token = socket.token;
 		ear.open();
-		receiver.listen();
+		receiver.listen(rooms.toHear);
 	}
 }
 socket.on("state", hearOthers);
@@ -274,6 +280,7 @@ async function explainPlainHttp() {
 }
 if (isSecureContext) talk.disabled = false;
 else explainPlainHttp();
+rooms.draw();
 
 /** Home Assistant shows the page in a frame, and not every frame is given the microphone. */
 function offerOwnTab() {

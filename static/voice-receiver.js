@@ -1,6 +1,7 @@
 import { Arrival } from "./arrival.js";
 import { LiveMp3 } from "./live-mp3.js";
 import { MEDIA_TIMEOUT_MS, describe, openPeer } from "./voice-peer.js";
+import { isRoom, roomName } from "./rooms.js";
 import { Machine, isSameStream, retryDelay } from "./voice-socket.js";
 
 /** @import { Problem, Stream, VoiceSocket } from "./voice-socket.js" */
@@ -26,8 +27,12 @@ export class VoiceReceiver extends Machine {
 	route = null;
 	/** The stream that plays or is being joined. @type {string | null} */
 	streamId = null;
-	/** Null is for the newest. @type {string | null} */
+	/** A stream's id, or a room's (`room:Kitchen`): all voices there. Null is for the newest. @type {string | null} */
 	chosen = null;
+	/** Whom the connection brings, the newest last. @type {{stream_id: string, name: string}[]} */
+	voices = [];
+	/** Whether only urgent voices are to be heard; call `listen()` when it changes. */
+	quiet = false;
 	/** The voice as WebRTC brings it. @type {MediaStream | null} */
 	media = null;
 	/** The newest. @type {RTCPeerConnection | null} */
@@ -66,9 +71,12 @@ export class VoiceReceiver extends Machine {
 		socket.on("streams", () => this.state === "reconnecting" || this.#follow());
 		socket.on("stream_available", () => this.#follow());
 		socket.on("webrtc_offer", ({ offer }) => this.#answer(offer));
-		socket.on("receiving", ({ stream_id, name }) => {
+		socket.on("receiving", ({ stream_id, name, voices = [] }) => {
 			if (!this.#asked) return;
 			this.#fed = stream_id;
+			const changes = voices.length !== this.voices.length;
+			this.voices = voices;
+			if (changes) this.tell("state"); // the newest may be the same
 			if (name) this.#listed = { stream_id, name };
 			this.#follow();
 		});
@@ -132,7 +140,8 @@ export class VoiceReceiver extends Machine {
 	#follow() {
 		if (this.state === "idle") return;
 		if (this.#socket.state !== "open") return this.#followLost();
-		const wish = { follow: true, stream_id: this.chosen, except: this.#except() };
+		const what = this.#isInRoom ? { room: this.chosen } : { follow: true, stream_id: this.chosen };
+		const wish = { ...what, except: this.#except(), ...(this.quiet && { quiet: true }) };
 		const isAsked = JSON.stringify(wish) === this.#asked && (this.peer || this.#target === this.streamId);
 		if (!isAsked && !this.#awaitsOffer) this.#ask(wish);
 		this.#turn();
@@ -148,8 +157,13 @@ export class VoiceReceiver extends Machine {
 		this.enter("reconnecting", this.#socket.problem ?? this.problem);
 	}
 
+	get #isInRoom() {
+		return isRoom(this.chosen);
+	}
+
 	/** @param {string} streamId */
 	#isWanted(streamId) {
+		if (this.#isInRoom) return true;
 		const isNamed = (/** @type {string} */ id) => isSameStream(id, streamId);
 		return (!this.chosen || isNamed(this.chosen)) && !this.#except().some(isNamed);
 	}
@@ -161,6 +175,8 @@ export class VoiceReceiver extends Machine {
 			if (!isReplaced) return (this.#brought = this.#fed);
 			if (this.#brought && this.#isWanted(this.#brought)) return this.#brought;
 		}
+		// Voices for a room are in no list; its MP3 is there at all times.
+		if (this.#isInRoom) return this.#webrtcFailed ? this.chosen : this.#fed;
 		return this.#socket.streams.filter(({ stream_id }) => this.#isWanted(stream_id)).at(-1)?.stream_id ?? null;
 	}
 
@@ -278,7 +294,8 @@ export class VoiceReceiver extends Machine {
 	#playMp3(streamId) {
 		this.route = "mp3";
 		this.media = this.audio.srcObject = null;
-		const address = this.#socket.address(`stream/${encodeURIComponent(streamId)}.mp3`);
+		const path = isRoom(streamId) ? `room/${encodeURIComponent(roomName(streamId))}` : `stream/${encodeURIComponent(streamId)}`;
+		const address = this.#socket.address(`${path}.mp3`);
 		this.#play(() => this.#mp3.play(address));
 	}
 
@@ -310,6 +327,7 @@ export class VoiceReceiver extends Machine {
 		this.#connected?.close();
 		this.#asked = "";
 		this.#connected = this.peer = this.#fed = this.#brought = null;
+		this.voices = [];
 		this.#silence();
 	}
 

@@ -10,6 +10,8 @@ import { Machine, retryDelay } from "./voice-socket.js";
 /** @import { Problem, Stream, VoiceSocket } from "./voice-socket.js" */
 /** @typedef {"idle" | "asking" | "connecting" | "ready" | "live" | "reconnecting"} SenderState */
 
+/** What the server answers to a press, while the connection stays. */
+const REFUSED_PRESSES = ["room_busy", "too_many_rooms"];
 /** People release while the last word is still on its way through the microphone. */
 const HOLD_ON_MS = 250;
 
@@ -53,6 +55,14 @@ export class VoiceSender extends Machine {
 
 	/** 1 to 64 letters, digits, spaces, ordinary punctuation: keeps the stream's address; or nothing. */
 	name = "";
+	/** Names of the rooms that the voice is for, from the next press on; none: everyone. @type {string[]} */
+	rooms = [];
+	/** Whether it is for those as well who do not want to be disturbed. */
+	urgent = false;
+	/** Whether the server was told of rooms, and so has to be told of everyone. */
+	#hasRooms = false;
+	/** Whom the present press is for, as JSON. */
+	#told = "";
 
 	/** @param {VoiceSocket} socket */
 	constructor(socket) {
@@ -87,7 +97,7 @@ export class VoiceSender extends Machine {
 			} else if (this.#isAsking) {
 				this.#unanswered = 0;
 				this.stop(problem.code === "name_taken" && this.#takesOver ? { ...problem, code: "name_kept" } : problem);
-			}
+			} else if (REFUSED_PRESSES.includes(problem.code) && this.talking) this.#refuse(problem);
 		});
 	}
 
@@ -159,6 +169,8 @@ export class VoiceSender extends Machine {
 	talk() {
 		if (this.state === "idle" || this.talking) return;
 		this.#intent.goOn();
+		// Whom the last press was for is not whom this one is for.
+		if (this.#intent.talking && this.#told !== JSON.stringify([this.rooms, this.urgent])) this.#setTalking(false);
 		if (this.#intent.talking) this.tell("talking");
 		else this.#setTalking(true);
 	}
@@ -206,13 +218,30 @@ export class VoiceSender extends Machine {
 	#setTalking(talking) {
 		this.#intent.set(talking);
 		this.#feed();
-		if (this.#hasConnection || this.state === "connecting") this.#socket.send({ type: "set_talking", talking });
+		if (this.#hasConnection || this.state === "connecting") this.#socket.send({ type: "set_talking", talking, ...(talking && this.#whom) });
 		else if (!talking) this.#socket.send({ type: "stop_stream" }); // the server waits for us to come back
 		if (this.state === "connecting") this.#check();
 		else if (this.state === "ready" && talking) this.#awaitMedia();
 		else if (this.#hasConnection && this.#socket.state === "open") this.#reach("ready");
 		else if (this.#hasConnection) this.#follow();
 		this.tell("talking");
+	}
+
+	/** The press, not the connection. @param {Problem} problem */
+	#refuse(problem) {
+		clearTimeout(this.#timer);
+		this.#intent.set(false);
+		this.#feed();
+		if (this.state === "ready" || this.state === "live") this.enter("ready", problem);
+		this.tell("talking");
+	}
+
+	/** Whom the voice is for, as a message says it. */
+	get #whom() {
+		this.#told = JSON.stringify([this.rooms, this.urgent]);
+		if (!this.rooms.length && !this.urgent && !this.#hasRooms) return {};
+		this.#hasRooms = true;
+		return { rooms: this.rooms, urgent: this.urgent };
 	}
 
 	/** The connection has the microphone while we talk, else nothing to send. */
@@ -298,6 +327,7 @@ export class VoiceSender extends Machine {
 			...(resume && { resume }),
 			...(this.#takesOver && { take_over: true }),
 			...((this.staysReady || !this.#intent.talking) && { talking: this.#intent.talking }),
+			...this.#whom,
 		});
 		this.#awaitMedia();
 	}

@@ -1,6 +1,7 @@
 /** @import { Problem, SocketState, Stream } from "./voice-socket.js" */
 /** @import { ReceiverState, VoiceReceiver } from "./voice-receiver.js" */
 /** @import { SenderState, VoiceSender } from "./voice-sender.js" */
+import { EVERYONE } from "./rooms.js";
 import english from "./words-en.js";
 
 /** In the page's language, which the server chose: another one than English comes before this script.
@@ -46,14 +47,20 @@ export function audience({ receivers = 0, listeners = 0 } = {}) {
 /** Since when a stream is live, where the server tells, and who hears it. @param {Stream} stream */
 export function streamFacts(stream) {
 	if (stream.started_at === undefined) return audience(stream);
-	const time = new Date(stream.started_at * 1000).toLocaleTimeString(locales, { timeStyle: "short" });
-	return fill(words.since, { time, audience: audience(stream) });
+	return fill(words.since, { time: clock(stream.started_at), audience: audience(stream) });
 }
 
+/** Some names in a sentence, quoted. @param {readonly string[]} names */
+const quotedList = (names) => listOf(names.map((name) => fill(words.quoted, { name })));
+
+/** @param {readonly string[]} items */
+const listOf = (items) => new Intl.ListFormat(locales, { style: "long", type: "conjunction" }).format(items);
+
 /** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId" | "stalled">
- *  & {audio: {volume: number}}} receiver */
-export function heard({ stream, streamId, stalled, audio }) {
-	const name = stream?.name ?? streamId ?? "";
+ *  & {audio: {volume: number}, voices?: readonly {name: string}[]}} receiver */
+export function heard({ stream, streamId, stalled, audio, voices = [] }) {
+	const name = stream?.name ?? streamId?.replace(/^room:/, "") ?? "";
+	if (voices.length > 1 && audio.volume) return fill(words.youHearAll, { list: quotedList(voices.map((one) => one.name)) });
 	if (!stream?.paused && stalled) return fill(words.stalledFrom, { name });
 	if (!stream?.paused && audio.volume === 0) return fill(words.volume0, { name });
 	return fill(stream?.paused ? words.silent : words.youHear, { name });
@@ -83,14 +90,39 @@ export function senderText({ state, talking, muted, stream, streamId }) {
 	return texts[state];
 }
 
-/** Who else is talking, newest last. @param {readonly Stream[]} streams */
+/** Who else is talking, newest last. @param {readonly {name: string}[]} streams */
 export function othersText(streams) {
 	if (!streams.length) return "";
 	const names = streams.slice(-3).map(({ name }) => fill(words.quoted, { name }));
 	if (streams.length > 3) names.push(plural(words.more, streams.length - 3));
-	const list = new Intl.ListFormat(locales, { style: "long", type: "conjunction" }).format(names);
+	const list = listOf(names);
 	return fill(streams.length === 1 ? words.isTalking : words.areTalking, { list });
 }
+
+/** Whom the round button talks to, or the voice is for. @param {readonly string[]} rooms @param {boolean} talking */
+export function whomText(rooms, talking) {
+	if (!rooms.length) return talking ? "" : words.talksToEveryone;
+	return fill(talking ? words.heardInRooms : words.talksToRooms, { list: listOf(rooms.map(isolate)) });
+}
+
+/** Who is in a room, and what goes on there.
+ *  @param {import("./rooms.js").Room} room @param {readonly {name: string}[]} talking who else does, there */
+export function roomFacts({ receivers, listeners, quiet_until, quiet_receivers, exclusive }, talking) {
+	const facts = [
+		receivers || listeners ? audience({ receivers, listeners }) : words.nobodyThere,
+		othersText(talking),
+		exclusive && words.oneAtATime,
+		quiet_until && fill(words.quietUntil, { time: clock(quiet_until) }),
+		!quiet_until && quiet_receivers && plural(words.quietReceivers, quiet_receivers),
+	];
+	return facts.filter(Boolean).join(" · ");
+}
+
+/** @param {number} untilS Unix seconds */
+export const quietText = (untilS) => fill(words.onlyUrgent, { time: clock(untilS) });
+
+/** @param {number} unixS */
+const clock = (unixS) => new Date(unixS * 1000).toLocaleTimeString(locales, { timeStyle: "short" });
 
 /** To somebody who talks. @param {Stream} [stream] that began later */
 export const newerText = (stream) => (stream ? fill(words.newer, { name: stream.name }) : "");
@@ -103,8 +135,10 @@ export const keyText = (code, learns) => (learns ? words.pressKey : code || word
  *  @param {string | null} last the stream that was heard last */
 export function receiverText(receiver, last) {
 	const { state, chosen } = receiver;
-	const ended = last && (chosen ?? last) === last;
-	const waiting = chosen ? fill(words.waitingFor, { name: chosen }) : words.waitingForNext;
+	const room = chosen?.startsWith("room:") && chosen.slice(5);
+	const ended = last && !room && (chosen ?? last) === last;
+	const named = chosen ? fill(words.waitingFor, { name: chosen }) : words.waitingForNext;
+	const waiting = room ? (chosen === EVERYONE ? words.waitingForNext : fill(words.waitingIn, { name: room })) : named;
 	/** @type {Record<ReceiverState, string>} */
 	const texts = {
 		idle: words.off,

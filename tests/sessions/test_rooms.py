@@ -299,3 +299,42 @@ async def test_three_who_talk_at_once_hear_both_others_and_whoever_listens_hears
         assert (figures["mixes"], figures["failures"]) == (4, 0)
         receiving = [m for m in ears["attic"].signalling.history if m["type"] == "receiving"]
         assert {voice["name"] for voice in receiving[-1]["voices"]} == {"garage", "cellar"}
+
+
+async def test_who_stands_in_a_room_gets_the_meter_of_all_that_is_heard_there() -> None:
+    async with (
+        running_server(CONFIG) as server,
+        voice_receiver(server.ws_url, room="Kitchen") as kitchen,
+        voice_sender(server.ws_url, name="attic", talking=False) as talker,
+        signalling(server.ws_url) as stranger,
+    ):
+        await stranger.send("subscribe_visualization", stream_id="room:Kitchen")
+        assert (await stranger.expect("error"))["code"] == "no_room"
+        await kitchen.signalling.send("subscribe_visualization", stream_id="room:kitchen")
+        assert (await kitchen.signalling.expect("audio_data", stream_id="room:Kitchen"))["level"] < -90
+        await talk(talker, rooms=["Kitchen"])
+        await talker.send(tone_payloads(440)[:40])
+        heard = await kitchen.signalling.expect("audio_data", stream_id="room:Kitchen")
+        while heard["level"] < -40:
+            heard = await kitchen.signalling.expect("audio_data", stream_id="room:Kitchen")
+        await kitchen.signalling.send("unsubscribe_visualization", stream_id="room:Kitchen")
+        await kitchen.signalling.settle()
+        kitchen.signalling.inbox.clear()
+        await talker.send(tone_payloads(440)[:20])
+        await kitchen.signalling.expect_none("audio_data")
+
+
+async def test_the_meter_of_a_room_goes_on_with_another_selection() -> None:
+    async with (
+        running_server(CONFIG) as server,
+        voice_receiver(server.ws_url, room="Kitchen") as kitchen,
+        voice_sender(server.ws_url, name="attic", talking=False) as talker,
+    ):
+        for quiet in (False, True):
+            await kitchen.signalling.send("start_receiving", room="Kitchen", quiet=quiet)
+            await kitchen.signalling.expect("webrtc_offer")
+            await kitchen.signalling.send("subscribe_visualization", stream_id="room:Kitchen")
+            await talk(talker, rooms=["Kitchen"], urgent=True)
+            await talker.send(tone_payloads(440)[:40])
+            while (await kitchen.signalling.expect("audio_data", stream_id="room:Kitchen"))["level"] < -40:
+                pass

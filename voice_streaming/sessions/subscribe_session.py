@@ -27,6 +27,11 @@ class ReceiveSession(Session):
         """An offer went out, and no answer came yet."""
         self._track = track
 
+    @property
+    def track(self) -> OpusTrack:
+        """What it hears."""
+        return self._track
+
     async def offer(self) -> str | None:
         """Our offer to the client; None if the session ended meanwhile."""
         peer = await self._new_peer()

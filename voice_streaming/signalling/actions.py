@@ -17,7 +17,7 @@ from ..sessions.subscribe_session import FollowSession, ReceiveSession
 from ..streams.feed import Selection
 from ..streams.names import name_key
 from ..streams.registry import Streams
-from ..streams.rooms import LONGEST_QUIET_S
+from ..streams.rooms import ID_PREFIX, LONGEST_QUIET_S
 from ..streams.stream import live_voices
 from . import messages
 from .client import Client
@@ -121,7 +121,17 @@ class Actions:
         await self._sessions.release(client, "sender left")
 
     async def subscribe_visualization(self, client: Client, message: messages.SubscribeVisualization) -> None:
-        """Gives the client the stream's `audio_data`, which is worked out once for all who asked."""
+        """Gives the client the stream's `audio_data`, which is worked out once for all who asked.
+
+        For a room's id, that of all it hears there, if it stands in that room.
+        """
+        if message.stream_id is not None and message.stream_id.startswith(ID_PREFIX):
+            session = client.session
+            room = self._rooms.find(message.stream_id)
+            if not isinstance(session, FollowSession) or room is None or session.selection.room is not room:
+                raise Refused("no_room", "Stand in the room first: start_receiving with that room")
+            self._meters.subscribe_room(client, room, session.track)
+            return
         self._meters.subscribe(client, self._streams.live(message.stream_id, client.grant))
 
     async def unsubscribe_visualization(self, client: Client, message: messages.UnsubscribeVisualization) -> None:

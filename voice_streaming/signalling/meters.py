@@ -18,7 +18,9 @@ from ..process.timers import Timer
 from ..streams.names import name_key
 from ..streams.registry import StreamObserver
 from ..streams.relay import VoiceRelay
+from ..streams.rooms import Room
 from ..streams.stream import Stream
+from ..streams.track import OpusTrack
 from .client import Client
 
 logger = logging.getLogger(__name__)
@@ -155,6 +157,15 @@ class Meters(StreamObserver):
         send = client.meters[stream.id] = functools.partial(client.ws.send_latest, stream.id)
         self._clients.setdefault(stream, set()).add(client)
         meter.subscribe(send)
+
+    def subscribe_room(self, client: Client, room: Room, track: OpusTrack) -> None:
+        """The same for what the client hears in the room that it stands in, on that track: without its own voice."""
+        watched = next((stream for stream in self._meters if stream.track is track), None)
+        if watched is None:
+            watched = Stream(room.id, room.name, track, client.id)
+        if client not in self._clients.get(watched, ()):
+            self.unsubscribe(client, room.id)
+        self.subscribe(client, watched)
 
     def unsubscribe(self, client: Client, stream_id: str | None = None) -> None:
         """From one stream, or from all; safe for one that was not subscribed to."""
