@@ -227,6 +227,7 @@ class VoiceStreamingServer:
             "audio_port": self.settings.audio.port,
             "exchange": self.exchange.describe(),
             "recording": self.recorder.describe(),
+            "mixes": self.sessions.describe_mixes(),
             "tls_port": self.settings.server.tls_port if self.certificates else None,
             "certificate_port": self.settings.server.port if self._has_authority else None,
             "version": __version__,

@@ -45,6 +45,11 @@ class Player:
         """From now on, for `noted`."""
         self._noted = []
 
+    @property
+    def noted_packets(self) -> int:
+        """How many came since `note_numbers`."""
+        return len(self._noted or ())
+
     def noted(self) -> tuple[int, float]:
         """Packets lost since `note_numbers`, by RTP's numbers, and the longest time between two, in seconds."""
         assert self._noted is not None

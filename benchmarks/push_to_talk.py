@@ -11,25 +11,20 @@ import asyncio
 import contextlib
 import random
 import statistics
-import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import aiohttp
 import command
 import machine
-import signalling
 from command import Cores, share_out_cores
-from light_peer import Identity, LightPeer
-from light_sdp import OPUS_PAYLOAD_TYPE
-from load_sender import connect, take_all
-from marked_opus import PACKET_S, SAMPLES_PER_PACKET
+from house import House, Talker
+from light_peer import LightPeer
 from player import Player
 from rounds import SERVER
 from server_process import ServerProcess
 
-_FILLING = bytes([120]) + bytes(115)
 _IDLE_S = 6.0
 _SETTLE_S = 2.0
 _LIMITS = {
@@ -39,79 +34,6 @@ _LIMITS = {
     "max_streams": 100_000,
     "max_negotiations": 10_000,
 }
-
-
-class _Talker:
-    """A light peer that sends a packet every 20 ms while it talks."""
-
-    def __init__(self, session: signalling.Session) -> None:
-        self.session = session
-        self._number = random.randrange(1 << 15)
-        self._task: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        self._task = asyncio.create_task(self._speak(self.session.peer))
-
-    def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    async def close(self) -> None:
-        self.stop()
-        asyncio.get_running_loop().remove_reader(self.session.peer.socket)
-        await self.session.close()
-
-    async def _speak(self, peer: LightPeer) -> None:
-        due_s = time.monotonic()
-        while True:
-            timestamp = self._number * SAMPLES_PER_PACKET & 0xFFFF_FFFF
-            header = struct.pack("!BBHII", 0x80, OPUS_PAYLOAD_TYPE, self._number & 0xFFFF, timestamp, peer.local.ssrc)
-            peer.send(peer.protect(header + _FILLING + struct.pack("!I", self._number)))
-            take_all(peer)
-            peer.tick(time.monotonic())
-            self._number, due_s = self._number + 1, due_s + PACKET_S
-            await asyncio.sleep(due_s - time.monotonic())
-
-
-class _House:
-    """One server, and those who talk and listen there."""
-
-    def __init__(self, http: aiohttp.ClientSession, server: ServerProcess) -> None:
-        self.server = server
-        self._http = http
-        self._url = f"{server.url}/ws"
-        self._identity = Identity()
-
-    @contextlib.asynccontextmanager
-    async def talker(self, name: str, *, talking: bool) -> AsyncIterator[_Talker]:
-        fields = {} if talking else {"talking": False}
-        session = await signalling.send(self._http, self._url, self._identity, name, **fields)
-        await connect(session.peer)
-        talker = _Talker(session)
-        try:
-            yield talker
-        finally:
-            await talker.close()
-
-    @contextlib.asynccontextmanager
-    async def listener(self, stream_id: str | None, *, follow: bool) -> AsyncIterator[Player]:
-        fields = {"follow": True} if follow else {}
-        session = await signalling.receive(self._http, self._url, self._identity, stream_id, **fields)
-        player = Player(session.peer)
-        try:
-            deadline_s = time.monotonic() + 10
-            while not session.peer.ready and time.monotonic() < deadline_s:
-                await asyncio.sleep(0.005)
-                session.peer.tick(time.monotonic())
-            yield player
-        finally:
-            player.close()
-            await session.close()
-
-    @contextlib.asynccontextmanager
-    async def watcher(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        async with self._http.ws_connect(self._url) as socket:
-            yield socket
 
 
 def main() -> int:
@@ -143,7 +65,7 @@ def _server(cores: Cores) -> Iterator[ServerProcess]:
 
 async def _measure(server: ServerProcess, options: argparse.Namespace) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        house = _House(http, server)
+        house = House(http, server)
         await _compare_presses(house, options.presses)
         await _switch(house, options.presses)
         for what, talkers, followers in (("armed talkers", options.peers, 0), ("followers", 0, options.peers)):
@@ -151,7 +73,7 @@ async def _measure(server: ServerProcess, options: argparse.Namespace) -> None:
         await _idle_receivers(house, options.peers)
 
 
-async def _compare_presses(house: _House, presses: int) -> None:
+async def _compare_presses(house: House, presses: int) -> None:
     """By turns: a connection that is ready, and one that is made at the press."""
     warm_ms, cold_ms = [], []
     async with house.talker("warm", talking=False) as talker, house.listener(None, follow=True) as follower:
@@ -164,7 +86,7 @@ async def _compare_presses(house: _House, presses: int) -> None:
         print(f"  {name}: p50 {statistics.median(took_ms):.1f}, longest {took_ms[-1]:.1f}")
 
 
-async def _press_warm(talker: _Talker, follower: Player) -> float:
+async def _press_warm(talker: Talker, follower: Player) -> float:
     follower.await_next()
     pressed_s = time.time()
     await talker.session.socket.send_json({"type": "set_talking", "talking": True})
@@ -177,24 +99,24 @@ async def _press_warm(talker: _Talker, follower: Player) -> float:
     return 1e3 * (heard_s - pressed_s)
 
 
-async def _press_cold(house: _House) -> float:
+async def _press_cold(house: House) -> float:
     """A talker that negotiates, and a receiver that waits for the stream to negotiate."""
     async with house.watcher() as watcher:
         pressed_s = time.time()
-        async with house.talker("cold", talking=True) as talker:
+        async with house.talker("cold") as talker:
             talker.begin()
             async for frame in watcher:
                 if frame.type is aiohttp.WSMsgType.TEXT and frame.json()["type"] == "stream_available":
                     break
-            async with house.listener("cold", follow=False) as receiver:
+            async with house.listener("cold") as receiver:
                 heard_s = await receiver.until_first()
     return 1e3 * (heard_s - pressed_s)
 
 
-async def _switch(house: _House, presses: int) -> None:
+async def _switch(house: House, presses: int) -> None:
     """Two who talk over each other, and one who follows."""
     async with (
-        house.talker("one", talking=True) as one,
+        house.talker("one") as one,
         house.talker("other", talking=False) as other,
         house.listener(None, follow=True) as follower,
     ):
@@ -212,7 +134,7 @@ async def _switch(house: _House, presses: int) -> None:
     print(f"{2 * presses} switches between two talkers: {lost} packets lost, longest gap {1e3 * longest_s:.0f} ms")
 
 
-async def _idle(house: _House, what: str, talkers: int, followers: int) -> None:
+async def _idle(house: House, what: str, talkers: int, followers: int) -> None:
     async with contextlib.AsyncExitStack() as stack:
         peers = []
         for number in range(talkers):
@@ -224,13 +146,13 @@ async def _idle(house: _House, what: str, talkers: int, followers: int) -> None:
         await _print_idle(house.server, what, peers)
 
 
-async def _idle_receivers(house: _House, count: int) -> None:
+async def _idle_receivers(house: House, count: int) -> None:
     """What both are to be compared with: receivers of a stream whose sender is silent."""
     async with contextlib.AsyncExitStack() as stack:
-        talker = await stack.enter_async_context(house.talker("silent", talking=True))
+        talker = await stack.enter_async_context(house.talker("silent"))
         talker.begin()
         await asyncio.sleep(0.2)
-        peers = [(await stack.enter_async_context(house.listener("silent", follow=False))).peer for _ in range(count)]
+        peers = [(await stack.enter_async_context(house.listener("silent"))).peer for _ in range(count)]
         talker.stop()
         await _print_idle(house.server, "receivers of a silent stream", [*peers, talker.session.peer])
 

@@ -396,3 +396,35 @@ test("a network that brings nothing for two seconds is told of, and the end of t
 	receiver.stop();
 	assert.equal(receiver.stalled, false);
 });
+
+test("in a room it plays whoever is fed, also who is in no list, and knows all of them", async () => {
+	receiver.listen("room:Kitchen");
+	const { type, room, stream_id } = socket.sent.findLast((message) => message.type === "start_receiving");
+	assert.deepEqual([type, room, stream_id], ["start_receiving", "room:Kitchen", undefined]);
+	const said = record();
+	await connect(null);
+	assert.equal(receiver.state, "waiting");
+	const voices = [old, young];
+	socket.tell("receiving", { ...young, voices });
+	await settled();
+	assert.equal(receiver.state, "playing");
+	assert.deepEqual(receiver.voices, voices);
+	socket.tell("receiving", { ...young, voices: [young] });
+	assert.deepEqual(receiver.voices, [young]);
+	assert.ok(said.length >= 2);
+});
+
+test("whoever is not to be disturbed asks for urgent voices alone", async () => {
+	receiver.listen("room:Kitchen");
+	await connect(null);
+	receiver.quiet = true;
+	receiver.listen("room:Kitchen");
+	assert.equal(socket.sent.findLast(({ type }) => type === "start_receiving").quiet, true);
+});
+
+test("where WebRTC does not connect, a room's MP3 plays", async () => {
+	receiver.listen("room:Küche");
+	mock.timers.tick(MP3_AFTER_MS);
+	await settled();
+	assert.match(receiver.audio.src, /room\/K%C3%BCche\.mp3/);
+});

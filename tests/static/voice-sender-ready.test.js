@@ -354,3 +354,42 @@ test("somebody who takes its name over while it is ready releases the microphone
 	socket.tell("stream_ended", { stream_id: "stream_kitchen", reason: "replaced" });
 	assert.deepEqual([sender.state, sender.problem.code, sender.media], ["idle", "replaced", null]);
 });
+
+test("a press says whom it is for, once the server was told of rooms", async () => {
+	await arm();
+	sender.rooms = ["Kitchen"];
+	sender.talk();
+	says(true);
+	assert.deepEqual(socket.sent.at(-1), { type: "set_talking", talking: true, rooms: ["Kitchen"], urgent: false });
+	sender.rest();
+	mock.timers.tick(HOLD_ON_MS);
+	sender.rooms = [];
+	sender.talk();
+	assert.deepEqual(socket.sent.at(-1), { type: "set_talking", talking: true, rooms: [], urgent: false });
+});
+
+test("a press for others begins anew, also while the one before holds on", async () => {
+	await goLive();
+	sender.rest();
+	sender.rooms = ["Attic"];
+	sender.talk();
+	const told = socket.sent.filter(({ type }) => type === "set_talking").slice(-2);
+	assert.deepEqual(told.map(({ talking, rooms }) => [talking, rooms]), [
+		[false, undefined],
+		[true, ["Attic"]],
+	]);
+});
+
+test("a press that a room refuses is over, and the next may come", async () => {
+	await arm();
+	sender.rooms = ["Office"];
+	sender.talk();
+	socket.tell("error", { code: "room_busy", message: "attic talks" });
+	assert.equal(sender.state, "ready");
+	assert.equal(sender.problem.code, "room_busy");
+	assert.equal(sender.talking, false);
+	assert.equal(sentTrack(), null);
+	sender.talk();
+	says(true);
+	assert.equal(sender.state, "live");
+});

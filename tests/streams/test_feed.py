@@ -229,7 +229,7 @@ def test_after_a_pause_the_one_who_is_left_passes_as_he_came() -> None:
 def test_where_there_are_too_many_mixes_the_newest_is_heard() -> None:
     async def scene() -> None:
         house = Everyone()
-        house.mixes._most_mixes = 0
+        house.mixes.most = 0
         ear = house.ear("listener")
         await asyncio.gather(house.talk("attic", 500, 0.5), house.talk("garage", 900, 0.5))
         assert {packet.payload in tone_payloads(900) for packet in ear.packets[5:]} == {True}

@@ -48,6 +48,12 @@ class Sessions(StreamObserver):
             "mixing_refused_total": counters.refused_mixes,
         }
 
+    def describe_mixes(self) -> dict[str, int]:
+        """For `/health`: how many different mixes of voices are made, and may be; beyond them a room hears its newest
+        voice alone."""
+        mixes = self._services.mixes
+        return {"active": len(mixes), "most": mixes.most, "refused": mixes.counters.refused_mixes}
+
     async def publish(
         self, connection: Connection, claim: Claim, talking: bool | None = None, audience: Audience = EVERYBODY
     ) -> PublishSession:

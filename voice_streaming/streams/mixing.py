@@ -137,7 +137,8 @@ class Mixes:
         self._relay = relay
         self._failures = Failures() if failures is None else failures
         self._evens = even_loudness
-        self._most_mixes = most_mixes
+        self.most = most_mixes
+        """Distinct mixes that there may be."""
         self._mixes: dict[Voices, Mix] = {}
         self._voices: dict[OpusTrack, _Voice] = {}
         self._uses: Counter[OpusTrack] = Counter()
@@ -167,7 +168,7 @@ class Mixes:
             raise ValueError("a mix of no voices")
         mix = self._mixes.get(voices)
         if mix is None:
-            if len(self._mixes) >= self._most_mixes:
+            if len(self._mixes) >= self.most:
                 self.counters.refused_mixes += 1
                 raise TooManyMixes(f"{len(self._mixes)} distinct mixes")
             mix = self._begin(voices, after)
