@@ -151,6 +151,7 @@ class AudioStreamServer:
         }
         if self._radios is not None:
             handlers["/room/{room}.mp3"] = functools.partial(self.room, self._radios)
+            handlers["/room/{room}.ogg"] = functools.partial(self.room_ogg, self._radios)
         routes = []
         for path, handler in handlers.items():
             # One after the other, so that both are of one resource: other methods are 405, other paths 404.
@@ -252,15 +253,33 @@ class AudioStreamServer:
 
     async def room(self, radios: RoomRadios, request: web.Request) -> web.StreamResponse:
         """Whoever talks in a room; silence while nobody does."""
+        grant = self._room_grant(request)
+        asked = replace(self._asked(request), follows=False)
+        with self._playing(radios, request, grant) as stream:
+            return await self._play_mp3(request, asked, stream, stream.name, grant)
+
+    async def room_ogg(self, radios: RoomRadios, request: web.Request) -> web.StreamResponse:
+        """As `room`, in Ogg."""
+        grant = self._room_grant(request)
+        with self._readable(request):
+            asked = replace(ogg_request(request), follows=False)
+        with self._playing(radios, request, grant) as stream:
+            return await self._play_ogg(request, asked, stream, stream.name, grant)
+
+    def _room_grant(self, request: web.Request) -> Grant:
+        """What the request may hear, the room of its path among it. Raises 401 or 403."""
         grant = self._grant(request)
-        name = request.match_info["room"]
-        if not grant.covers_room(name_key(name)):
+        if not grant.covers_room(name_key(request.match_info["room"])):
             text = "This needs a token that covers the room.\n"
             raise web.HTTPForbidden(text=text, headers=self._headers(request))
-        asked = replace(self._asked(request), follows=False)
+        return grant
+
+    @contextmanager
+    def _playing(self, radios: RoomRadios, request: web.Request, grant: Grant) -> Iterator[Stream]:
+        """The stream of the room of the request's path, for as long as the block runs. Raises 404."""
         try:
-            with radios.playing(name, grant) as stream:
-                return await self._play_mp3(request, asked, stream, stream.name, grant)
+            with radios.playing(request.match_info["room"], grant) as stream:
+                yield stream
         except Refused as refusal:
             raise web.HTTPNotFound(text=f"{refusal}\n", headers=self._headers(request)) from None
 

@@ -11,7 +11,7 @@ import { isRoom, roomName } from "./rooms.js";
 import { ScreenLock } from "./screen-lock.js";
 import { recall, remember } from "./settings.js";
 import { Standing } from "./standing.js";
-import { behindText, fill, isolate, listenLabel, problemText, receiverText, turnText, words } from "./words.js";
+import { behindText, fill, isolate, listenLabel, problemText, receiverText, turnText, unheardText, words } from "./words.js";
 
 /** Without the server's picture for so long, we draw our own. */
 const OWN_PICTURE_AFTER_MS = 2_000;
@@ -91,7 +91,16 @@ function describe() {
 	show("route", mp3 ? words.mp3 : "");
 	screenLock.set(state !== "idle" && awake.checked);
 	standing.describe();
+	sayWhoIsNotHeard();
 }
+
+/** Others who talk, while one voice is heard alone. */
+function sayWhoIsNotHeard() {
+	const isAlone = receiver.state === "playing" && !isRoom(receiver.chosen);
+	const others = isAlone ? socket.streams.filter((stream) => !stream.paused && stream.stream_id !== receiver.streamId) : [];
+	show("unheard", unheardText(others));
+}
+
 /** @type {Analyser | null} */
 let analyser = null;
 let pictureAt = 0;

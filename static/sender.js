@@ -244,12 +244,14 @@ const receiver = new VoiceReceiver(ear, { except: () => own });
 const intercom = byId("intercom");
 
 function describeEar() {
+	receiver.audio.muted = receiver.shared && sender.talking;
 	show("intercom-state", intercomText(receiver));
 	byId("intercom-tap").hidden = receiver.state !== "blocked";
 }
 ear.on("streams", describeEar);
 receiver.on("state", describeEar);
 receiver.on("stalled", describeEar);
+sender.on("talking", describeEar);
 byId("intercom-tap").onclick = () => receiver.unblock();
 intercom.checked = recall("intercom", false);
 intercom.onchange = hearOthers;

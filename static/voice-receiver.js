@@ -31,6 +31,8 @@ export class VoiceReceiver extends Machine {
 	chosen = null;
 	/** Whom the connection brings, the newest last. @type {{stream_id: string, name: string}[]} */
 	voices = [];
+	/** Whether one's own voice is heard as well, as the server makes no more mixes. */
+	shared = false;
 	/** Whether only urgent voices are to be heard; call `listen()` when it changes. */
 	quiet = false;
 	/** The voice as WebRTC brings it. @type {MediaStream | null} */
@@ -71,10 +73,11 @@ export class VoiceReceiver extends Machine {
 		socket.on("streams", () => this.state === "reconnecting" || this.#follow());
 		socket.on("stream_available", () => this.#follow());
 		socket.on("webrtc_offer", ({ offer }) => this.#answer(offer));
-		socket.on("receiving", ({ stream_id, name, voices = [] }) => {
+		socket.on("receiving", ({ stream_id, name, voices = [], shared = false }) => {
 			if (!this.#asked) return;
 			this.#fed = stream_id;
-			const changes = voices.length !== this.voices.length;
+			const changes = voices.length !== this.voices.length || shared !== this.shared;
+			this.shared = shared;
 			this.voices = voices;
 			if (changes) this.tell("state"); // the newest may be the same
 			if (name) this.#listed = { stream_id, name };

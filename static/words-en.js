@@ -37,6 +37,7 @@ export default {
 	volume0: "“{name}” plays at volume 0",
 	silent: "“{name}” is silent for now…",
 	youHear: "You hear “{name}”",
+	notHeard: "Not heard: {list}",
 	youHearAll: "You hear {list}",
 	waitingIn: "Waiting for a voice in {name}…",
 	connecting: "Connecting…",

@@ -124,6 +124,10 @@ export const quietText = (untilS) => fill(words.onlyUrgent, { time: clock(untilS
 /** @param {number} unixS */
 const clock = (unixS) => new Date(unixS * 1000).toLocaleTimeString(locales, { timeStyle: "short" });
 
+/** To a listener: who talks as well. @param {readonly {name: string}[]} others */
+export const unheardText = (others) =>
+	others.length ? fill(words.notHeard, { list: quotedList(others.map((one) => one.name)) }) : "";
+
 /** To somebody who talks. @param {Stream} [stream] that began later */
 export const newerText = (stream) => (stream ? fill(words.newer, { name: stream.name }) : "");
 

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from tests.recording.tapes import seconds
-from tests.support.availability import require_program
+from tests.support.availability import require_program, unavailable
 from tests.support.server import REPOSITORY, running_server
 from tests.support.signalling import signalling
 from tests.support.stage import until
@@ -77,7 +77,7 @@ async def test_a_server_that_was_killed_repairs_its_recording_at_the_next_start(
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """1 MB."""
     if os.geteuid() != 0:
-        pytest.skip("only root may mount a tmpfs")
+        unavailable("only root may mount a tmpfs")
     folder = tmp_path / "small"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)

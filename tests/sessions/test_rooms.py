@@ -82,6 +82,7 @@ async def test_a_voice_for_a_room_is_heard_there_and_nowhere_else() -> None:
             "name": "attic",
             "voices": [{"stream_id": "attic", "name": "attic"}],
             "room": "room:Kitchen",
+            "shared": False,
         }
 
 
@@ -254,8 +255,9 @@ async def test_a_speaker_plays_a_room_whoever_talks_there() -> None:
         watcher = await stack.enter_async_context(signalling(server.ws_url))
         await watcher.send("subscribe_rooms")
         for name, status in (("Kitchen", 200), ("kitchen", 200), ("a:b", 404)):
-            async with http.head(server.audio_url(f"/room/{name}.mp3")) as answer:
-                assert answer.status == status
+            for ending in ("mp3", "ogg"):
+                async with http.head(server.audio_url(f"/room/{name}.{ending}")) as answer:
+                    assert answer.status == status
         async with http.get(server.audio_url("/room/Kitchen.mp3")) as answer:
             assert answer.content_type == "audio/mpeg"
             await answer.content.readexactly(2000)
@@ -268,6 +270,9 @@ async def test_a_speaker_plays_a_room_whoever_talks_there() -> None:
                 assert (await get_json(server, "/metrics"))["mp3_encoders"] == 1
             await answer.content.readexactly(2000)
         await expect_room(watcher, name="Kitchen", listeners=0)
+        async with http.get(server.audio_url("/room/Kitchen.ogg")) as answer:
+            assert (await answer.content.readexactly(4), answer.content_type) == (b"OggS", "audio/ogg")
+            await expect_room(watcher, name="Kitchen", listeners=1)
 
 
 async def test_three_who_talk_at_once_hear_both_others_and_whoever_listens_hears_all() -> None:

@@ -163,7 +163,7 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
         ("available_streams", ["details", "streams"]),
         ("sender_ready", ["connection_id", "resume", "stream_id"]),
         ("talking", ["listeners", "receivers", "stream_id", "talking"]),
-        ("receiving", ["name", "room", "stream_id", "voices"]),
+        ("receiving", ["name", "room", "shared", "stream_id", "voices"]),
         ("room_forgotten", ["room"]),
         ("webrtc_offer", ["offer", "stream_id"]),
         ("webrtc_answer", ["answer"]),

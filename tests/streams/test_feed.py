@@ -226,12 +226,20 @@ def test_after_a_pause_the_one_who_is_left_passes_as_he_came() -> None:
     run(scene())
 
 
-def test_where_there_are_too_many_mixes_the_newest_is_heard() -> None:
+def test_where_there_are_too_many_mixes_talkers_share_that_of_whoever_listens() -> None:
     async def scene() -> None:
         house = Everyone()
-        house.mixes.most = 0
-        ear = house.ear("listener")
-        await asyncio.gather(house.talk("attic", 500, 0.5), house.talk("garage", 900, 0.5))
-        assert {packet.payload in tone_payloads(900) for packet in ear.packets[5:]} == {True}
+        house.mixes.most = 1
+        listener = house.ear("listener")
+        first = house.ear("first", "attic")
+        second = house.ear("second", "garage")
+        voices = (("attic", 500), ("garage", 900), ("cellar", 1300))
+        await asyncio.gather(*(house.talk(name, frequency, 1.0) for name, frequency in voices))
+        heard = {ear: {f for _, f in voices if level_of(ear.samples()[24_000:], f) > 0.03} for ear in (listener, first)}
+        assert heard == {listener: {500, 900, 1300}, first: {500, 900, 1300}}
+        await asyncio.sleep(0.5)
+        assert len(house.mixes) == 0
+        assert house.mixes.counters.refused_mixes >= 2
+        assert {f for _, f in voices if level_of(second.samples()[24_000:], f) > 0.03} == {500, 900, 1300}
 
     run(scene())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.virtual_time import run
-from tests.support.voices import Ear, Voice, level_of
+from tests.support.voices import Ear, Voice, level_of, tone_payloads
 from voice_streaming.process.failures import Failures
 from voice_streaming.streams.mixing import Mix, Mixes, TooManyMixes
 from voice_streaming.streams.relay import VoiceRelay
@@ -149,6 +149,34 @@ async def test_a_voice_with_losses_is_concealed_and_the_other_is_whole() -> None
     assert level_of(samples, 500) > 0.06
 
 
+async def talk_in_long_packets(voice: Voice, seconds: float) -> None:
+    """Of 120 ms, the longest that there are (RFC 6716 section 3.2.5): six frames in each."""
+    settled = tone_payloads(voice.frequency_hz, seconds=12.0)[100:]
+    long = [six_frames(payloads) for payloads in zip(*[iter(settled)] * 6, strict=False)]
+    source, loop = voice.track.take_source(), asyncio.get_running_loop()
+    for number in range(round(seconds / 0.12)):
+        source.publish(1, number, number * 5760, False, long[number], loop.time())
+        await asyncio.sleep(0.12)
+
+
+def six_frames(payloads: tuple[bytes, ...]) -> bytes:
+    """As one packet of code 3 (section 3.2.5), at a variable bit rate."""
+    assert len({payload[0] for payload in payloads}) == 1
+    lengths = b"".join(bytes([len(payload) - 1]) for payload in payloads[:-1])
+    return bytes([payloads[0][0] | 3, 0x80 | 6]) + lengths + b"".join(payload[1:] for payload in payloads)
+
+
+@in_virtual_time
+async def test_a_voice_in_packets_of_120_ms_is_whole_beside_another() -> None:
+    one = mixes()
+    slow, usual = Voice(500), Voice(900)
+    ear = Ear(one.take(frozenset({slow.track, usual.track})).track)
+    await together(talk_in_long_packets(slow, 6), usual.talk(6))
+    samples = ear.samples()[48_000:-48_000]
+    assert level_of(samples, 900) == pytest.approx(0.1, rel=0.15)
+    assert level_of(samples, 500) == pytest.approx(0.1, rel=0.15)
+
+
 async def come_and_go(one: Mixes, mix: Mix, voice: Voice, times: int) -> None:
     alone = mix.voices
     for _ in range(times):
@@ -161,7 +189,7 @@ async def come_and_go(one: Mixes, mix: Mix, voice: Voice, times: int) -> None:
 @in_virtual_time
 async def test_a_voice_that_comes_and_goes_makes_no_step_and_leaves_nothing() -> None:
     one = mixes()
-    stays = Voice(500, period_s=12)
+    stays = Voice(500, period_s=28)
     mix = one.take(frozenset({stays.track}))
     ear = Ear(mix.track)
     gone = await with_another(one, mix, stays)
@@ -175,8 +203,8 @@ async def test_a_voice_that_comes_and_goes_makes_no_step_and_leaves_nothing() ->
 
 
 async def with_another(one: Mixes, mix: Mix, stays: Voice) -> weakref.ref[OpusTrack]:
-    comes = Voice(900, period_s=12)
-    await together(stays.talk(11), comes.talk(11), come_and_go(one, mix, comes, 40))
+    comes = Voice(900, period_s=28)
+    await together(stays.talk(27), comes.talk(27), come_and_go(one, mix, comes, 100))
     return weakref.ref(comes.track)
 
 

@@ -65,5 +65,7 @@ class Connection:
     def on_talking(self, stream: Stream) -> None:
         """Its stream is live, and the first packet was passed on; or it is not, as the client stopped talking."""
 
-    def on_fed(self, room: Room | None, voices: Sequence[Stream]) -> None:
-        """It hears these now, the newest last, or nobody; in that room, if it stands in one."""
+    def on_fed(self, room: Room | None, voices: Sequence[Stream], shared: bool) -> None:
+        """It hears these now, the newest last, or nobody; in that room, if it stands in one.
+
+        `shared`: voices that it does not want to hear are in it as well."""

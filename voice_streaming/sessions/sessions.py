@@ -49,8 +49,8 @@ class Sessions(StreamObserver):
         }
 
     def describe_mixes(self) -> dict[str, int]:
-        """For `/health`: how many different mixes of voices are made, and may be; beyond them a room hears its newest
-        voice alone."""
+        """For `/health`: how many different mixes of voices are made, and may be; beyond them talkers of a room share
+        one, in which they are themselves."""
         mixes = self._services.mixes
         return {"active": len(mixes), "most": mixes.most, "refused": mixes.counters.refused_mixes}
 

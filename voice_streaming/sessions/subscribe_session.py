@@ -113,13 +113,13 @@ class FollowSession(ReceiveSession):
     def tell(self) -> None:
         """Tells the client what it is fed, now and at each change."""
         self._tells = True
-        self._owner.on_fed(self.selection.room, self._feed.voices)
+        self._owner.on_fed(self.selection.room, self._feed.voices, self._feed.is_shared)
 
     def on_fed(self, voices: Sequence[Stream]) -> None:
         """For `Follower`."""
         self.stream_id = _newest_id(voices)
         if self._tells:
-            self._owner.on_fed(self.selection.room, voices)
+            self._owner.on_fed(self.selection.room, voices, self._feed.is_shared)
 
     def ends_with(self, stream: Stream) -> bool:
         return False

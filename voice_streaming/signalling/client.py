@@ -69,7 +69,7 @@ class Client(Connection):
     def on_talking(self, stream: Stream) -> None:
         self.send(messages.Talking(stream.is_live, stream.id, len(stream.receivers), stream.listeners))
 
-    def on_fed(self, room: Room | None, voices: Sequence[Stream]) -> None:
+    def on_fed(self, room: Room | None, voices: Sequence[Stream], shared: bool) -> None:
         newest_id, newest_name = (voices[-1].id, voices[-1].name) if voices else (None, None)
         heard = [VoiceIn(voice.id, voice.name) for voice in voices]
-        self.send(messages.Receiving(newest_id, newest_name, heard, None if room is None else room.id))
+        self.send(messages.Receiving(newest_id, newest_name, heard, None if room is None else room.id, shared))

@@ -233,6 +233,8 @@ class Receiving(ServerMessage, frozen=True, tag="receiving"):
     """All that are heard, the newest last."""
     room: str | None
     """The id of the room that it stands in."""
+    shared: bool = False
+    """What it asked not to hear (`except`), such as its own voice, is heard as well: there are too many mixes."""
 
 
 class RoomList(ServerMessage, frozen=True, tag="rooms"):

@@ -75,6 +75,10 @@ class Feed:
         """For `Feeds.join`."""
         self.track = OpusTrack()
         self.voices: tuple[Stream, ...] = ()
+        self.is_shared = False
+        """Whether excluded voices are heard as well, as there are too many different mixes."""
+        self._everybody: tuple[Stream, ...] = ()
+        """The voices and those that are excluded."""
         self.selection = selection
         self.followers: dict[str, Follower] = {}
         """By their ids."""
@@ -84,11 +88,18 @@ class Feed:
         self._heard: OpusTrack | None = None
         self._source: Source | None = None
 
-    def turn_to(self, voices: tuple[Stream, ...]) -> None:
-        """Lets the followers hear these from their next packet on, the one that is being handed out included.
+    def turn_to(self, streams: Mapping[str, Stream]) -> None:
+        """Lets the followers hear what is selected of these, from the next packet on, the one that is being handed out
+        included.
 
         `settle` is to be called afterwards.
         """
+        voices = self.selection.select(streams)
+        self._everybody = replace(self.selection, excluded=frozenset()).select(streams)
+        self._count(voices)
+
+    def _count(self, voices: tuple[Stream, ...]) -> None:
+        """The followers are receivers of these now."""
         before, self.voices = self.voices, voices
         for voice in before:
             if voice not in voices:
@@ -103,20 +114,23 @@ class Feed:
         A mix is left, and a voice leaves it, when nothing of a word is still to be played.
         """
         wanted = frozenset(voice.track for voice in self.voices)
+        excluded = frozenset(voice.track for voice in self._everybody) - wanted
         unfinished: frozenset[OpusTrack] = frozenset()
         if self._mix is not None:
-            unfinished = frozenset(track for track in self._mix.voices if not self._mixes.is_quiet_of(track))
+            words = frozenset(track for track in self._mix.voices if not self._mixes.is_quiet_of(track))
+            unfinished = words - excluded
         if len(wanted) > 1 or unfinished:
             self._take_mix(wanted | unfinished)
         elif self._mix is not None:
             self._mixes.release(self._mix)
             self._mix = None
+        self.is_shared = self._mix is not None and bool(self._mix.voices & excluded)
         self._attach(self.voices[-1].track if self._mix is None and self.voices else None)
         return bool(unfinished) and (len(wanted) < 2 or not unfinished <= wanted)
 
     def close(self) -> None:
         """Nobody follows any more."""
-        self.turn_to(())
+        self._count(())
         if self._mix is not None:
             self._mixes.release(self._mix)
             self._mix = None
@@ -138,14 +152,16 @@ class Feed:
         return True
 
     def _take_mix(self, tracks: frozenset[OpusTrack]) -> None:
-        """The mix of these; where there are too many mixes, the newest voice alone."""
+        """The mix of these; where there are too many different ones, that which whoever only listens hears."""
         try:
             self._mix = self._mixes.take(tracks) if self._mix is None else self._mixes.change(self._mix, tracks)
         except TooManyMixes:
-            logger.warning("There are too many different mixes: some hear the newest voice alone")
-            if self._mix is not None:
-                self._mixes.release(self._mix)
-                self._mix = None
+            logger.debug("There are too many different mixes: some talkers are in what they hear")
+            before = self._mix
+            everybody = tracks | frozenset(voice.track for voice in self._everybody)
+            self._mix = self._mixes.take(everybody, after=before, is_shared=True)
+            if before is not None:
+                self._mixes.release(before)
 
     def _attach(self, voice: OpusTrack | None) -> None:
         """To the mix, or else to that voice."""
@@ -191,7 +207,7 @@ class Feeds(StreamObserver):
         feed = self._feeds.get(selection)
         if feed is None:
             feed = self._feeds[selection] = Feed(self._relay, self._mixes, selection)
-            feed.turn_to(selection.select(self._streams))
+            feed.turn_to(self._streams)
             self._settle(feed)
         feed.add(follower)
         self._count(feed)
@@ -220,14 +236,14 @@ class Feeds(StreamObserver):
     def select(self) -> None:
         """Turns each feed to what its selection means now."""
         for feed in list(self._feeds.values()):
-            voices = feed.selection.select(self._streams)
-            if voices == feed.voices:
+            voices, was_shared = feed.voices, feed.is_shared
+            feed.turn_to(self._streams)
+            if voices == feed.voices and not was_shared:
                 continue
-            feed.turn_to(voices)
             self._settle(feed)
             self._count(feed)
             for follower in list(feed.followers.values()):
-                follower.on_fed(voices)
+                follower.on_fed(feed.voices)
 
     def _settle(self, feed: Feed) -> None:
         if not feed.settle():

@@ -158,17 +158,18 @@ class Mixes:
         """Distinct mixes that there are."""
         return len(self._mixes)
 
-    def take(self, voices: Voices, *, after: Mix | None = None) -> Mix:
+    def take(self, voices: Voices, *, after: Mix | None = None, is_shared: bool = False) -> Mix:
         """The mix of these voices, for one more taker; it carries each voice from its next packet on.
 
         `voices` has one or more; the packet that is being handed out counts as the next. With `after`, a mix that did
-        not exist goes on where that one is now, and fades over. Raises TooManyMixes, which is counted.
+        not exist goes on where that one is now, and fades over. Raises TooManyMixes, which is counted, unless it
+        `is_shared`: there are as few of these as there are rooms.
         """
         if not voices:
             raise ValueError("a mix of no voices")
         mix = self._mixes.get(voices)
         if mix is None:
-            if len(self._mixes) >= self.most:
+            if len(self._mixes) >= self.most and not is_shared:
                 self.counters.refused_mixes += 1
                 raise TooManyMixes(f"{len(self._mixes)} distinct mixes")
             mix = self._begin(voices, after)
