@@ -213,10 +213,10 @@ awake.onchange = () => {
 /** The address of this page says which stream it plays: for a bookmark, a reload, and another device. */
 function showAddress() {
 	const address = new URL(location.href);
-	address.searchParams.delete("stream");
-	address.searchParams.delete("room");
-	if (isRoom(wanted)) address.searchParams.set("room", roomName(wanted));
-	else if (wanted) address.searchParams.set("stream", wanted);
+	/** @param {string} key @param {string} value */
+	const put = (key, value) => (value ? address.searchParams.set(key, value) : address.searchParams.delete(key));
+	put("stream", isRoom(wanted) ? "" : wanted);
+	put("room", isRoom(wanted) ? roomName(wanted) : "");
 	if (address.href !== location.href) history.replaceState(null, "", address);
 	address.searchParams.delete("token");
 	show("address", address.href);

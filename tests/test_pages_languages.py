@@ -127,7 +127,11 @@ async def test_names_from_right_to_left_leave_the_words_around_them_where_they_a
     await says(receiver, f"^You hear “{ISOLATED}”$")
     assert await reads_right_to_left(receiver, "#state")
     await expect(receiver).to_have_title(f"{ISOLATED} · Voice")
-    assert await receiver.locator("#choice option").all_text_contents() == ["Always the newest", ISOLATED]
+    assert await receiver.locator("#choice option").all_text_contents() == [
+        "Always the newest",
+        ISOLATED,
+        "All voices, mixed",
+    ]
 
     overview = await guests.page("/")
     await says(overview, f"^Live: {ISOLATED}$")

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tests.support.availability import require_linux, require_program, unavailable
+from tests.support.machine_addresses import addresses_that_change
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ async def other_machine() -> AsyncIterator[OtherMachine]:
         unavailable(f"no network namespace can be made here: {error.stderr.decode().strip()}")
     try:
         await _ip("link", "add", here_end, "type", "veth", "peer", "name", "cable", "netns", name)
+        # Without an address of IPv6, which would come a second later.
+        await _ip("link", "set", here_end, "addrgenmode", "none")
         await _ip("address", "add", f"{machine.here}/30", "dev", here_end)
         await _ip("link", "set", here_end, "up")
         await _ip("-netns", name, "address", "add", f"{machine.there}/30", "dev", "cable")
@@ -68,4 +71,5 @@ async def other_machine() -> AsyncIterator[OtherMachine]:
 
 
 async def _ip(*arguments: str) -> None:
-    await asyncio.to_thread(subprocess.run, ["ip", *arguments], check=True, capture_output=True, timeout=10)
+    async with addresses_that_change():
+        await asyncio.to_thread(subprocess.run, ["ip", *arguments], check=True, capture_output=True, timeout=10)

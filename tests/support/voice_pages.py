@@ -15,6 +15,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Frame,
 from playwright.async_api import Error as PlaywrightError
 
 from tests.support.audio import level_dbfs
+from tests.support.machine_addresses import addresses_that_stay
 from tests.support.pages import ScriptedPage, record_element
 from tests.support.server import RunningServer
 
@@ -209,7 +210,8 @@ class Visitors:
         async with AsyncExitStack() as stack:
             if wait_for:
                 await stack.enter_async_context(page.expect_console_message(lambda message: message.text == wait_for))
-            await page.goto(url or self.server.url(path))
+            async with addresses_that_stay():
+                await page.goto(url or self.server.url(path))
         return page
 
     async def leave(self) -> None:
