@@ -148,7 +148,7 @@ async def test_names_from_right_to_left_leave_the_words_around_them_where_they_a
     await press(waiting, "#listen")
     await says(waiting, f"^Waiting for “{ISOLATED}”…$")
     assert await reads_right_to_left(waiting, "#state")
-    last = await waiting.locator("#choice option").last.text_content()
+    last = await waiting.locator("#choice > option").last.text_content()
     assert last == f"{ISOLATED} (not live)"
 
 
