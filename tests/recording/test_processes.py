@@ -38,6 +38,7 @@ def ffprobe_s(path: Path) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.any_python
 def test_after_fifty_kills_all_that_was_written_is_there(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.recording.killed_writers", str(tmp_path)]
     told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout.splitlines()
@@ -51,6 +52,7 @@ def test_after_fifty_kills_all_that_was_written_is_there(tmp_path: Path) -> None
             assert ffprobe_s(tmp_path / str(number) / recording.file) == pytest.approx(recording.seconds, abs=0.02)
 
 
+@pytest.mark.any_python
 async def test_a_server_that_was_killed_repairs_its_recording_at_the_next_start(
     tmp_path: Path, payloads: list[bytes]
 ) -> None:
