@@ -33,7 +33,6 @@ from voice_streaming.listening.mp3 import Mp3Counters
 from voice_streaming.listening.ogg_channels import OggChannels
 from voice_streaming.listening.requests import PlayRequest, is_navigation, ogg_request, play_request, position_request
 from voice_streaming.listening.room_radio import RoomRadios
-from voice_streaming.media.opus import CLOCK_RATE_HZ
 from voice_streaming.process.failures import Failures
 from voice_streaming.process.refusal import Refused
 from voice_streaming.settings.model import Settings
@@ -160,34 +159,7 @@ class AudioStreamServer:
 
     def figures(self) -> dict[str, float]:
         """The counters, by the names they have in `/metrics`."""
-        counters, pcm, ogg = self.counters, self._relay.pcm_counters, self._ogg_channels.counters
-        return {
-            "ogg_listeners": self._ogg_channels.listeners,
-            "ogg_muxers": self._ogg_channels.muxers,
-            "ogg_listeners_total": ogg.listeners_total,
-            "ogg_sent_bytes_total": ogg.bytes_sent,
-            "ogg_slow_listeners_disconnected_total": ogg.disconnected_slow,
-            "ogg_slow_listeners_brought_back_total": ogg.brought_back,
-            "ogg_slow_listeners_dropped_seconds_total": round(ogg.dropped_frames / CLOCK_RATE_HZ, 3),
-            "ogg_silence_seconds_total": round(ogg.silence_ticks / CLOCK_RATE_HZ, 3),
-            "ogg_late_packets_total": ogg.late_packets,
-            "ogg_early_packets_total": ogg.early_packets,
-            "ogg_broken_packets_total": ogg.broken_packets,
-            "ogg_left_out_packets_total": ogg.left_out_packets,
-            "mp3_listeners": self._channels.listeners,
-            "mp3_encoders": self.encoders,
-            "mp3_listeners_total": counters.listeners_total,
-            "mp3_sent_bytes_total": counters.bytes_sent,
-            "mp3_slow_listeners_disconnected_total": counters.disconnected_slow,
-            "mp3_slow_listeners_brought_back_total": counters.brought_back,
-            "mp3_slow_listeners_dropped_seconds_total": round(counters.dropped_frames * self._channels.frame_s, 3),
-            "mp3_encoder_cpu_seconds_total": round(counters.encoder_s, 3),
-            "mp3_encoded_seconds_total": round(counters.encoded_audio_s, 3),
-            "mp3_silence_seconds_total": round(counters.silence_samples / CLOCK_RATE_HZ, 3),
-            "mp3_concealed_packets_total": pcm.concealed_packets,
-            "mp3_late_packets_total": pcm.late_packets + counters.late_blocks,
-            "mp3_broken_packets_total": pcm.broken_packets,
-        }
+        return {**self._ogg_channels.figures(), **self._channels.figures(self._relay.pcm_counters)}
 
     async def status(self, request: web.Request) -> web.Response:
         grant = self._grant(request)

@@ -10,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from ..media.opus import CLOCK_RATE_HZ
+from ..media.pcm import PcmCounters
 from ..process.failures import Failures
 from ..process.timers import RETRY_S, Timer
 from ..process.turns import Turns
@@ -136,6 +138,25 @@ class Channels(StreamObserver):
     def encoders(self) -> int:
         """Streams that are being encoded now."""
         return len(self._channels)
+
+    def figures(self, pcm: PcmCounters) -> dict[str, float]:
+        """By the names they have in `/metrics`; `pcm` counts what all decoders did."""
+        counters = self.counters
+        return {
+            "mp3_listeners": self.listeners,
+            "mp3_encoders": self.encoders,
+            "mp3_listeners_total": counters.listeners_total,
+            "mp3_sent_bytes_total": counters.bytes_sent,
+            "mp3_slow_listeners_disconnected_total": counters.disconnected_slow,
+            "mp3_slow_listeners_brought_back_total": counters.brought_back,
+            "mp3_slow_listeners_dropped_seconds_total": round(counters.dropped_frames * self.frame_s, 3),
+            "mp3_encoder_cpu_seconds_total": round(counters.encoder_s, 3),
+            "mp3_encoded_seconds_total": round(counters.encoded_audio_s, 3),
+            "mp3_silence_seconds_total": round(counters.silence_samples / CLOCK_RATE_HZ, 3),
+            "mp3_concealed_packets_total": pcm.concealed_packets,
+            "mp3_late_packets_total": pcm.late_packets + counters.late_blocks,
+            "mp3_broken_packets_total": pcm.broken_packets,
+        }
 
     def silent_bytes(self, count: int) -> bytes:
         """The first bytes of a silent frame."""

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 
+from ..media.opus import CLOCK_RATE_HZ
 from ..process.failures import Failures
 from ..process.timers import Timer
 from ..process.turns import Turns
@@ -57,6 +58,24 @@ class OggChannels(StreamObserver):
     @property
     def listeners(self) -> int:
         return len(self._channel_of)
+
+    def figures(self) -> dict[str, float]:
+        """By the names they have in `/metrics`."""
+        counters = self.counters
+        return {
+            "ogg_listeners": self.listeners,
+            "ogg_muxers": self.muxers,
+            "ogg_listeners_total": counters.listeners_total,
+            "ogg_sent_bytes_total": counters.bytes_sent,
+            "ogg_slow_listeners_disconnected_total": counters.disconnected_slow,
+            "ogg_slow_listeners_brought_back_total": counters.brought_back,
+            "ogg_slow_listeners_dropped_seconds_total": round(counters.dropped_frames / CLOCK_RATE_HZ, 3),
+            "ogg_silence_seconds_total": round(counters.silence_ticks / CLOCK_RATE_HZ, 3),
+            "ogg_late_packets_total": counters.late_packets,
+            "ogg_early_packets_total": counters.early_packets,
+            "ogg_broken_packets_total": counters.broken_packets,
+            "ogg_left_out_packets_total": counters.left_out_packets,
+        }
 
     @property
     def muxers(self) -> int:
