@@ -77,6 +77,13 @@ class Studio:
     def voice(self, stream: Stream, frequency_hz: int = 440, **facts: Any) -> Voice:
         return Voice(frequency_hz, stream.track, **facts)
 
+    async def heard(self, seconds: float) -> tuple[Stream, Voice]:
+        """A stream, and the voice that has been talking on it for so long."""
+        stream = self.stream()
+        voice = self.voice(stream)
+        await voice.talk(seconds)
+        return stream, voice
+
     async def end(self, stream: Stream) -> None:
         self.streams.end(stream, "sender left")
         await self.settled()

@@ -13,6 +13,7 @@ from tests.recording.tapes import Studio, payloads, seconds
 from tests.support import virtual_time
 from tests.support.voices import tone_payloads
 from voice_streaming.process.refusal import Refused
+from voice_streaming.recording.folder import UnfinishedFile
 from voice_streaming.recording.live import ONSET_S
 from voice_streaming.recording.model import State
 from voice_streaming.recording.recorder import PROBLEM, RETRY_S
@@ -25,9 +26,7 @@ def play(work: Coroutine[Any, Any, None]) -> None:
 def test_a_voice_is_recorded_from_its_first_packet_to_its_end(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path)
-        stream = studio.stream()
-        voice = studio.voice(stream)
-        await voice.talk(5)
+        stream, _ = await studio.heard(5)
         assert [recording.stream for recording in studio.recorder.active()] == ["kitchen"]
         assert stream.is_recorded
         assert stream.is_consumed
@@ -82,8 +81,7 @@ def test_patterns_of_streams_and_rooms_say_what_is_recorded(
 def test_off_records_nothing_and_refuses(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path / "none", mode="off", pre_roll_s=5.0)
-        stream = studio.stream()
-        await studio.voice(stream).talk(1)
+        stream, _ = await studio.heard(1)
         with pytest.raises(Refused, match="off"):
             studio.recorder.start(stream)
         await studio.end(stream)
@@ -96,9 +94,7 @@ def test_off_records_nothing_and_refuses(tmp_path: Path) -> None:
 def test_what_is_started_by_hand_ends_by_hand_or_by_itself(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path, mode="manual")
-        stream = studio.stream()
-        voice = studio.voice(stream)
-        await voice.talk(2)
+        stream, voice = await studio.heard(2)
         assert not stream.is_consumed
         first = studio.recorder.start(stream)
         with pytest.raises(Refused, match="already"):
@@ -127,9 +123,7 @@ def test_what_is_started_by_hand_ends_by_hand_or_by_itself(tmp_path: Path) -> No
 def test_a_recording_begins_before_it_was_asked_for(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path, mode="manual", pre_roll_s=10.0)
-        stream = studio.stream()
-        voice = studio.voice(stream)
-        await voice.talk(30)
+        stream, voice = await studio.heard(30)
         assert not stream.is_consumed
         studio.recorder.start(stream)
         await voice.talk(2)
@@ -162,8 +156,7 @@ def test_each_utterance_has_a_file_and_none_has_silence_at_its_begin(tmp_path: P
 def test_a_long_recording_goes_on_in_another_file_without_a_gap(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path, segment_minutes=1.0)
-        stream = studio.stream()
-        await studio.voice(stream).talk(150)
+        stream, _ = await studio.heard(150)
         await studio.end(stream)
         assert len(studio.files()) == 3
         assert sum(map(seconds, studio.files())) == pytest.approx(150, abs=0.1)
@@ -177,8 +170,7 @@ def test_a_long_recording_goes_on_in_another_file_without_a_gap(tmp_path: Path) 
 def test_one_file_goes_on_when_its_sender_comes_back_and_a_longer_absence_begins_another(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path)
-        stream = studio.stream()
-        await studio.voice(stream).talk(3)
+        stream, _ = await studio.heard(3)
         studio.streams.pause(stream, "sender lost")
         await asyncio.sleep(5)
         studio.streams.resume(stream)
@@ -216,9 +208,7 @@ def test_a_folder_that_vanishes_ends_the_recording_alone_and_another_file_follow
 ) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path / "usb")
-        stream = studio.stream()
-        voice = studio.voice(stream)
-        await voice.talk(3)
+        stream, voice = await studio.heard(3)
         for path in (tmp_path / "usb").iterdir():
             path.unlink()
         (tmp_path / "usb").rmdir()
@@ -246,9 +236,7 @@ def test_a_folder_that_vanishes_ends_the_recording_alone_and_another_file_follow
 def test_a_disk_that_takes_nothing_ends_the_recording_alone(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path)
-        stream = studio.stream()
-        voice = studio.voice(stream)
-        await voice.talk(3)
+        stream, voice = await studio.heard(3)
         studio.disk.is_stuck = True
         await voice.talk(1)
         assert studio.news.reasons == ["the disk is too slow"]
@@ -274,9 +262,7 @@ def test_a_disk_without_room_stops_recordings_until_there_is_some(
     async def scene() -> None:
         studio = Studio(tmp_path, min_free_bytes=10**6)
         running = asyncio.ensure_future(studio.recorder.run())
-        stream = studio.stream()
-        voice = studio.voice(stream)
-        await voice.talk(40)
+        stream, voice = await studio.heard(40)
         free["bytes"] = 0
         await voice.talk(60)
         assert studio.recorder.active() == []
@@ -297,9 +283,7 @@ def test_a_disk_without_room_stops_recordings_until_there_is_some(
 def test_what_a_failure_cut_short_is_listed(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path)
-        stream = studio.stream()
-        voice = studio.voice(stream)
-        await voice.talk(3)
+        stream, voice = await studio.heard(3)
         studio.disk.is_stuck = True
         await voice.talk(0.6)
         studio.disk.is_stuck = False
@@ -319,8 +303,7 @@ def test_what_a_failure_cut_short_is_listed(tmp_path: Path) -> None:
 def test_the_end_of_the_server_ends_the_files(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path)
-        stream = studio.stream()
-        await studio.voice(stream).talk(3)
+        await studio.heard(3)
         await studio.recorder.close()
         assert seconds(studio.only()) == pytest.approx(3, abs=0.03)
 
@@ -330,8 +313,7 @@ def test_the_end_of_the_server_ends_the_files(tmp_path: Path) -> None:
 def test_a_recording_is_removed_when_it_is_over_and_not_before(tmp_path: Path) -> None:
     async def scene() -> None:
         studio = Studio(tmp_path)
-        stream = studio.stream()
-        await studio.voice(stream).talk(3)
+        stream, _ = await studio.heard(3)
         (recording,) = studio.recorder.active()
         with pytest.raises(Refused, match="stop that first"):
             await studio.recorder.remove(recording.id)
@@ -340,6 +322,30 @@ def test_a_recording_is_removed_when_it_is_over_and_not_before(tmp_path: Path) -
         assert not studio.files()
         with pytest.raises(Refused, match="no such"):
             await studio.recorder.remove(recording.id)
+        await studio.recorder.close()
+
+    play(scene())
+
+
+def test_a_file_that_cannot_be_closed_does_not_hide_that_the_next_one_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, refused = UnfinishedFile.finish, [OSError("no more room")]
+
+    def finish(file: UnfinishedFile) -> int:
+        if refused:
+            raise refused.pop()
+        return close(file)
+
+    monkeypatch.setattr(UnfinishedFile, "finish", finish)
+
+    async def scene() -> None:
+        studio = Studio(tmp_path, segment_minutes=0.1)
+        stream, _ = await studio.heard(8)
+        assert studio.news.kinds == ["started", "started", "failed"]
+        assert len(studio.recorder.active()) == 1
+        assert stream.is_recorded
+        await studio.end(stream)
         await studio.recorder.close()
 
     play(scene())

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .opus import CHANNELS, CLOCK_RATE_HZ, OpusPacket
 from .opus_line import OpusLine, OpusLineCounters, silence
@@ -27,6 +28,8 @@ VENDOR = b"voice-streaming"
 _PAGE_HEADER = struct.Struct("<4sBBqII4sB")
 """RFC 3533 section 6."""
 _MOST_SEGMENTS = 255
+_CAPTURE = b"OggS"
+_FLAGS_AT = 5
 _CHECKSUM_AT = 22
 
 LEAST_PADDING_BYTES = 2
@@ -54,6 +57,58 @@ def padded(payload: bytes, count: int) -> bytes:
     full, rest = divmod(count - LEAST_PADDING_BYTES, 255)
     head = bytes([payload[0] | 3, 0x41]) + b"\xff" * full + bytes([rest])
     return head + payload[1:] + bytes(254 * full + rest)
+
+
+class Page(NamedTuple):
+    """A page that was read."""
+
+    position: int
+    """Granule position after it."""
+    data: bytes
+
+    @property
+    def payload(self) -> bytes:
+        return self.data[_PAGE_HEADER.size + self.data[_PAGE_HEADER.size - 1] :]
+
+
+MOST_PAGE_BYTES = _PAGE_HEADER.size + _MOST_SEGMENTS + _MOST_SEGMENTS * 255
+
+
+def page_at_begin(data: bytes) -> Page | None:
+    """The page that the data begins with; None unless it is whole, with the right checksum."""
+    if len(data) < _PAGE_HEADER.size:
+        return None
+    capture, version, _, position, _, _, _, segments = _PAGE_HEADER.unpack_from(data)
+    body_at = _PAGE_HEADER.size + segments
+    if capture != _CAPTURE or version != 0 or len(data) < body_at:
+        return None
+    end = body_at + sum(data[_PAGE_HEADER.size : body_at])
+    page = data[:end]
+    is_whole = len(page) == end and _with_checksum(page) == page
+    return Page(position, page) if is_whole else None
+
+
+def last_page_in(data: bytes) -> Page | None:
+    """The page that the data ends with, which may begin anywhere in it."""
+    at = data.rfind(_CAPTURE)
+    while at >= 0:
+        page = page_at_begin(data[at:])
+        if page is not None and at + len(page.data) == len(data):
+            return page
+        at = data.rfind(_CAPTURE, 0, at)
+    return None
+
+
+def ended(page: bytes) -> bytes:
+    """The same as the last page of its stream."""
+    flags = bytes([page[_FLAGS_AT] | _LAST_PAGE])
+    return _with_checksum(page[:_FLAGS_AT] + flags + page[_FLAGS_AT + 1 :])
+
+
+def _with_checksum(page: bytes) -> bytes:
+    """The page with the right CRC, whatever it has."""
+    before, after = page[:_CHECKSUM_AT], page[_CHECKSUM_AT + 4 :]
+    return before + checksum(before + bytes(4) + after) + after
 
 
 @dataclass(frozen=True)
@@ -143,7 +198,7 @@ class OggOpusWriter:
             segments += b"\xff" * full
             segments.append(rest)
         header = _PAGE_HEADER.pack(
-            b"OggS", 0, self._flags, self.position, self._format.serial, self._page_number, bytes(4), len(segments)
+            _CAPTURE, 0, self._flags, self.position, self._format.serial, self._page_number, bytes(4), len(segments)
         )
         page = b"".join((header, segments, *self._packets))
         self._page_number = self._page_number + 1 & 0xFFFF_FFFF

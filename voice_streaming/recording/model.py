@@ -39,7 +39,7 @@ class Recording(Struct, frozen=True):
     state: State
     rooms: list[str] = msgspec.field(default_factory=list)
     """Names of the rooms that the voice was for; none: everyone."""
-    file: str = msgspec.field(default="", name="file")
+    file: str = ""
     """The name of the finished file."""
 
 

@@ -305,7 +305,8 @@ class Recorder(StreamObserver):
         self._hold(reason)
         if tap.live is live:
             tap.live = None
-        tap.stream.is_recorded = False
+        # Of a file that was over, while the next is being written, nothing is to be begun anew.
+        tap.stream.is_recorded = tap.live is not None
         tap.retry_s = self._now_s() + RETRY_S
         self._tasks.spawn(self.library.add_rescued(live.file_name), f"rescue-recording-{live.id}")
         self._tell(lambda observer: observer.on_recording_failed(tap.stream, reason))

@@ -95,10 +95,11 @@ class Feed:
         `settle` is to be called afterwards.
         """
         voices = self.selection.select(streams)
-        self._everybody = replace(self.selection, excluded=frozenset()).select(streams)
-        self._count(voices)
+        excludes_nobody = replace(self.selection, excluded=frozenset())
+        self._everybody = excludes_nobody.select(streams) if self.selection.excluded else voices
+        self._count_receivers(voices)
 
-    def _count(self, voices: tuple[Stream, ...]) -> None:
+    def _count_receivers(self, voices: tuple[Stream, ...]) -> None:
         """The followers are receivers of these now."""
         before, self.voices = self.voices, voices
         for voice in before:
@@ -130,7 +131,7 @@ class Feed:
 
     def close(self) -> None:
         """Nobody follows any more."""
-        self._count(())
+        self._count_receivers(())
         if self._mix is not None:
             self._mixes.release(self._mix)
             self._mix = None
