@@ -43,8 +43,10 @@ function reloadWhenOutdated(socket, may) {
 	socket.on("state", async () => {
 		if (socket.state !== "open") return;
 		const reply = await fetch(socket.address("health")).catch(() => null);
-		const { version = first, recording } = reply?.ok ? await reply.json() : {};
+		const health = reply?.ok ? await reply.json() : {};
+		const { version = first, recording } = health;
 		byId("recordings").hidden = (recording?.mode ?? "off") === "off";
+		socket.tell("health", health);
 		first ??= version;
 		outdated = version !== first;
 	});

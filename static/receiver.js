@@ -122,8 +122,8 @@ socket.on("audio_data", ({ stream_id, level, spectrum: bands }) => {
 });
 
 function watch() {
-	const isRoomHeard = isRoom(receiver.chosen) && receiver.state === "playing";
-	const next = isRoomHeard ? receiver.chosen : receiver.state === "playing" ? receiver.streamId : null;
+	const heard = isRoom(receiver.chosen) ? receiver.chosen : receiver.streamId;
+	const next = receiver.state === "playing" ? heard : null;
 	if (next === watched) return;
 	if (watched) socket.send({ type: "unsubscribe_visualization" });
 	if (next) socket.send({ type: "subscribe_visualization", stream_id: next });

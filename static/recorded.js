@@ -8,11 +8,7 @@ import { words } from "./words.js";
 export function sayWhatIsRecorded(socket, isRecorded) {
 	let before = false;
 	let withTone = false;
-	socket.on("state", async () => {
-		if (socket.state !== "open") return;
-		const reply = await fetch(socket.address("health")).catch(() => null);
-		if (reply) withTone = (await reply.json()).recording?.cue === true;
-	});
+	socket.on("health", ({ recording }) => (withTone = recording?.cue === true));
 	socket.on("streams", () => {
 		const now = isRecorded();
 		if (now && !before && withTone) beep();

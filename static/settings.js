@@ -9,7 +9,7 @@ export function recall(key, fallback) {
 	}
 }
 
-/** @param {string} key @param {string | number | boolean} value */
+/** @param {string} key @param {string | number | boolean | string[]} value */
 export function remember(key, value) {
 	try {
 		localStorage[`voice.${key}`] = JSON.stringify(value);

@@ -102,7 +102,7 @@ export class TalkRooms {
 	#choose(name, isChosen) {
 		this.#chosen = this.#chosen.filter((one) => !hasRoom([one], name));
 		if (isChosen) this.#chosen.push(name);
-		remember("rooms", /** @type {any} */ (this.#chosen));
+		remember("rooms", this.#chosen);
 		this.draw();
 		this.#chosenAnew();
 	}

@@ -1,7 +1,7 @@
 /** @import { Problem, SocketState, Stream } from "./voice-socket.js" */
 /** @import { ReceiverState, VoiceReceiver } from "./voice-receiver.js" */
 /** @import { SenderState, VoiceSender } from "./voice-sender.js" */
-import { EVERYONE } from "./rooms.js";
+import { EVERYONE, isRoom, roomName } from "./rooms.js";
 import english from "./words-en.js";
 
 /** In the page's language, which the server chose: another one than English comes before this script.
@@ -59,7 +59,7 @@ const listOf = (items) => new Intl.ListFormat(locales, { style: "long", type: "c
 /** What a receiver that plays hears. @param {Pick<VoiceReceiver, "stream" | "streamId" | "stalled">
  *  & {audio: {volume: number}, voices?: readonly {name: string}[]}} receiver */
 export function heard({ stream, streamId, stalled, audio, voices = [] }) {
-	const name = stream?.name ?? streamId?.replace(/^room:/, "") ?? "";
+	const name = stream?.name ?? (streamId && isRoom(streamId) ? roomName(streamId) : streamId) ?? "";
 	if (voices.length > 1 && audio.volume) return fill(words.youHearAll, { list: quotedList(voices.map((one) => one.name)) });
 	if (!stream?.paused && stalled) return fill(words.stalledFrom, { name });
 	if (!stream?.paused && audio.volume === 0) return fill(words.volume0, { name });
@@ -139,7 +139,7 @@ export const keyText = (code, learns) => (learns ? words.pressKey : code || word
  *  @param {string | null} last the stream that was heard last */
 export function receiverText(receiver, last) {
 	const { state, chosen } = receiver;
-	const room = chosen?.startsWith("room:") && chosen.slice(5);
+	const room = chosen && isRoom(chosen) && roomName(chosen);
 	const ended = last && !room && (chosen ?? last) === last;
 	const named = chosen ? fill(words.waitingFor, { name: chosen }) : words.waitingForNext;
 	const waiting = room ? (chosen === EVERYONE ? words.waitingForNext : fill(words.waitingIn, { name: room })) : named;
@@ -200,8 +200,7 @@ const startOf = (at) => new Date(at.getFullYear(), at.getMonth(), at.getDate()).
 
 /** When a recording began and how long it is. @param {{started_at: string, seconds: number}} recording */
 export function recordingFacts({ started_at, seconds }) {
-	const time = new Date(started_at).toLocaleTimeString(locales, { timeStyle: "short" });
-	return fill(words.recordedAt, { time, length: duration(seconds * 1000) });
+	return fill(words.recordedAt, { time: clock(Date.parse(started_at) / 1000), length: duration(seconds * 1000) });
 }
 
 /** The page of a player that plays nothing: a headline and what to do. @param {boolean | undefined} live undefined where

@@ -77,6 +77,13 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.wav" for name in TONES}
 
 
+async def waiting_in_kitchen(guests: Visitors) -> Page:
+    page = await guests.page("/receiver?room=Kitchen")
+    await press(page, "#listen")
+    await says(page, "^Waiting for a voice in Kitchen")
+    return page
+
+
 async def talk_to_kitchen(page: ScriptedPage, name: str) -> None:
     await page.evaluate("name => { document.querySelector('#name').value = name; }", name)
     await press(page, "#talk")
@@ -142,9 +149,7 @@ async def test_three_browsers_in_a_room_hear_each_other_and_nobody_himself(
 
 
 async def test_a_room_of_its_own_button_and_who_is_there(guests: Visitors) -> None:
-    listener = await guests.page("/receiver?room=Kitchen")
-    await press(listener, "#listen")
-    await says(listener, "^Waiting for a voice in Kitchen")
+    listener = await waiting_in_kitchen(guests)
     sender = await guests.page("/sender")
     kitchen = sender.locator("#room-list li", has_text="Kitchen")
     await expect(kitchen.locator(".facts")).to_have_text("1 receiver")
@@ -173,9 +178,7 @@ async def test_a_room_of_its_own_button_and_who_is_there(guests: Visitors) -> No
 
 
 async def test_whoever_is_not_to_be_disturbed_hears_what_is_urgent_alone(guests: Visitors) -> None:
-    listener = await guests.page("/receiver?room=Kitchen")
-    await press(listener, "#listen")
-    await says(listener, "^Waiting for a voice in Kitchen")
+    listener = await waiting_in_kitchen(guests)
     await listener.locator("#quiet-room").check()
     await listener.locator("#quiet").select_option("30")
     await expect(listener.locator("#quiet-state")).to_have_text(re.compile("^Only urgent voices until "))

@@ -351,3 +351,10 @@ def test_any_file_is_taken_or_one_line(layers: Layers, value: Any) -> None:
     layers.config.write_text(json.dumps(value))
     taken = layers.load_or_error()
     assert taken == Settings() if isinstance(taken, Settings) else len(taken.splitlines()) == 1
+
+
+def test_speech_is_no_mode_of_recording_yet(layers: Layers) -> None:
+    message = layers.error_of_config({"recording": {"mode": "speech"}})
+    assert message.startswith('recording.mode is "speech"')
+    assert all(mode in message for mode in ('"off"', '"manual"', '"always"'))
+    assert "\n" not in message

@@ -64,7 +64,8 @@ async def test_a_server_that_was_killed_repairs_its_recording_at_the_next_start(
         loop = asyncio.get_running_loop()
         await until(lambda: bool(found(tmp_path, "*.part")), "a recording")
         begun_s = loop.time()
-        await asyncio.sleep(2)
+        # Two seconds of speech, as they are on the disk.
+        await until(lambda: found(tmp_path, "*.part")[0].stat().st_size > 8000, "speech in it")
         await server.process.kill()
         killed_s = loop.time()
     (unfinished,) = found(tmp_path, "*.part")

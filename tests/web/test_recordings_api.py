@@ -51,6 +51,15 @@ class Api:
         found: list[dict[str, Any]] = body["recordings"]
         return found
 
+    async def recorded(self, recording_id: str, seconds: float) -> None:
+        """Once it is so long."""
+        async with asyncio.timeout(seconds + 10):
+            while True:
+                _, recording = await self.ask("GET", f"/{recording_id}")
+                if recording["seconds"] >= seconds:
+                    return
+                await asyncio.sleep(0.1)
+
     async def finished(self, count: int) -> list[dict[str, Any]]:
         """Once there are so many, and none is being made."""
         async with asyncio.timeout(10):
@@ -89,7 +98,7 @@ async def test_a_recording_from_its_begin_to_its_removal(payloads: list[bytes], 
         for path in (f"{one}.opus", f"{one}.mp3", f"{one}/peaks"):
             assert (await api.ask("GET", path))[0] == 409
         assert (await api.ask("DELETE", one))[0] == 409
-        await asyncio.sleep(4)
+        await api.recorded(begun["id"], 4)
         assert (await api.ask("POST", f"{one}/stop"))[0] == 200
         (found,) = await api.finished(1)
         assert (await watcher.expect("event"))["kind"] == "recording_ended"
