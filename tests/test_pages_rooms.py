@@ -35,7 +35,8 @@ UNPROCESSED = """
     for (const key of off) localStorage[`voice.${key}`] = "false";
 }
 """
-# The loudest of what WebRTC brings within two seconds, in dB, near each of these frequencies.
+# What lasts of what WebRTC brings within two seconds, in dB, near each of these frequencies: a click of a busy machine,
+# which has all of them, is over with the next look, and the talkers' tones do not pause.
 LEVELS = """
 async (frequencies) => {
     const tracks = peers.filter((peer) => peer.connectionState === "connected")
@@ -44,18 +45,18 @@ async (frequencies) => {
     await context.resume();
     const analyser = new AnalyserNode(context, {fftSize: 4096, smoothingTimeConstant: 0});
     for (const track of tracks) context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
-    const levels = frequencies.map(() => -200);
+    const looks = frequencies.map(() => []);
     const bins = new Float32Array(analyser.frequencyBinCount);
     for (const begun = performance.now(); performance.now() - begun < 2000; ) {
         await new Promise(resolve => setTimeout(resolve, 100));
         analyser.getFloatFrequencyData(bins);
         frequencies.forEach((frequency, index) => {
             const at = Math.round(frequency * 4096 / context.sampleRate);
-            levels[index] = Math.max(levels[index], ...bins.slice(at - 2, at + 3));
+            looks[index].push(Math.max(...bins.slice(at - 2, at + 3)));
         });
     }
     await context.close();
-    return levels;
+    return looks.map((levels) => levels.sort((one, other) => one - other)[Math.floor(levels.length / 2)]);
 }
 """
 HEARD_DB, UNHEARD_DB = -55, -70
