@@ -10,6 +10,9 @@ import { Machine, isSameStream, retryDelay } from "./voice-socket.js";
 
 /** How long a listener waits for WebRTC before MP3 takes over. */
 const MP3_AFTER_MS = 3_000;
+/** How long until WebRTC is tried again while the MP3 plays; each time twice as long, up to the second. */
+const WEBRTC_AGAIN_MS = 2_000;
+const WEBRTC_AGAIN_LAST_MS = 300_000;
 
 /**
  * Plays the newest stream, or a chosen one, until told to stop: across ends, restarts and network changes. One
@@ -59,6 +62,8 @@ export class VoiceReceiver extends Machine {
 	#socket;
 	#except;
 	#webrtcFailed = false;
+	/** How often WebRTC did not connect since it did. */
+	#failures = 0;
 	#attempt = 0;
 	#mp3Timer = 0;
 	#timer = 0;
@@ -220,7 +225,7 @@ export class VoiceReceiver extends Machine {
 	#replace(peer, media) {
 		clearTimeout(this.#mp3Timer);
 		clearTimeout(this.#timer);
-		this.#attempt = 0;
+		this.#attempt = this.#failures = 0;
 		this.#webrtcFailed = false;
 		this.#playWebrtc(media);
 		if (peer !== this.#connected) this.#connected?.close();
@@ -231,9 +236,18 @@ export class VoiceReceiver extends Machine {
 	/** The newest connection is gone. */
 	#lose() {
 		if (this.#connected) return this.#retry();
-		this.peer?.close();
-		this.peer = null;
+		this.#dropSuccessor();
 		this.#failWebrtc();
+		this.#tryAgainLater();
+	}
+
+	/** A crowded moment of the network is no reason to hear the MP3, which is late, for ever. */
+	#tryAgainLater() {
+		const delayMs = Math.min(WEBRTC_AGAIN_MS * 2 ** this.#failures++, WEBRTC_AGAIN_LAST_MS);
+		this.#timer = setTimeout(() => {
+			this.#asked = "";
+			this.#follow();
+		}, delayMs);
 	}
 
 	/** MP3 plays what is live, until WebRTC connects. */
@@ -245,8 +259,9 @@ export class VoiceReceiver extends Machine {
 
 	/** Where nobody misses a connection, the next stream asks anew. */
 	#giveUp() {
-		if (this.#connected || this.state === "joining") this.#retry({ code: "no-media" });
-		else this.#dropSuccessor();
+		if (this.#connected || this.state === "joining") return this.#retry({ code: "no-media" });
+		this.#dropSuccessor();
+		this.#tryAgainLater();
 	}
 
 	/** Back to the connection that is there, if one is. */

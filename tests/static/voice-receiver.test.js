@@ -180,6 +180,25 @@ test("where WebRTC does not connect while nobody talks, the next voice plays by 
 	assert.deepEqual([receiver.state, receiver.route], ["playing", "webrtc"]);
 });
 
+test("while the MP3 plays, WebRTC is tried again, ever more seldom", async () => {
+	receiver.listen();
+	socket.list(young);
+	for (const delayMs of [2_000, 4_000, 8_000]) {
+		const peer = await offer(young);
+		mock.timers.tick(MP3_AFTER_MS);
+		await settled();
+		assert.deepEqual([receiver.state, receiver.route], ["playing", "mp3"]);
+		peer.becomes("failed");
+		socket.takeSent();
+		mock.timers.tick(delayMs - 1);
+		assert.deepEqual(socket.takeSent(), []);
+		mock.timers.tick(1);
+		assert.deepEqual(socket.takeSent(), ["start_receiving"]);
+	}
+	await connect(young);
+	assert.deepEqual([receiver.state, receiver.route], ["playing", "webrtc"]);
+});
+
 test("a browser without WebRTC plays the MP3 at once", async () => {
 	delete globalThis.RTCPeerConnection;
 	receiver.listen();
