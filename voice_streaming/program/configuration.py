@@ -13,7 +13,15 @@ from msgspec import Struct
 
 from ..network.tls_context import is_list_of_authorities
 from ..process.refusal import Refused
-from ..settings.model import ADDON_OPTIONS_PATH, MAX_PORT, MIN_SECRET_CHARACTERS, ConfigError, ServerSettings, Settings
+from ..settings.model import (
+    ADDON_OPTIONS_PATH,
+    MAX_PORT,
+    MIN_SECRET_CHARACTERS,
+    ClusterSettings,
+    ConfigError,
+    ServerSettings,
+    Settings,
+)
 from ..streams.names import name_key, stream_name
 from .json_file import JsonObject, read_json_object
 
@@ -29,7 +37,14 @@ ENVIRONMENT_KEYS = {
     "INGRESS_PORT": "server.ingress_port",
 }
 
-_SECRET_KEYS = (("access", "tokens"), ("access", "token_secret"), ("sources",), ("targets",))
+_SECRET_KEYS = (
+    ("access", "tokens"),
+    ("access", "token_secret"),
+    ("cluster", "password"),
+    ("cluster", "secret"),
+    ("sources",),
+    ("targets",),
+)
 """Values of these and below are never shown in messages."""
 
 ADDON_CERTIFICATE_FOLDER = Path("/ssl")
@@ -113,11 +128,20 @@ def _check_together(settings: Settings) -> None:
             'recording.mode is "speech": this server cannot tell speech yet; allowed are "off", "manual" and "always" '
             "(with recording.split_on_silence_s, a file for each utterance)"
         )
+    _check_cluster(settings.cluster)
     if 0 < len(settings.access.token_secret) < MIN_SECRET_CHARACTERS:
         raise ConfigError(
             f"access.token_secret is (not shown): it needs at least {MIN_SECRET_CHARACTERS} characters, such as those "
             "that `python -c 'import secrets; print(secrets.token_urlsafe(32))'` prints"
         )
+
+
+def _check_cluster(cluster: ClusterSettings) -> None:
+    given = [name for name in ("sentinels", "password", "secret", "advertise_url") if getattr(cluster, name)]
+    if given and not cluster.url:
+        raise ConfigError(f'cluster.url is "": cluster.{given[0]} is of no use without it, such as "redis://host:6379"')
+    if 0 < len(cluster.secret) < MIN_SECRET_CHARACTERS:
+        raise ConfigError(f"cluster.secret is (not shown): it needs at least {MIN_SECRET_CHARACTERS} characters")
 
 
 def _check_certificate_files(server: ServerSettings) -> None:

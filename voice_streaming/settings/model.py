@@ -298,6 +298,29 @@ class PushSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """As for a pull."""
 
 
+class ClusterSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Several servers with one set of streams, which Redis or Valkey keeps. See docs/cluster.md."""
+
+    url: Annotated[str, Meta(pattern=r"^((redis|rediss)://[^\s/@?#]+(/[0-9]{1,4})?)?$", max_length=512)] = ""
+    """Where Redis is: `redis://host:6379`, or `rediss://…` for TLS; empty: this server is alone."""
+    sentinels: tuple[Annotated[str, Meta(pattern=r"^[^\s:/@]+:[0-9]{1,5}$", max_length=300)], ...] = ()
+    """Sentinels, such as `host:26379`, which tell where Redis is; the host of `url` is then the name of the master."""
+    user: Annotated[str, Meta(max_length=200)] = ""
+    """For Redis' ACL; empty: the default user."""
+    password: Annotated[str, Meta(max_length=1024)] = ""
+    """Of Redis, and of its Sentinels."""
+    ca_file: str = ""
+    """PEM file with the authorities to trust for `rediss://` instead of the system's."""
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "voice"
+    """What names of keys and channels begin with: one for each cluster that shares a Redis."""
+    advertise_url: Annotated[str, Meta(pattern=r"^(https?://[^\s/@?#]+)?$", max_length=300)] = ""
+    """Where the other servers reach this one: `http://10.0.0.5:8080`; empty: its first address and its port."""
+    node_name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
+    """What this server is called on pages and in figures; empty: the name of the machine."""
+    secret: Annotated[str, Meta(max_length=512, pattern=r"^[!-~]*$")] = ""
+    """By which servers know each other, at least 32 characters, the same on all; empty: one that Redis keeps."""
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. Keys in files have the same nesting: `{"server": {"port": 8080}}`."""
 
@@ -309,6 +332,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitSettings = LimitSettings()
     discovery: DiscoverySettings = DiscoverySettings()
     recording: RecordingSettings = RecordingSettings()
+    cluster: ClusterSettings = ClusterSettings()
     rooms: tuple[str, ...] = ()
     """Names of rooms that are always there, beside those that come about by use: `["Kitchen", "Kids"]`."""
     sources: dict[str, PullSettings] = msgspec.field(default_factory=dict)
