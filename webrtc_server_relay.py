@@ -36,6 +36,7 @@ from voice_streaming.process.loop_lag import LoopLag
 from voice_streaming.process.resources import process_figures, reduce_garbage_collection
 from voice_streaming.process.tasks import Tasks
 from voice_streaming.program import command_line
+from voice_streaming.program.clustering import cluster_of
 from voice_streaming.program.ports import OpenPorts
 from voice_streaming.program.reload import Reload, ReloadRequests
 from voice_streaming.program.startup import log_addresses
@@ -100,6 +101,9 @@ class VoiceStreamingServer:
         self.exchange = Exchange(settings, self.sessions, self.streams, self.failures)
         # After signalling, so that clients learn of a stream's end before their media end.
         self.streams.observe(self.sessions)
+        self.cluster = cluster_of(
+            settings, services, self.sessions, self.admission.access, self.failures, self._fingerprint
+        )
         self._started_s = time.monotonic()
         self._stop_requested = asyncio.Event()
         self._lag = LoopLag()
@@ -142,6 +146,8 @@ class VoiceStreamingServer:
         for name, work in background.items():
             self._tasks.supervise(work, name)
         self.exchange.start()
+        if self.cluster is not None:
+            self.cluster.start()
         if demo:
             self._start_demo()
         reduce_garbage_collection()
@@ -158,6 +164,8 @@ class VoiceStreamingServer:
                 await self.whip.connections.close()
                 await self.signalling.close()
                 await self.exchange.close()
+                if self.cluster is not None:
+                    await self.cluster.close()
         except TimeoutError:
             logger.warning("Some connections did not close in time")
         await self.recorder.close()
@@ -173,6 +181,9 @@ class VoiceStreamingServer:
             os._exit(1)
         logger.info("Stopping")
         self._stop_requested.set()
+
+    def _fingerprint(self) -> str:
+        return self.certificates.fingerprint() if self.certificates is not None else ""
 
     def _open_id(self) -> None:
         try:
@@ -228,6 +239,7 @@ class VoiceStreamingServer:
             "exchange": self.exchange.describe(),
             "recording": self.recorder.describe(),
             "mixes": self.sessions.describe_mixes(),
+            "cluster": None if self.cluster is None else self.cluster.describe(),
             "tls_port": self.settings.server.tls_port if self.certificates else None,
             "certificate_port": self.settings.server.port if self._has_authority else None,
             "version": __version__,
@@ -251,6 +263,7 @@ class VoiceStreamingServer:
             **self.peers.figures(),
             **self.audio_server.figures(),
             **self.recorder.figures(),
+            **({} if self.cluster is None else self.cluster.figures()),
             **self._lag.figures(),
             **process_figures(),
             **self.admission.figures(),

@@ -26,6 +26,7 @@ _SAFE_METHODS = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS}
 """RFC 9110 section 9.2.1: these change nothing."""
 _CHALLENGE = {hdrs.WWW_AUTHENTICATE: 'Bearer realm="voice"'}
 """RFC 6750 section 3."""
+_NODE = Grant(frozenset({Scope.RECEIVE}), is_node=True)
 MOST_ORIGINS_LOGGED = 32
 """A page that is refused is a mistake of the settings more often than an attack, and it cannot show why itself."""
 
@@ -44,6 +45,8 @@ class Access:
         self.foreign_hosts = 0
         """Requests by a name of the public DNS that nobody configured."""
         self.hosts = Hosts([*settings.server.names, *settings.server.tls_names])
+        self.node_secrets: Callable[[], tuple[str, ...]] = tuple
+        """By which the other servers of a cluster are known."""
         self._settings = settings.access
         self._ingress_port = settings.server.ingress_port
         self._proxies = TrustedProxies(settings.access.trusted_proxies)
@@ -125,9 +128,11 @@ class Access:
 
     def grant(self, request: web.Request) -> Grant:
         """What the request's token allows. Raises 401 without a valid one."""
+        token = _token(request)
+        if token is not None and self._is_of_node(token):
+            return _NODE
         if not self.wants_tokens:
             return EVERYTHING
-        token = _token(request)
         if token is None and self.is_user_of_ingress(request):
             return Grant(frozenset({Scope.SEND, Scope.RECEIVE}))
         grant = self._check(token) if token is not None else None
@@ -178,6 +183,14 @@ class Access:
         if len(self._origins_logged) < MOST_ORIGINS_LOGGED and origin not in self._origins_logged:
             self._origins_logged.add(origin)
             logger.warning("%s", text)
+
+    def _is_of_node(self, token: str) -> bool:
+        digest = _digest(token) if token.isascii() else b""
+        found = False
+        for secret in self.node_secrets():
+            # Each in constant time, and all of them.
+            found |= hmac.compare_digest(digest, _digest(secret))
+        return found
 
     def _check(self, token: str) -> Grant | None:
         if not token.isascii():

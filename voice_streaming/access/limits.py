@@ -114,7 +114,8 @@ class Limits:
         """
         limit = self._limits.max_streams
         is_more = find(self._streams, stream_id) is None and find(self._streams, replaced_id) is None
-        if len(self._streams) >= limit and is_more:
+        own = sum(1 for stream in self._streams.values() if not stream.is_remote)
+        if own >= limit and is_more:
             raise self._refusal("streams", f"There are {limit} streams: no more are taken now")
 
     def check_receivers(self) -> None:

@@ -49,13 +49,14 @@ class Leases:
             self.own[key] = lease
             self.others.pop(key, None)
 
-    def describe(self, entry: StreamEntry) -> bool:
-        """Whether our lease of that stream says something else from now on."""
+    def describe(self, entry: StreamEntry, resume: str | None = None) -> bool:
+        """Whether our lease of that stream says something else from now on; `resume` None: the same as before."""
         lease = self.own.get(entry.key)
-        if lease is None or lease.entry == entry:
+        if lease is None:
             return False
-        self.own[entry.key] = replace(lease, entry=entry)
-        return True
+        described = replace(lease, entry=entry, resume=lease.resume if resume is None else resume)
+        self.own[entry.key] = described
+        return described != lease
 
     def give_back(self, key: str) -> Lease | None:
         """Our lease of the stream, which is to be released and is not ours any more."""

@@ -156,9 +156,12 @@ class Registry:
         self._released.pop(key, None)
         self.leases.claimed(lease)
 
-    def describe(self, entry: StreamEntry) -> None:
-        """What our stream is like now; told soon. Without a lease of ours it is passed over."""
-        if self.leases.describe(entry):
+    def describe(self, entry: StreamEntry, resume: str | None = None) -> None:
+        """What our stream is like now; told soon. Without a lease of ours it is passed over.
+
+        `resume`: the digest of the key with which it is taken up again; None: the same as before.
+        """
+        if self.leases.describe(entry, resume):
             self._dirty.add(entry.key)
             self._wake.set()
 

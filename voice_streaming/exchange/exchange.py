@@ -67,8 +67,16 @@ class Exchange(StreamObserver, StreamSupplier):
         if (pull := self._pulls.get(stream.key)) is not None:
             pull.on_live()
         # What is for rooms of this server is for nobody elsewhere.
-        for push in self._pushes.get(stream.key, ()) if not stream.rooms else ():
-            push.on_live()
+        if not stream.rooms and not stream.is_remote:
+            for push in self._pushes.get(stream.key, ()):
+                push.on_live()
+
+    def on_stream_moved(self, stream: Stream) -> None:
+        """The server that its sender is with pushes it."""
+        if stream.is_remote:
+            self.on_stream_ended(stream, "moved")
+        else:
+            self.on_stream_live(stream)
 
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
         for push in self._pushes.get(stream.key, ()):

@@ -33,6 +33,7 @@ class CertificateFiles:
         self._context = server_context()
         self._expires = _NEVER
         self._names: frozenset[str] = frozenset()
+        self._fingerprint = ""
         self._seen = self._signature()
         self._load()
         self._warn_of_expiry()
@@ -45,6 +46,9 @@ class CertificateFiles:
 
     def names(self) -> frozenset[str]:
         return self._names
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
 
     def trouble(self) -> str | None:
         return self._trouble.said
@@ -87,6 +91,7 @@ class CertificateFiles:
             ) from error
         self._expires = identity.certificate.not_valid_after_utc
         self._names = identity.names()
+        self._fingerprint = identity.fingerprint()
 
     def _signature(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_file_signature(path) for path in self._paths)

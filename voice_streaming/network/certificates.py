@@ -94,6 +94,10 @@ class Identity:
     def certificate_pem(self) -> bytes:
         return self.certificate.public_bytes(Encoding.PEM)
 
+    def fingerprint(self) -> str:
+        """The SHA-256 of the certificate, in hexadecimal digits."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
     def to_pem(self) -> bytes:
         """The key first, so that a truncated text is never taken for complete."""
         key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

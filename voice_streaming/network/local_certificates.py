@@ -65,6 +65,9 @@ class LocalCertificates:
     def names(self) -> frozenset[str]:
         return self._server.names() if self._server is not None else frozenset()
 
+    def fingerprint(self) -> str:
+        return self._server.fingerprint() if self._server is not None else ""
+
     def replace_authority(self) -> None:
         """Makes a new authority for the names of now, and a certificate under it. Raises OSError.
 

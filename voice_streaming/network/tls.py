@@ -45,6 +45,9 @@ class Certificates(Protocol):
     def names(self) -> frozenset[str]:
         """DNS names and addresses that the certificate in use is good for."""
 
+    def fingerprint(self) -> str:
+        """The SHA-256 of the certificate in use, in hexadecimal digits."""
+
     def trouble(self) -> str | None:
         """Why the certificate is not what it should be: expired, say, or not to be renewed; None where all is well."""
 

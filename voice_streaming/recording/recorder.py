@@ -127,6 +127,8 @@ class Recorder(StreamObserver):
             raise Refused("recording_off", "Recording is off: set recording.mode to manual or always")
         if not stream.is_live:
             raise Refused("no_stream", f"{stream.name} is not live")
+        if stream.is_remote:
+            raise Refused("recorded_elsewhere", f"{stream.name} is with the server {stream.node}, which records it")
         tap = self._tap(stream)
         if tap.live is not None:
             raise Refused("already_recorded", f"{stream.name} is being recorded already")
@@ -175,6 +177,8 @@ class Recorder(StreamObserver):
     # As an observer of streams
 
     def on_stream_live(self, stream: Stream) -> None:
+        if stream.is_remote:
+            return
         if self.settings.mode == "always" and self._is_meant(stream):
             self._want(self._tap(stream), None)
         elif self.settings.mode != "off" and self.settings.pre_roll_s:
@@ -183,6 +187,14 @@ class Recorder(StreamObserver):
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
         if stream in self._taps:
             self._forget(stream)
+
+    def on_stream_moved(self, stream: Stream) -> None:
+        """The server that its sender is with records it."""
+        if stream.is_remote:
+            self.on_stream_ended(stream, "moved")
+        else:
+            stream.is_recorded = False
+            self.on_stream_live(stream)
 
     # Within
 

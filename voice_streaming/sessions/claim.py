@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from ..process.refusal import Refused
+from ..rtc import ReceiverPeer, SenderPeer
 from ..streams.stream import Stream
 from .keys import digest
-from .session import Session
 
 CHECK_TIMEOUT_S = 1.0
 """How long the holder of a name may take to answer an ICE check. On a LAN it answers in milliseconds; a phone that
@@ -29,8 +29,15 @@ class Claim:
     """Whether the name is the client's alone: its token names it."""
 
 
+class Holder(Protocol):
+    """The session of whoever has a name."""
+
+    @property
+    def peer(self) -> SenderPeer | ReceiverPeer | None: ...
+
+
 async def check_claim(
-    claim: Claim, stream: Stream, holder: Session | None, policy: Literal["refuse", "replace", "never"]
+    claim: Claim, stream: Stream, holder: Holder | None, policy: Literal["refuse", "replace", "never"]
 ) -> None:
     """Whether the claim is good for a live stream that another client is the sender of.
 

@@ -240,6 +240,7 @@ class PublishSession(Session):
         previous = self._services.active.get(stream.sender_id)
         stream.sender_id, stream.resume_digest = self._owner.id, digest(self.resume_key)
         stream.via = self._owner.via
+        self._services.streams.move(stream, self._services.streams.node, is_remote=False)
         if isinstance(previous, PublishSession) and previous.stream_id == stream.id:
             addresses = self._owner.address, previous._owner.address
             logger.info("Stream %s: the sender at %s takes over from that at %s", ascii(stream.id), *addresses)

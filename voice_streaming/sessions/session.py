@@ -22,6 +22,7 @@ from ..streams.relay import FirstPacket, VoiceRelay
 from ..streams.rooms import Room, Rooms
 from ..streams.stream import Stream
 from ..streams.track import OpusTrack
+from .names import Names
 from .states import ConnectionState, Role
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class Services:
     settings: Settings
     active: dict[str, Session] = field(default_factory=dict)
     """By the id of its owner."""
+    names: Names | None = None
+    """Beyond this server; None where it is alone."""
     feeds: Feeds = field(init=False)
     rooms: Rooms = field(init=False)
     mixes: Mixes = field(init=False)

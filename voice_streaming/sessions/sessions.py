@@ -6,6 +6,7 @@ import functools
 
 from ..process.refusal import Refused
 from ..streams.feed import Selection
+from ..streams.names import name_key
 from ..streams.registry import StreamObserver
 from ..streams.rooms import EVERYBODY, Audience, Rooms
 from ..streams.stream import Stream
@@ -31,6 +32,15 @@ class Sessions(StreamObserver):
     @property
     def rooms(self) -> Rooms:
         return self._services.rooms
+
+    def has_sender(self, stream_id: str) -> bool:
+        """Whether the stream's sender is with this server, talking or not."""
+        stream = self._services.streams.find(stream_id)
+        if stream is not None:
+            return not stream.is_remote
+        key = name_key(stream_id)
+        publishers = (session for session in self.active.values() if isinstance(session, PublishSession))
+        return any(name_key(session.stream_id) == key for session in publishers)
 
     def close(self) -> None:
         """After all sessions: what they share tells and settles nothing more."""
@@ -68,6 +78,9 @@ class Sessions(StreamObserver):
         await self._check_claim(connection, claim)
         previous, stream = connection.session, self._services.streams.find(claim.name)
         key, former_digest = new_key(), None
+        if self._services.names is not None:
+            await self._services.names.hold(claim, digest(key))
+            stream = self._services.streams.find(claim.name)
         if stream is not None and (stream.sender_id == connection.id or has_key(claim, stream)):
             # A key is good for one use, so that whoever overheard it comes too late.
             former_digest, stream.resume_digest = stream.resume_digest, digest(key)
@@ -90,7 +103,9 @@ class Sessions(StreamObserver):
 
     async def _check_claim(self, connection: Connection, claim: Claim) -> None:
         stream = self._services.streams.find(claim.name)
-        if stream is None or stream.sender_id == connection.id:
+        if self._services.names is not None and (stream is None or stream.is_remote):
+            self._services.names.check(claim)
+        if stream is None or stream.is_remote or stream.sender_id == connection.id:
             return
         if stream.permanent:
             raise Refused("name_taken", f"{stream.name} is the server's own stream: choose another name")

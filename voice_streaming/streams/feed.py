@@ -39,6 +39,8 @@ class Selection:
     room: Room | None = None
     quiet: bool = False
     """Only urgent voices are to be heard."""
+    own: bool = False
+    """Only voices whose senders are with this server: for another server of the cluster."""
 
     def select(self, streams: Mapping[str, Stream]) -> tuple[Stream, ...]:
         """The voices to be heard now, the newest last."""
@@ -52,6 +54,7 @@ class Selection:
 
     def _allows(self, stream: Stream) -> bool:
         is_wanted = stream.key not in self.excluded and (stream.urgent or not self.quiet)
+        is_wanted = is_wanted and not (self.own and stream.is_remote)
         return is_wanted and stream.may_be_heard_with(self.grant)
 
 
@@ -232,6 +235,9 @@ class Feeds(StreamObserver):
         self.select()
 
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
+        self.select()
+
+    def on_stream_moved(self, stream: Stream) -> None:
         self.select()
 
     def select(self) -> None:

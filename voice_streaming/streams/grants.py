@@ -26,6 +26,8 @@ class Grant:
     scopes: frozenset[Scope]
     streams: frozenset[str] | None = None
     rooms: frozenset[str] | None = None
+    is_node: bool = False
+    """Of another server of the cluster, which gets what is this server's own."""
 
     _keys: frozenset[str] = field(init=False, repr=False, compare=False)
     _room_keys: frozenset[str] = field(init=False, repr=False, compare=False)

@@ -38,6 +38,9 @@ class StreamObserver:
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
         """The stream has ended. It was live, and is still in the registry."""
 
+    def on_stream_moved(self, stream: Stream) -> None:
+        """Its sender is with another server of the cluster now, or with this one: see `is_remote`."""
+
     def on_stream_dropped(self, stream: Stream, reason: str) -> None:
         """The stream has ended before its first packet: it was never announced. It is still in the registry."""
 
@@ -55,6 +58,8 @@ class Streams:
 
     def __init__(self, relay: VoiceRelay, resume_grace_s: float, failures: Failures | None = None) -> None:
         self.active: dict[str, Stream] = {}
+        self.node = ""
+        """What this server is called in its cluster."""
         self.ended_bytes = 0
         """Payload bytes of the streams that were removed."""
         self._relay = relay
@@ -75,10 +80,25 @@ class Streams:
 
     def create(self, stream_id: str, name: str, sender_id: str, *, permanent: bool = False) -> Stream:
         """A new stream, which is live with the first packet on its track."""
-        stream = Stream(stream_id, name, OpusTrack(), sender_id, permanent=permanent)
+        stream = Stream(stream_id, name, OpusTrack(), sender_id, permanent=permanent, node=self.node)
         self.active[stream_id] = stream
         FirstPacket(self._relay, stream.track, functools.partial(self._start, stream))
         return stream
+
+    def create_remote(self, stream: Stream) -> None:
+        """A stream of another server of the cluster, which is live because that says so."""
+        started_at = stream.started_at
+        self.active[stream.id] = stream
+        stream.advance(StreamState.ACTIVE)
+        stream.started_at = started_at
+        self._notify(lambda observer: observer.on_stream_live(stream))
+
+    def move(self, stream: Stream, node: str, *, is_remote: bool) -> None:
+        """Its sender is with that server from now on, and whoever takes it goes on."""
+        is_same = (stream.node, stream.is_remote) == (node, is_remote)
+        stream.node, stream.is_remote = node, is_remote
+        if not is_same:
+            self._notify(lambda observer: observer.on_stream_moved(stream))
 
     def find(self, stream_id: str | None) -> Stream | None:
         """The stream that the id means, live or not yet: `Kitchen` and `kitchen` are one."""
@@ -100,6 +120,10 @@ class Streams:
             if stream is None or not stream.is_live:
                 await supplier.supply(stream_id or "")
         return self.live(stream_id, grant)
+
+    def own(self) -> list[Stream]:
+        """Those whose senders are with this server."""
+        return [stream for stream in self.active.values() if not stream.is_remote]
 
     @property
     def live_count(self) -> int:
@@ -160,7 +184,7 @@ class Streams:
     def end_stale(self, idle_timeout_s: float) -> None:
         """Ends streams whose track ended, and those that nobody has consumed for so long."""
         now_s = time.monotonic()
-        for stream in list(self.active.values()):
+        for stream in self.own():
             if stream.track.readyState == "ended":
                 self.end(stream, "track ended")
             elif stream.is_consumed or stream.permanent or stream.is_reserved:

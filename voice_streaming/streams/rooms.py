@@ -67,6 +67,8 @@ class Room:
     receivers: dict[str, bool] = field(default_factory=dict)
     """Connection ids, and whether each wants not to be disturbed."""
     listeners: int = 0
+    elsewhere: tuple[int, int] = (0, 0)
+    """Receivers and listeners that stand in it on other servers of the cluster."""
     quiet_until_s: float | None = None
     """Monotonic."""
     used_s: float = field(default_factory=time.monotonic)
@@ -111,6 +113,9 @@ class RoomObserver:
 
     def on_room_changed(self, room: Room) -> None:
         """Its state is another one."""
+
+    def on_room_quiet(self, room: Room, left_s: float) -> None:
+        """Somebody asked here for quiet in it, for so long; 0: for no more of it."""
 
     def on_room_forgotten(self, room: Room) -> None:
         """Nobody uses it any more."""
@@ -179,8 +184,8 @@ class Rooms(StreamObserver):
         return RoomState(
             room=room.id,
             name=room.name,
-            receivers=len(room.receivers),
-            listeners=room.listeners,
+            receivers=len(room.receivers) + room.elsewhere[0],
+            listeners=room.listeners + room.elsewhere[1],
             voices=[
                 VoiceIn(voice.id, voice.name)
                 for voice in voices
@@ -204,8 +209,26 @@ class Rooms(StreamObserver):
     def do_not_disturb(self, room: Room, until_unix_s: float | None) -> None:
         """Only urgent voices are heard in it until then; None ends that."""
         left_s = 0.0 if until_unix_s is None else min(until_unix_s - time.time(), LONGEST_QUIET_S)
+        self.be_quiet(room, left_s)
+        for observer in self._observers:
+            observer.on_room_quiet(room, max(left_s, 0.0))
+
+    def be_quiet(self, room: Room, left_s: float) -> None:
+        """Only urgent voices are heard in it for so long, as was asked for here or on another server."""
         room.quiet_until_s = time.monotonic() + left_s if left_s > 0 else None
         self._select(room)
+
+    def note_elsewhere(self, presence: Mapping[str, tuple[int, int]]) -> None:
+        """Who stands in rooms on other servers of the cluster: receivers and listeners, by the rooms' names."""
+        by_key = {name_key(name): (name, counts) for name, counts in presence.items()}
+        for key, (name, _) in by_key.items():
+            if key not in self._rooms and len(self._rooms) < self._most:
+                self._add(name, is_permanent=False)
+        for room in self._rooms.values():
+            _, counts = by_key.get(room.key, ("", (0, 0)))
+            if room.elsewhere != counts:
+                room.elsewhere = counts
+                self.note_change(room)
 
     def check_free(self, room_names: Sequence[str], talker_id: str) -> None:
         """Raises Refused `room_busy` where one of the rooms is for one voice at a time, and another talks to it."""
@@ -222,7 +245,8 @@ class Rooms(StreamObserver):
         before_s = time.monotonic() - FORGOTTEN_AFTER_S
         wanted = {key for stream in self._streams.values() for key in stream.room_keys}
         for room in list(self._rooms.values()):
-            is_used = room.is_permanent or room.receivers or room.listeners or room.is_quiet or room.key in wanted
+            stands = room.receivers or room.listeners or any(room.elsewhere)
+            is_used = room.is_permanent or stands or room.is_quiet or room.key in wanted
             if is_used:
                 room.used_s = time.monotonic()
             elif room.used_s < before_s:

@@ -32,7 +32,9 @@ class StreamDetails(Struct, frozen=True):
     rooms: list[str] = msgspec.field(default_factory=list)
     """Names of the rooms that it is for; none: everyone."""
     recording: bool = False
-    """It is being recorded here."""
+    """It is being recorded."""
+    node: str = ""
+    """In a cluster, the name of the server that its sender is with."""
 
 
 class StreamState(enum.Enum):
@@ -64,6 +66,7 @@ class Stream:
     name: str
     track: OpusTrack
     sender_id: str
+    """Connection id of its sender; empty where that is with another server."""
     state: StreamState = StreamState.CREATED
     started_at: float = field(default_factory=time.time)
     """Unix seconds at which its first packet arrived."""
@@ -91,6 +94,10 @@ class Stream:
     """Heard also where nobody is to be disturbed."""
     is_recorded: bool = False
     """Whoever talks or listens is to know that."""
+    node: str = ""
+    """In a cluster, the name of the server that its sender is with."""
+    is_remote: bool = False
+    """Whether that is another one."""
     is_reserved: bool = False
     """It is not live, and its name is kept for a sender that is connected and not talking now."""
     key: str = field(init=False)
@@ -120,6 +127,7 @@ class Stream:
             via=self.via,
             rooms=list(self.rooms),
             recording=self.is_recorded,
+            node=self.node,
         )
 
     @property

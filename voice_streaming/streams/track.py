@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import av
@@ -43,6 +44,13 @@ class OpusTrack(MediaStreamTrack):
         self._timeline = Timeline()
         self._source: Source | None = None
         self._sinks: tuple[PacketSink, ...] = ()
+        self.on_wanted: Callable[[], None] | None = None
+        """Called when somebody takes its packets, and when nobody does any more: see `is_wanted`."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody takes its packets."""
+        return bool(self._sinks)
 
     @property
     def sequence(self) -> int:
@@ -106,10 +114,15 @@ class OpusTrack(MediaStreamTrack):
             sink.on_end()
         elif sink not in self._sinks:
             self._sinks = (*self._sinks, sink)
+            if len(self._sinks) == 1 and self.on_wanted is not None:
+                self.on_wanted()
 
     def detach(self, sink: PacketSink) -> None:
         """For `VoiceRelay.detach`."""
-        self._sinks = tuple(other for other in self._sinks if other is not sink)
+        before = self._sinks
+        self._sinks = tuple(other for other in before if other is not sink)
+        if before and not self._sinks and self.on_wanted is not None:
+            self.on_wanted()
 
     async def recv(self) -> av.Packet[Any]:
         raise MediaStreamError("an OpusTrack is read through VoiceRelay.subscribe()")

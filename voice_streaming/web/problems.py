@@ -23,6 +23,7 @@ _STATUS_OF = {
     "not_recording": HTTPStatus.CONFLICT,
     "already_recorded": HTTPStatus.CONFLICT,
     "being_recorded": HTTPStatus.CONFLICT,
+    "recorded_elsewhere": HTTPStatus.CONFLICT,
     "recording_off": HTTPStatus.CONFLICT,
     "recording_failed": HTTPStatus.SERVICE_UNAVAILABLE,
     "busy": HTTPStatus.SERVICE_UNAVAILABLE,

@@ -17,7 +17,7 @@ from ..process.refusal import Refused
 from ..sessions.claim import Claim
 from ..sessions.publish_session import PublishSession
 from ..sessions.sessions import Sessions
-from ..sessions.subscribe_session import FollowSession, SubscribeSession
+from ..sessions.subscribe_session import ReceiveSession
 from ..settings.model import Settings
 from ..streams.feed import Selection
 from ..streams.grants import Grant, Scope
@@ -38,7 +38,7 @@ _KEPT_HEADERS: tuple[str, ...] = (hdrs.WWW_AUTHENTICATE, hdrs.RETRY_AFTER)
 """Of refusals, in problems: what a client needs to do better."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-SessionT = TypeVar("SessionT", PublishSession, SubscribeSession, FollowSession)
+SessionT = TypeVar("SessionT", PublishSession, ReceiveSession)
 
 
 class WhipEndpoints:
@@ -102,10 +102,21 @@ class WhipEndpoints:
         grant = self._admission.access.require(request, Scope.RECEIVE, name)
         offer = await self._read_offer(request)
         connection = self._new_connection(request, "whep", grant)
-        await self._sessions.await_stream(connection, name)
-        begin = functools.partial(self._sessions.subscribe_anew, connection, name)
+        if grant.is_node:
+            selection = Selection(self._own_id(asked), own=True)
+            begin: Callable[[], Awaitable[ReceiveSession]]
+            begin = functools.partial(self._sessions.follow_anew, connection, selection)
+        else:
+            await self._sessions.await_stream(connection, name)
+            begin = functools.partial(self._sessions.subscribe_anew, connection, name)
         _, answer = await self._establish(connection, offer, self._admission.limits.check_receivers, begin)
         return self._created(request, connection, answer, {})
+
+    def _own_id(self, stream_id: str) -> str:
+        """Of a stream whose sender is here, talking or not. Raises Refused `no_stream`."""
+        if not self._sessions.has_sender(stream_id):
+            raise Refused("no_stream", "This stream is not this server's")
+        return stream_id
 
     async def _follow_room(self, request: web.Request) -> web.StreamResponse:
         """Receives a room: whoever talks there, also while nobody does."""
@@ -116,7 +127,7 @@ class WhipEndpoints:
         offer = await self._read_offer(request)
         connection = self._new_connection(request, "whep", grant)
 
-        async def begin() -> FollowSession:
+        async def begin() -> ReceiveSession:
             selection = Selection(grant=grant, room=self._sessions.rooms.use(name))
             return await self._sessions.follow_anew(connection, selection)
 

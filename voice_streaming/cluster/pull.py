@@ -1,0 +1,173 @@
+"""One voice of another node, brought here by WHEP for as long as somebody here takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import aiohttp
+
+from ..exchange.backoff import Backoff
+from ..exchange.endpoint import Endpoint, EndpointError
+from ..process.refusal import Refused
+from ..rtc import Peers, SenderPeer
+from ..streams.registry import Streams
+from ..streams.stream import Stream
+from ..streams.track import OpusTrack
+from .entries import NodeEntry
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+LINGER_S = 10.0
+"""How long a voice is still brought after its last consumer: a page that is loaded again comes back."""
+LINGER_RESERVED_S = 600.0
+"""The same while the sender is there and does not talk: its next word is to be heard from the begin."""
+LOOK_S = 1.0
+"""How often it is looked whether a pull is still of use."""
+
+
+@dataclass(frozen=True)
+class PullServices:
+    """What pulls work with."""
+
+    http: aiohttp.ClientSession
+    streams: Streams
+    peers: Peers
+    secret: Callable[[], str]
+    on_reached: Callable[[NodeEntry, str | None], None]
+    """Told whether a node was reached: why it was not, or None."""
+
+
+class Pull:
+    """Brings what `turn_to` says, from the node that `turn_to` says. `run` ends when nobody takes it any more."""
+
+    def __init__(self, stream_id: str, services: PullServices) -> None:
+        self.stream_id = stream_id
+        self.is_connected = False
+        self._services = services
+        self._node: NodeEntry | None = None
+        self._stream: Stream | None = None
+        self._peer: SenderPeer | None = None
+        self._is_lost = self._is_over = False
+        self._has_paused = False
+        """Whether the stream pauses because nothing comes, and not because its owner says so."""
+        self._changed = asyncio.Event()
+        self._used_s = asyncio.get_running_loop().time()
+        self._backoff = Backoff()
+
+    def turn_to(self, stream: Stream | None, node: NodeEntry | None) -> None:
+        """What to publish, None while its sender does not talk, and whose it is, None while that is not known."""
+        self._is_over = False
+        self._node = node
+        if stream is not self._stream:
+            self._stream = stream
+            if self._peer is not None and stream is None:
+                self._peer.withhold()
+            elif self._peer is not None and stream is not None:
+                self._peer.withhold()
+                self._peer.publish_on(stream.track)
+        self.look()
+
+    def give_up(self) -> None:
+        """There is nothing to bring any more."""
+        self._is_over = True
+        self.look()
+
+    def look(self) -> None:
+        """Something has changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        while self._is_needed():
+            node = self._node
+            if node is None:
+                await self._wait(LOOK_S)
+                continue
+            try:
+                await self._bring(node)
+                self._backoff.reset()
+            except (EndpointError, Refused) as error:
+                logger.info("%s cannot be had from %s: %s", ascii(self.stream_id), node.name, error)
+                self._services.on_reached(node, None if getattr(error, "has_answered", True) else str(error))
+                self._pause()
+                if self._node is node:
+                    await self._wait(self._backoff.next_s())
+
+    async def _bring(self, node: NodeEntry) -> None:
+        """Returns when it is not needed, or another node has it. Raises EndpointError and Refused."""
+        services = self._services
+        fingerprint = bytes.fromhex(node.fingerprint)
+        address = f"{node.url}/whep/{quote(self.stream_id, safe='')}"
+        endpoint = Endpoint(address, services.secret(), fingerprint=fingerprint)
+        peer = self._peer = self._new_peer()
+        try:
+            remote = await endpoint.begin(services.http, await peer.offer())
+            services.on_reached(node, None)
+            try:
+                await peer.accept(remote.answer)
+                peer.connect_within(CONNECT_TIMEOUT_S)
+                while self._is_needed() and self._is_still(node):
+                    if self._is_lost:
+                        raise EndpointError("The connection is lost", has_answered=True)
+                    await self._wait(LOOK_S)
+            finally:
+                await endpoint.end(services.http, remote)
+        finally:
+            self.is_connected, self._peer = False, None
+            await peer.close()
+
+    def _new_peer(self) -> SenderPeer:
+        stream = self._stream
+        peer = self._services.peers.sender(OpusTrack() if stream is None else stream.track)
+        if stream is None:
+            peer.withhold()
+        self._is_lost = False
+        peer.on_connected = self._on_connected
+        peer.on_gone = self._on_gone
+        peer.on_silent = _no_op  # Its sender pauses, or does not talk.
+        peer.on_heard = _no_op
+        return peer
+
+    def _on_connected(self) -> None:
+        self.is_connected = True
+        if self._stream is not None and self._has_paused:
+            self._services.streams.resume(self._stream)
+        self._has_paused = False
+
+    def _on_gone(self, reason: str) -> None:
+        self._is_lost = True
+        self._changed.set()
+
+    def _pause(self) -> None:
+        """Nothing comes now, whatever its owner says of it."""
+        stream = self._stream
+        if stream is not None and stream.is_remote and stream.is_live and not stream.paused:
+            self._has_paused = True
+            self._services.streams.pause_silent(stream, "source lost")
+
+    def _is_still(self, node: NodeEntry) -> bool:
+        present = self._node
+        return present is None or (present.id, present.url) == (node.id, node.url)
+
+    def _is_needed(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        if self._is_over or (self._stream is not None and not self._stream.is_remote):
+            return False
+        if self._stream is not None and self._stream.track.is_wanted:
+            self._used_s = now_s
+        return now_s - self._used_s < (LINGER_RESERVED_S if self._stream is None else LINGER_S)
+
+    async def _wait(self, seconds: float) -> None:
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+
+def _no_op() -> None:
+    """A callback that is not needed."""
