@@ -30,7 +30,7 @@ async def node(
 async def until_known(server: RunningServer, *names: str) -> None:
     """Waits until the server knows these other nodes."""
     async with asyncio.timeout(DEADLINE_S):
-        while set((await cluster_of(server))["nodes"]) != set(names):
+        while set((await cluster_of(server))["nodes"]) != set(names):  # noqa: ASYNC110 - the server tells when asked
             await asyncio.sleep(0.02)
 
 
@@ -57,9 +57,7 @@ async def nodes(
     """So many daemons that know each other, and their Redis."""
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(redis_server())
-        servers = await asyncio.gather(
-            *(stack.enter_async_context(node(redis, name, config)) for name in names)
-        )
+        servers = await asyncio.gather(*(stack.enter_async_context(node(redis, name, config)) for name in names))
         for name, server in zip(names, servers, strict=True):
             await until_known(server, *(other for other in names if other != name))
         yield redis, list(servers)

@@ -112,6 +112,7 @@ class Mirror(RegistryObserver, StreamObserver):
     def on_stream_ended(self, stream: Stream, reason: str) -> None:
         if not stream.is_remote:
             self._ends[stream.key] = reason
+            self._held_s.pop(stream.key, None)
         self._soon()
 
     def on_stream_dropped(self, stream: Stream, reason: str) -> None:

@@ -123,7 +123,7 @@ class Pull:
 
     def _new_peer(self) -> SenderPeer:
         stream = self._stream
-        peer = self._services.peers.sender(OpusTrack() if stream is None else stream.track)
+        peer = self._services.peers.sender(OpusTrack() if stream is None else stream.track, apart=True)
         if stream is None:
             peer.withhold()
         self._is_lost = False

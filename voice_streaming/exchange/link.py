@@ -45,6 +45,8 @@ class LinkState(enum.Enum):
 class RemoteConnection(Connection):
     """The other server, as a client of ours that publishes or receives."""
 
+    is_server = True
+
     def __init__(self, via: str, address: str) -> None:
         super().__init__(address=address, via=via)
         self.is_lost = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ..process.failures import Failures
 from ..settings.model import WebrtcSettings
 from .certificate import SharedCertificate
@@ -24,7 +26,31 @@ class Endpoint:
         self.refused_media = 0
         """Media datagrams that failed authentication, were replayed, do not parse or are not published."""
 
+    def apart(self) -> Endpoint:
+        """With sockets of its own, on any free port, for one peer, which closes them with itself.
+
+        For a connection to another server: what comes from its socket to ours can only be of one connection.
+        """
+        return _Apart(self)
+
+    def note_peer_closed(self) -> None:
+        """A peer of it is closed."""
+
     def close(self) -> None:
         """Closes the sockets; peers must be closed before."""
         self.timers.close()
+        self.sockets.close()
+
+
+class _Apart(Endpoint):
+    """Shares the certificate and the timers of another."""
+
+    def __init__(self, base: Endpoint) -> None:
+        self.settings = base.settings
+        self.sockets = LocalSockets(msgspec.structs.replace(base.settings, udp_ports=""))
+        self.certificate = base.certificate
+        self.timers = base.timers
+        self.refused_media = 0
+
+    def note_peer_closed(self) -> None:
         self.sockets.close()

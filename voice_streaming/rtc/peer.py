@@ -143,6 +143,7 @@ class Peer:
         self._dtls_path.release()
         while self._substituted:
             delattr(*self._substituted.pop())
+        self._endpoint.note_peer_closed()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Runs it while the peer is open."""

@@ -26,13 +26,13 @@ class Peers:
         self._retired_forwarded = 0
         self._retired_drops = Drops()
 
-    def sender(self, track: OpusTrack) -> SenderPeer:
-        """A peer that will publish what a client sends on `track`."""
-        return SenderPeer(self.endpoint, track)
+    def sender(self, track: OpusTrack, *, apart: bool = False) -> SenderPeer:
+        """A peer that will publish what a client sends on `track`; `apart`: see `Endpoint.apart`."""
+        return SenderPeer(self.endpoint.apart() if apart else self.endpoint, track)
 
-    def receiver(self, track: OpusTrack) -> ReceiverPeer:
-        """A peer that will send a client what is published on `track`."""
-        return ReceiverPeer(self.endpoint, track, self.fanout(track))
+    def receiver(self, track: OpusTrack, *, apart: bool = False) -> ReceiverPeer:
+        """A peer that will send a client what is published on `track`; `apart`: see `Endpoint.apart`."""
+        return ReceiverPeer(self.endpoint.apart() if apart else self.endpoint, track, self.fanout(track))
 
     def fanout(self, track: OpusTrack) -> Fanout:
         fanout = self._fanouts.get(track)

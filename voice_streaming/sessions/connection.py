@@ -22,6 +22,9 @@ class Connection:
     Each transport has a subclass, which passes on what the client is to be told.
     """
 
+    is_server = False
+    """Whether it is another server, which may have several connections with this one."""
+
     def __init__(self, grant: Grant = EVERYTHING, address: str = "", via: str = "websocket") -> None:
         self.id = str(uuid.uuid4())
         self.grant = grant

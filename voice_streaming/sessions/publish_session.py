@@ -145,7 +145,7 @@ class PublishSession(Session):
         """The description of a new peer, which becomes the session's."""
         await self._check_claim_again()
         stream = self._stream_to_publish()
-        peer = self._services.peers.sender(stream.track)
+        peer = self._services.peers.sender(stream.track, apart=self._owner.is_server)
         if not self._is_talking:
             peer.withhold()
         self._watch(peer, stream)

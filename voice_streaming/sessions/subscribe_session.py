@@ -59,7 +59,7 @@ class ReceiveSession(Session):
         return answer
 
     async def _new_peer(self) -> ReceiverPeer:
-        peer = self._services.peers.receiver(self._track)
+        peer = self._services.peers.receiver(self._track, apart=self._owner.is_server)
         self._watch(peer)
         await self._replace_peer(peer)
         return peer
