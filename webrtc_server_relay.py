@@ -52,6 +52,7 @@ from voice_streaming.streams.demo import DEMO_STREAM_ID, DemoSender
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 from voice_streaming.web import openapi
+from voice_streaming.web.cluster_api import ClusterApi
 from voice_streaming.web.health import AUDIO_PORT, CERTIFICATE, REGISTRY, status_of
 from voice_streaming.web.recordings_api import RecordingsApi
 from voice_streaming.web.rooms_api import RoomsApi
@@ -59,6 +60,9 @@ from voice_streaming.web.site import Site
 from voice_streaming.web.whip import WhipEndpoints
 
 logger = logging.getLogger("voice_streaming.server")
+
+MOVE_TIMEOUT_S = 4.0
+"""Pages are gone after about two seconds: they keep what plays until the next server's connection plays."""
 
 
 class VoiceStreamingServer:
@@ -104,6 +108,7 @@ class VoiceStreamingServer:
         self.cluster = cluster_of(
             settings, services, self.sessions, self.admission.access, self.failures, self._fingerprint
         )
+        self.whip.elsewhere = self.cluster
         self._started_s = time.monotonic()
         self._stop_requested = asyncio.Event()
         self._lag = LoopLag()
@@ -154,9 +159,15 @@ class VoiceStreamingServer:
         log_addresses(self.settings, with_tls=self.certificates is not None)
 
     async def stop(self) -> None:
-        """Tells everyone, ends all streams, and closes peers and sockets, within `server.shutdown_timeout_s`."""
+        """Tells everyone, ends all streams, and closes peers and sockets, within `server.shutdown_timeout_s`.
+
+        In a cluster clients have MOVE_TIMEOUT_S before that, to go to another server.
+        """
         self._stop_requested.set()
         self.admission.close()
+        if self.cluster is not None:
+            self.cluster.drain()
+            await self.signalling.move_clients(MOVE_TIMEOUT_S)
         for stream in list(self.active_streams.values()):
             self.streams.end(stream, "server stopping")
         try:
@@ -204,7 +215,8 @@ class VoiceStreamingServer:
         )
         application = self.admission.application()
         rooms = RoomsApi(self.sessions.rooms, self.admission.access)
-        for part in (site, rooms, self.recordings, openapi, self.whip, self.audio_server):
+        cluster = ClusterApi(self.cluster, self.admission.access)
+        for part in (site, rooms, cluster, self.recordings, openapi, self.whip, self.audio_server):
             application.add_routes(part.routes())
         application.on_response_prepare.append(site.add_headers)
         return application

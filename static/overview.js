@@ -83,5 +83,6 @@ socket.on("state", async () => {
 	audioPort = status.ok ? (await status.json()).audio_port : 0;
 	show("latest", mp3Address("latest"));
 });
+socket.on("health", ({ cluster = null }) => (byId("cluster").hidden = !cluster));
 const copyLatest = byId("copy-latest");
 copyLatest.onclick = () => copy(mp3Address("latest"), copyLatest);

@@ -18,6 +18,9 @@ const PROBE_TIMEOUT_MS = 2_000;
 /** Of the codes for applications (RFC 6455 section 7.4.2): given up without an answer, not left. */
 const CLOSE_LOST = 4000;
 
+/** How long the socket to a server that stops soon is kept: what it brings is heard until the next server's plays. */
+const MOVING_MS = 2_000;
+
 /** In milliseconds. @param {number} attempt counted from 0 */
 export function retryDelay(attempt) {
 	return Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
@@ -209,7 +212,18 @@ export class VoiceSocket extends Machine {
 			const paused = type === "stream_paused";
 			this.#setStreams(this.streams.map((one) => (one.stream_id === stream_id ? { ...one, paused } : one)));
 		}
+		if (type === "server_moving") this.#move();
 		this.tell(type, message);
+	}
+
+	/** To another server, which the same address leads to. */
+	#move() {
+		const ws = this.#ws;
+		if (!ws) return;
+		ws.onopen = ws.onmessage = ws.onclose = null;
+		this.#ws = null;
+		setTimeout(() => ws.close(CLOSE_LOST), MOVING_MS);
+		this.#connect();
 	}
 
 	/** @param {Stream[]} streams */

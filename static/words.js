@@ -29,6 +29,9 @@ const plural = (forms, n) => fill(forms[new Intl.PluralRules(locales).select(n)]
 /** @type {Record<string, string>} */
 const problems = words.problems;
 
+/** Some of what the forms name. @param {Record<string, string>} forms @param {number} n */
+export const countText = (forms, n) => plural(forms, n);
+
 /** A sentence or two, or nothing. @param {Problem | null} [problem] */
 export function problemText(problem) {
 	if (!problem) return "";

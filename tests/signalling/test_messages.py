@@ -182,5 +182,6 @@ def test_server_messages_have_the_fields_of_the_protocol() -> None:
         "via": "",
         "rooms": [],
         "recording": False,
+        "node": "",
     }
     assert texts[5]["offer"] == {"sdp": "v=0", "type": "offer"}

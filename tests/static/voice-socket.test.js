@@ -263,3 +263,17 @@ test("closed, it stays closed", async () => {
 	assert.equal(socket.state, "closed");
 	assert.equal(count(), 1);
 });
+
+test("when its server stops soon it connects anew at once, and keeps the socket for what still plays", () => {
+	socket.open();
+	const first = last();
+	first.onopen();
+	first.tell({ type: "server_moving" });
+	assert.equal(count(), 2);
+	assert.equal(socket.state, "connecting");
+	assert.equal(first.closed, false);
+	last().onopen();
+	assert.equal(socket.state, "open");
+	mock.timers.tick(2_000);
+	assert.deepEqual([first.closed, first.closeCode, last().closed], [true, 4000, false]);
+});

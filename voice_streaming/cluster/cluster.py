@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import aiohttp
+from aiohttp import web
 from msgspec import to_builtins
 from msgspec.structs import replace
 
@@ -25,6 +26,7 @@ from ..settings.model import ServerSettings, Settings
 from ..streams.registry import Streams
 from ..streams.rooms import Room, RoomObserver
 from .entries import NodeEntry, RoomEntry
+from .forwarding import forward, tls_of
 from .mirror import Mirror
 from .pull import PullServices
 from .registry import Registry, RegistryObserver, RegistryUnavailable
@@ -101,9 +103,16 @@ class Cluster(RegistryObserver, RoomObserver):
         self._is_draining = True
         self._describe_node()
 
-    def url_of(self, node_id: str) -> NodeEntry | None:
-        """Another node by its id."""
-        return self.registry.nodes.get(node_id)
+    @property
+    def node_id(self) -> str:
+        return self.node.id
+
+    async def forward(self, request: web.Request, node_id: str) -> web.Response:
+        """The answer of the node that has what is asked for. Raises 404 for one that is not there, 413, 502."""
+        node = self.registry.nodes.get(node_id)
+        if node is None or self._http is None:
+            raise web.HTTPNotFound(text="There is no such session\n")
+        return await forward(self._http, request, node)
 
     # Figures
 
@@ -236,12 +245,9 @@ class Cluster(RegistryObserver, RoomObserver):
     async def _probe(self, node: NodeEntry) -> None:
         """Whether the others' addresses are of use is to be known before somebody wants to hear anything."""
         assert self._http is not None
-        tls: aiohttp.Fingerprint | bool = True
-        if node.fingerprint:
-            tls = aiohttp.Fingerprint(bytes.fromhex(node.fingerprint))
         try:
             timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
-            async with self._http.get(f"{node.url}/health", ssl=tls, timeout=timeout, allow_redirects=False):
+            async with self._http.get(f"{node.url}/health", ssl=tls_of(node), timeout=timeout, allow_redirects=False):
                 self._note_reached(node, None)
         except TimeoutError:
             self._note_reached(node, "it does not answer")

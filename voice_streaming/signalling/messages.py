@@ -287,6 +287,10 @@ class StreamEnded(StreamMessage, frozen=True, tag="stream_ended"):
     reason: str
 
 
+class ServerMoving(ServerMessage, frozen=True, tag="server_moving"):
+    """In a cluster: this server stops soon, and the client is to connect anew, at once, to whichever answers."""
+
+
 class Event(ServerMessage, frozen=True, tag="event", omit_defaults=True):
     """What became of a stream, for those who subscribed."""
 

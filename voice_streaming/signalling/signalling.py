@@ -61,6 +61,8 @@ class Signalling:
         self._admission = admission
         self._tasks = tasks
         self._overflowed = 0
+        self._left = asyncio.Event()
+        """A client has gone."""
         self._meters = Meters(relay, failures)
         self._conversations = Conversations(settings.limits, admission.limits, self.clients)
         self.actions = Actions(streams, sessions, self._meters, tasks)
@@ -114,6 +116,16 @@ class Signalling:
         """Closes the sockets that have been of no use for long."""
         await self._conversations.close_idle()
 
+    async def move_clients(self, timeout_s: float) -> None:
+        """Asks all to go to another server, and waits so long for them to have gone."""
+        for client in list(self.clients.values()):
+            client.send(messages.ServerMoving())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.clients:
+                    self._left.clear()
+                    await self._left.wait()
+
     async def close(self) -> None:
         """Ends all media, tells everyone that the server is stopping, and waits until the sockets are closed."""
         await asyncio.gather(*(self._dismiss(client) for client in list(self.clients.values())))
@@ -151,6 +163,7 @@ class Signalling:
         client.ws.end()
         client.end_quiet_with(None)
         self.clients.pop(client.id, None)
+        self._left.set()
         self._meters.unsubscribe(client)
         await self._sessions.release(client, "sender left" if left else "sender lost", may_resume=not left)
         client.advance(ConnectionState.CLOSED)

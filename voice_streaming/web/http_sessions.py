@@ -30,7 +30,7 @@ class HttpConnection(Connection):
 
     def __init__(self, registry: HttpSessions, via: str, grant: Grant, address: str) -> None:
         super().__init__(grant, address, via)
-        self.resource = secrets.token_urlsafe(_ID_BYTES)
+        self.resource = registry.prefix + secrets.token_urlsafe(_ID_BYTES)
         self.etag = _new_etag()
         self.counted = contextlib.ExitStack()
         """Closed when its session ends: as long it counts for the limits of its address."""
@@ -74,6 +74,8 @@ class HttpSessions:
     """Every session that came by HTTP, by the last part of its path."""
 
     def __init__(self, sessions: Sessions) -> None:
+        self.prefix = ""
+        """What their paths' last parts begin with."""
         self._sessions = sessions
         self._connections: dict[str, HttpConnection] = {}
 

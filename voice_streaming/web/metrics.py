@@ -101,6 +101,24 @@ _FAMILIES: dict[str, Family] = {
         _COUNTER, "mixing_skipped_frames", "Frames that were not made, as the process was held up"
     ),
     "mixing_refused_total": Family(_COUNTER, "mixing_refused", "Mixes that were one too many"),
+    "cluster_nodes": Family(_GAUGE, "cluster_nodes", "Servers of the cluster that are there, this one included"),
+    "cluster_leases": Family(_GAUGE, "cluster_leases", "Streams and names that are this server's"),
+    "cluster_remote_streams": Family(_GAUGE, "cluster_remote_streams", "Streams and names that are other servers'"),
+    "cluster_pulls": Family(_GAUGE, "cluster_pulls", "Voices that are brought from other servers"),
+    "cluster_registry_connected": Family(_GAUGE, "cluster_registry_connected", "1 where Redis answers"),
+    "cluster_registry_latency_seconds": Family(
+        _GAUGE, "cluster_registry_latency_seconds", "How long Redis took for the newest renewal"
+    ),
+    "cluster_registry_reconnects_total": Family(
+        _COUNTER, "cluster_registry_reconnects", "Times that the connection to Redis was lost"
+    ),
+    "cluster_registry_readings_total": Family(
+        _COUNTER, "cluster_registry_readings", "Times that everything was read anew"
+    ),
+    "cluster_registry_operations_total": Family(_COUNTER, "cluster_registry_operations", "Scripts that Redis ran"),
+    "cluster_refused_entries_total": Family(
+        _COUNTER, "cluster_refused_entries", "Entries of the registry that could not be read"
+    ),
     "loop_lag_p50_seconds": Family(
         _GAUGE, "loop_lag_median_seconds", "How late the event loop ran, median of the last minute"
     ),

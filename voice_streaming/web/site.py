@@ -21,6 +21,7 @@ _PAGES = {
     "/receiver": "receiver.html",
     "/certificate": "certificate.html",
     "/recordings": "recordings.html",
+    "/cluster": "cluster.html",
 }
 
 _SECURITY_HEADERS = {

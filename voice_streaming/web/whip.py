@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from aiohttp import hdrs, web
 
@@ -38,6 +38,19 @@ _KEPT_HEADERS: tuple[str, ...] = (hdrs.WWW_AUTHENTICATE, hdrs.RETRY_AFTER)
 """Of refusals, in problems: what a client needs to do better."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Elsewhere(Protocol):
+    """The other servers of a cluster."""
+
+    @property
+    def node_id(self) -> str:
+        """Of this server."""
+
+    async def forward(self, request: web.Request, node_id: str) -> web.Response:
+        """The answer of the server that the request is for. Raises 404 for one that is not there, 502."""
+
+
 SessionT = TypeVar("SessionT", PublishSession, ReceiveSession)
 
 
@@ -46,9 +59,20 @@ class WhipEndpoints:
 
     def __init__(self, settings: Settings, sessions: Sessions, admission: Admission) -> None:
         self.connections = HttpSessions(sessions)
+        self._elsewhere: Elsewhere | None = None
         self._settings = settings
         self._sessions = sessions
         self._admission = admission
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """With which the ids of sessions name their server: any may be asked for them."""
+        return self._elsewhere
+
+    @elsewhere.setter
+    def elsewhere(self, elsewhere: Elsewhere | None) -> None:
+        self._elsewhere = elsewhere
+        self.connections.prefix = f"{elsewhere.node_id}." if elsewhere is not None else ""
 
     def routes(self) -> list[web.RouteDef]:
         routes = []
@@ -57,9 +81,9 @@ class WhipEndpoints:
                 web.get(f"/{via}/{{stream}}", self._guarded(self._show_endpoint)),
                 web.post(f"/{via}/{{stream}}", self._guarded(begin)),
                 web.options(f"/{via}/{{stream}}", self._describe_endpoint),
-                web.get(f"/{via}/sessions/{{resource}}", self._guarded(self._show_session)),
-                web.patch(f"/{via}/sessions/{{resource}}", self._guarded(self._patch)),
-                web.delete(f"/{via}/sessions/{{resource}}", self._guarded(self._delete)),
+                web.get(f"/{via}/sessions/{{resource}}", self._guarded(self._at_its_server(self._show_session))),
+                web.patch(f"/{via}/sessions/{{resource}}", self._guarded(self._at_its_server(self._patch))),
+                web.delete(f"/{via}/sessions/{{resource}}", self._guarded(self._at_its_server(self._delete))),
                 web.options(f"/{via}/sessions/{{resource}}", self._describe_session),
             ]
         routes += [
@@ -81,6 +105,17 @@ class WhipEndpoints:
                 response = problem(HTTPStatus(refusal.status), (refusal.text or refusal.reason).strip(), kept)
             response.headers.update(self._cors(request))
             return response
+
+        return handle
+
+    def _at_its_server(self, handler: Handler) -> Handler:
+        """A request for a session is answered by the server that has it."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            node_id, dot, _ = request.match_info["resource"].partition(".")
+            if self._elsewhere is not None and dot and node_id != self._elsewhere.node_id:
+                return await self._elsewhere.forward(request, node_id)
+            return await handler(request)
 
         return handle
 
