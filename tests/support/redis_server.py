@@ -40,7 +40,18 @@ class RedisServer:
     async def running(self) -> AsyncIterator[RedisServer]:
         """While the block runs; may be entered again after that."""
         program = require_program("redis-server")
-        options = ["--port", str(self.port), "--bind", self.host, "--save", "", "--dir", str(self._folder)]
+        options = [
+            "--port",
+            str(self.port),
+            "--bind",
+            self.host,
+            "--protected-mode",
+            "no",
+            "--save",
+            "",
+            "--dir",
+            str(self._folder),
+        ]
         async with child_process([program, *options, *self._options]) as self.process:
             await self._until_it_answers()
             yield self

@@ -101,6 +101,7 @@ async def running_server(
     ports: tuple[int, int] | None = None,
     host: str = "127.0.0.1",
     probe: str = "",
+    namespace: str = "",
 ) -> AsyncIterator[RunningServer]:
     """Run the daemon on free loopback ports, in an empty directory of its own, while the block runs.
 
@@ -108,7 +109,8 @@ async def running_server(
     the daemon is stopped by SIGTERM and must end with `expected_exit_code`, unless the block has stopped it already.
     When the block raises, the daemon's log is added to the exception. `ports`, the signalling and the audio port, are
     those of a daemon that was there before and is gone; `host` is another address of
-    this machine's to listen and to gather candidates on, and `probe` where it answers, if not there.
+    this machine's to listen and to gather candidates on, and `probe` where it answers, if not there. It runs in the
+    network `namespace` if one is named.
     """
     port, audio_port = ports or (free_port(), free_port())
     base = {
@@ -123,9 +125,10 @@ async def running_server(
         config_file = directory / "config.json"
         config_file.write_text(json.dumps(merge_config(base, config or {}), indent=2))
         inherited = {key: value for key, value in os.environ.items() if key not in _SETTING_VARIABLES}
+        where = ["ip", "netns", "exec", namespace] if namespace else []
         begun_s = time.monotonic()
         async with child_process(
-            [sys.executable, program, "--config", config_file, *arguments],
+            [*where, sys.executable, program, "--config", config_file, *arguments],
             environment={**inherited, "PYTHONUNBUFFERED": "1", "XDG_DATA_HOME": name, **(environment or {})},
             directory=directory,
         ) as process:
