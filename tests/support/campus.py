@@ -11,6 +11,7 @@ import ctypes
 import os
 import random
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -40,6 +41,8 @@ class Campus:
     hosts: dict[str, str]
     addresses: dict[str, str]
     redis_address: str
+    address: str
+    """The hub's own."""
     redis: RedisServer | None = None
     nodes: dict[str, RunningServer] = field(default_factory=dict)
     stacks: dict[str, AsyncExitStack] = field(default_factory=dict)
@@ -49,7 +52,7 @@ class Campus:
         assert self.redis is not None
         former = self.nodes.get(name)
         ports = None if former is None else (former.port, former.audio_port)
-        stack = self.stacks[name] = AsyncExitStack()
+        stack = AsyncExitStack()
         trusted = {"access": {"trusted_proxies": [self.redis_address, "127.0.0.1"]}}
         server = await stack.enter_async_context(
             running_server(
@@ -60,8 +63,13 @@ class Campus:
                 **options,
             )
         )
-        self.nodes[name] = server
+        self.nodes[name], self.stacks[name] = server, stack
         return server
+
+    async def kill(self, name: str) -> None:
+        """As a power cut would, for a node that was started with `expected_exit_code` -9."""
+        self.nodes[name].process.send_signal(signal.SIGKILL)
+        await self.stop(name)
 
     async def stop(self, name: str) -> None:
         """As systemd would."""
@@ -113,6 +121,7 @@ async def campus() -> AsyncIterator[Campus]:
         {name: f"{hub}-{name}" for name in NAMES},
         {name: f"{network}.{11 + index}" for index, name in enumerate(NAMES)},
         f"{network}.2",
+        f"{network}.1",
     )
     try:
         _ip("netns", "add", hub)

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import hmac
 import logging
+import time
 
 from msgspec.structs import replace
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 LOST_AFTER_S = 5.0
 """How long a stream goes on whose lease or node is gone, and not by its own word: Redis may have been emptied, and its
 owner tells of it anew within two seconds. Media that flow do not end before."""
+FLOWS_S = 2.0
+"""A stream whose newest packet is no older than that is there, whatever the registry says."""
 HOLD_S = 5.0
 """How long a name is kept for a client that has asked for it and has not begun."""
 
@@ -256,8 +259,10 @@ class Mirror(RegistryObserver, StreamObserver):
         for key, since_s in list(self._missing_s.items()):
             if now_s - since_s < LOST_AFTER_S:
                 continue
-            del self._missing_s[key]
             stream = self._streams.find(key)
+            if stream is not None and stream.is_remote and _flows(stream):
+                continue  # Its owner is cut off from the registry alone.
+            del self._missing_s[key]
             self._turn(key, stream, None)
             if stream is not None and stream.is_remote:
                 self._streams.pause(stream, "server lost")
@@ -338,6 +343,12 @@ class Mirror(RegistryObserver, StreamObserver):
     def _name(self, node: str) -> str:
         known: NodeEntry | None = self._registry.nodes.get(node)
         return node if known is None else known.name
+
+
+def _flows(stream: Stream) -> bool:
+    """Whether its packets come."""
+    newest_s = stream.track.last_packet_s
+    return newest_s is not None and time.monotonic() - newest_s < FLOWS_S
 
 
 def _entry(stream: Stream) -> StreamEntry:

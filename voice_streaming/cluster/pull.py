@@ -23,6 +23,8 @@ from .entries import NodeEntry
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 1.0
+"""How long a node that sends nothing may take to answer an ICE check."""
 LINGER_S = 10.0
 """How long a voice is still brought after its last consumer: a page that is loaded again comes back."""
 LINGER_RESERVED_S = 600.0
@@ -56,6 +58,8 @@ class Pull:
         self._is_lost = self._is_over = False
         self._has_paused = False
         """Whether the stream pauses because nothing comes, and not because its owner says so."""
+        self._packets = 0
+        """Of the stream, when it was looked last."""
         self._changed = asyncio.Event()
         self._used_s = asyncio.get_running_loop().time()
         self._backoff = Backoff()
@@ -112,14 +116,21 @@ class Pull:
                 await peer.accept(remote.answer)
                 peer.connect_within(CONNECT_TIMEOUT_S)
                 while self._is_needed() and self._is_still(node):
-                    if self._is_lost:
-                        raise EndpointError("The connection is lost", has_answered=True)
                     await self._wait(LOOK_S)
+                    if self._is_lost or not await self._is_there(peer):
+                        raise EndpointError("The connection is lost", has_answered=True)
             finally:
                 await endpoint.end(services.http, remote)
         finally:
             self.is_connected, self._peer = False, None
             await peer.close()
+
+    async def _is_there(self, peer: SenderPeer) -> bool:
+        """Whether packets come, or the other side answers at least: a node that died says nothing."""
+        stream = self._stream
+        packets = 0 if stream is None else stream.track.packets
+        has_come, self._packets = packets != self._packets, packets
+        return has_come or not self.is_connected or await peer.answers(ANSWER_TIMEOUT_S)
 
     def _new_peer(self) -> SenderPeer:
         stream = self._stream
