@@ -37,6 +37,10 @@ class Player:
             elif not 192 <= datagram[1] <= 223:
                 self._take(datagram, arrived_s)
 
+    def decrypt(self, wanted: bool) -> None:
+        """Whether each packet is, for `arrived_s`."""
+        self._decrypt = wanted
+
     def await_next(self) -> None:
         """From now on, `first` and `until_first` mean the next packet."""
         self.first = asyncio.get_running_loop().create_future()

@@ -56,9 +56,10 @@ class ServerProcess:
         sources: dict[str, dict[str, str]] | None = None,
         audio: dict[str, int] | None = None,
         recording: dict[str, str] | None = None,
+        cluster: dict[str, str] | None = None,
     ) -> None:
-        """`limits`: instead of limits that no benchmark reaches; `webrtc`, `audio` and `recording`: other settings
-        than its own defaults.
+        """`limits`: instead of limits that no benchmark reaches; `webrtc`, `audio`, `recording` and `cluster`: other
+        settings than its own defaults.
 
         `sources`: the streams to pull from other servers.
         """
@@ -79,6 +80,7 @@ class ServerProcess:
             "webrtc": {"host_addresses": ["127.0.0.1"], **(webrtc or {})},
             "sources": sources or {},
             "recording": recording or {},
+            "cluster": cluster or {},
         }
         (folder / "config.json").write_text(json.dumps(config))
         self._log = folder / "log.txt"
@@ -127,6 +129,11 @@ class ServerProcess:
     def log(self) -> list[str]:
         """All lines so far."""
         return self._log.read_text(errors="replace").splitlines()
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         self._process.terminate()

@@ -26,6 +26,8 @@ class Session:
     peer: LightPeer
     asked_ns: int
     pings: asyncio.Task[None]
+    resume_key: str = ""
+    """Of a sender."""
 
     @property
     def ended(self) -> bool:
@@ -73,7 +75,7 @@ async def send(client: aiohttp.ClientSession, url: str, identity: Identity, name
     socket = await client.ws_connect(url, max_msg_size=0)
     try:
         await socket.send_json({"type": "start_sending", "name": name, **fields})
-        await _await(socket, "sender_ready")
+        ready = await _await(socket, "sender_ready")
         peer = LightPeer(identity, controlling=True)
         await socket.send_json({"type": "webrtc_offer", "offer": {"type": "offer", "sdp": peer.local.offer()}})
         message = await _await(socket, "webrtc_answer")
@@ -81,7 +83,8 @@ async def send(client: aiohttp.ClientSession, url: str, identity: Identity, name
     except BaseException:
         await socket.close()
         raise
-    return Session(socket, peer, time.time_ns(), asyncio.create_task(_answer_pings(socket)))
+    pings = asyncio.create_task(_answer_pings(socket))
+    return Session(socket, peer, time.time_ns(), pings, ready.get("resume", ""))
 
 
 async def find_stream(client: aiohttp.ClientSession, url: str, name: str) -> str:

@@ -101,6 +101,9 @@ class Registry:
         """Whether the others know this node as it is."""
         self._wake = asyncio.Event()
         self._sequence = 0
+        """Up to which change everything is known."""
+        self._told = 0
+        """The number of the newest that was told on this subscription."""
         self._heard_s = 0.0
 
     def observe(self, observer: RegistryObserver) -> None:
@@ -194,7 +197,7 @@ class Registry:
         await check_version(self._client)
         async with self._client.pubsub() as subscription:
             await subscription.subscribe(f"{self._prefix}:changes", f"{self._prefix}:ping:{self.node.id}")
-            self._heard_s = time.monotonic()
+            self._heard_s, self._told = time.monotonic(), 0
             await self._renew(list(self.leases.own))
             await self._read()
             self.is_connected = True
@@ -261,14 +264,15 @@ class Registry:
                 self._heard_s = time.monotonic()
                 continue
             number, _, rest = message["data"].partition("\n")
-            if not number.isdigit() or int(number) <= self._sequence:
-                if number.isdigit() and int(number) < self._sequence - 1:
-                    await self._read()  # Redis has forgotten the number, and perhaps more.
+            if not number.isdigit():
                 continue
-            if int(number) != self._sequence + 1:
-                await self._read()
+            before, self._told = self._told, int(number)
+            if self._told <= before or self._told > self._sequence + 1:
+                await self._read()  # Redis has forgotten the numbers, or one was missed.
                 continue
-            self._sequence = int(number)
+            if self._told <= self._sequence:
+                continue  # It was read already.
+            self._sequence = self._told
             kind, _, text = rest.partition("\n")
             self._hear(kind, text)
 
@@ -386,6 +390,8 @@ async def _until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while running := [task for task in tasks if not task.done()]:
+            for task in running:
+                task.cancel()
+            # Again, as a client of Redis that is cancelled while it reads may take that for a lost connection.
+            await asyncio.wait(running, timeout=CLOSE_TIMEOUT_S)
