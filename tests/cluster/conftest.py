@@ -44,10 +44,10 @@ class Told(RegistryObserver):
 class Member:
     """One node's registry, and what it told."""
 
-    def __init__(self, url: str, name: str, **settings: Any) -> None:
+    def __init__(self, name: str, **settings: Any) -> None:
         self.failures = Failures()
         self.node = NodeEntry(secrets.token_hex(4), name, f"http://127.0.0.1:1{name[-1:].encode()[0]:03}")
-        self.registry = Registry(ClusterSettings(url=url, **settings), self.node, self.failures)
+        self.registry = Registry(ClusterSettings(**settings), self.node, self.failures)
         self.told = Told()
         self.registry.observe(self.told)
         self.task = asyncio.create_task(self.registry.run())
@@ -86,7 +86,8 @@ class Cluster:
         self.members: list[Member] = []
 
     async def member(self, url: str | None = None, *, connected: bool = True, **settings: Any) -> Member:
-        member = Member(url or self.redis.url, f"node-{len(self.members)}", **settings)
+        settings.setdefault("url", url or self.redis.url)
+        member = Member(f"node-{len(self.members)}", **settings)
         self.members.append(member)
         if connected:
             await until(lambda: member.registry.is_connected)
