@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.support.audio import Samples
 from tests.support.campus import Campus, campus, haproxy, nginx
@@ -25,6 +25,7 @@ from tests.support.server import RunningServer
 from tests.support.signalling import signalling
 from tests.support.talking import talking
 from tests.support.voice_pages import says
+from tests.test_pages_accessible import assert_accessible
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -152,6 +153,29 @@ async def test_of_whip_and_whep_sessions_any_node_is_asked(site: Campus, balance
         unknown = path.replace(path.rpartition("/")[2], "00000000.abc")
         async with http.delete(one.url(unknown)) as response:
             assert response.status == 404
+
+
+async def test_a_page_shows_which_server_has_what(site: Campus, balanced: str, browser: Browser) -> None:
+    one, two = site.nodes["one"], site.nodes["two"]
+    context = await browser.new_context(locale="en-GB")
+    page = await context.new_page()
+    async with talking(one.ws_url, "kitchen", payloads(50), address=site.address):
+        await until_listed(two, "kitchen")
+        async with voice_receiver(two.ws_url, "kitchen", address=site.address):
+            await page.goto(balanced)
+            await page.click("#cluster")
+            cards = page.locator("#nodes > li")
+            await expect(cards).to_have_count(3)
+            await expect(page.locator("#state")).to_have_text("3 servers")
+            await expect(cards.filter(has_text="one").locator(".voices li").first).to_contain_text("kitchen")
+            await expect(cards.filter(has_text="two").locator(".facts").first).to_contain_text("brings 1 voice")
+            await assert_accessible(page)
+            await site.stop("three")
+            await expect(cards).to_have_count(2)
+            await site.start("three")
+            await expect(cards).to_have_count(3)
+    await expect(page.locator(".voices li")).to_have_count(0)
+    await context.close()
 
 
 async def offer_to_receive(site: Campus) -> str:
