@@ -79,6 +79,7 @@ async def test_a_newcomer_is_told_the_streams_and_the_end_is_told_to_all(server:
                 "via": "websocket",
                 "rooms": [],
                 "recording": False,
+                "node": "",
             }
             await sender.stop()
             ended = await early.expect("stream_ended")

@@ -9,8 +9,11 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
+from tests.support.cluster import nodes
 from tests.support.redis_server import RedisServer, redis_server
+from tests.support.server import RunningServer
 from voice_streaming.cluster.entries import Lease, NodeEntry, StreamEntry
 from voice_streaming.cluster.registry import Registry, RegistryObserver
 from voice_streaming.process.failures import Failures
@@ -101,3 +104,20 @@ async def cluster() -> AsyncIterator[Cluster]:
         made = Cluster(redis)
         yield made
         await asyncio.gather(*(member.close() for member in made.members))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def daemons() -> AsyncIterator[tuple[RedisServer, list[RunningServer]]]:
+    """Their Redis, and two daemons, `one` and `two`."""
+    async with nodes("one", "two", config={"webrtc": {"resume_grace_s": 2}}) as made:
+        yield made
+
+
+@pytest.fixture
+def one(daemons: tuple[RedisServer, list[RunningServer]]) -> RunningServer:
+    return daemons[1][0]
+
+
+@pytest.fixture
+def two(daemons: tuple[RedisServer, list[RunningServer]]) -> RunningServer:
+    return daemons[1][1]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from voice_streaming.program.configuration import load
 from voice_streaming.settings.model import ConfigError, PullSettings, PushSettings, Settings
 
-SECRET_KEYS = {"access.tokens", "access.token_secret", "cluster.password", "cluster.secret"}
+SECRET_KEYS = {"access.tokens", "access.token_secret", "cluster.url", "cluster.password", "cluster.secret"}
 BY_NAME = {"sources", "targets", "rooms"}
 """What is no section with keys of ours: two whose keys are names of streams, and a list of names."""
 ALL_KEYS = [

@@ -14,18 +14,17 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tests.support.availability import require_linux, require_program, unavailable
 from tests.support.cluster import node_config, until_known
 from tests.support.ports import free_port
 from tests.support.process import ChildProcess, child_process
 from tests.support.redis_server import RedisServer, redis_server
-from tests.support.server import REPOSITORY, RunningServer, running_server
+from tests.support.server import REPOSITORY, RunningServer, ServerFailed, running_server
 
 NAMES = ("one", "two", "three")
 _CLONE_NEWNET = 0x40000000
@@ -47,7 +46,7 @@ class Campus:
     nodes: dict[str, RunningServer] = field(default_factory=dict)
     stacks: dict[str, AsyncExitStack] = field(default_factory=dict)
 
-    async def start(self, name: str, config: Mapping[str, Any] | None = None, **options: Any) -> RunningServer:
+    async def start(self, name: str) -> RunningServer:
         """A node; started again it has the ports of before."""
         assert self.redis is not None
         former = self.nodes.get(name)
@@ -56,24 +55,24 @@ class Campus:
         trusted = {"access": {"trusted_proxies": [self.redis_address, "127.0.0.1"]}}
         server = await stack.enter_async_context(
             running_server(
-                node_config(self.redis, name, {**trusted, **(config or {})}),
+                node_config(self.redis, name, trusted),
                 host=self.addresses[name],
                 namespace=self.hosts[name],
                 ports=ports,
-                **options,
             )
         )
         self.nodes[name], self.stacks[name] = server, stack
         return server
 
-    async def kill(self, name: str) -> None:
-        """As a power cut would, for a node that was started with `expected_exit_code` -9."""
-        self.nodes[name].process.send_signal(signal.SIGKILL)
-        await self.stop(name)
-
     async def stop(self, name: str) -> None:
         """As systemd would."""
         await self.stacks.pop(name).aclose()
+
+    async def kill(self, name: str) -> None:
+        """As a power cut would."""
+        self.nodes[name].process.send_signal(signal.SIGKILL)
+        with suppress(ServerFailed):
+            await self.stop(name)
 
     def cut(self, name: str, *addresses: str) -> None:
         """The host reaches these addresses no more, until `mend`; nor do they reach it."""

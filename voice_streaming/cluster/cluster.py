@@ -23,9 +23,10 @@ from ..process.tasks import Tasks
 from ..rtc import Peers
 from ..sessions.sessions import Sessions
 from ..settings.model import ServerSettings, Settings
+from ..streams.names import name_key
 from ..streams.registry import Streams
 from ..streams.rooms import Room, RoomObserver
-from .entries import NodeEntry, RoomEntry
+from .entries import AudienceEntry, NodeEntry, RoomEntry
 from .forwarding import forward, tls_of
 from .mirror import Mirror
 from .pull import PullServices
@@ -38,6 +39,8 @@ LOOK_S = 1.0
 PROBE_TIMEOUT_S = 3.0
 PROBE_AGAIN_S = 30.0
 """How often a node that could not be reached is tried again."""
+MOST_AUDIENCES = 200
+"""Of so many streams a node tells who hears them there."""
 UNREACHABLE = "cluster-node-"
 """What problems begin with that are of one node, whose name follows."""
 
@@ -207,15 +210,31 @@ class Cluster(RegistryObserver, RoomObserver):
                 receivers, listeners = presence[room.name]
                 presence[room.name] = (receivers + room.receivers, listeners + room.listeners)
         self._sessions.rooms.note_elsewhere(presence)
+        self._count_audiences()
         for room_key in list(self._quiet):
             self._quieten(room_key)
         for node_id in [node_id for node_id in self._unreachable if node_id not in self.registry.nodes]:
             self._note_gone(node_id)
 
+    def _count_audiences(self) -> None:
+        heard: defaultdict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        for node in self.registry.nodes.values():
+            for audience in node.audiences:
+                receivers, listeners = heard[name_key(audience.stream_id)]
+                heard[name_key(audience.stream_id)] = (receivers + audience.receivers, listeners + audience.listeners)
+        for stream in self._streams.active.values():
+            stream.elsewhere = heard.get(stream.key, (0, 0))
+
+    def _audiences(self) -> tuple[AudienceEntry, ...]:
+        heard = [s for s in self._streams.active.values() if s.is_live and (s.receivers or s.listeners)]
+        heard.sort(key=lambda stream: -len(stream.receivers) - stream.listeners)
+        return tuple(AudienceEntry(s.id, len(s.receivers), s.listeners) for s in heard[:MOST_AUDIENCES])
+
     async def _look(self) -> None:
         while True:
             self.mirror.reconcile()
             self._describe_node()
+            self._count_audiences()
             now_s = time.monotonic()
             for node in list(self.registry.nodes.values()):
                 due_s = self._probed_s.get(node.id)
@@ -237,6 +256,7 @@ class Cluster(RegistryObserver, RoomObserver):
                 listeners=sum(stream.listeners for stream in self._streams.active.values()),
                 streams=sum(stream.is_live for stream in own),
                 pulls=len(self.mirror.pulls),
+                audiences=self._audiences(),
                 rooms=tuple(RoomEntry(room.name, len(room.receivers), room.listeners) for room in present),
                 unreachable=tuple(sorted(self._unreachable.values())),
             )

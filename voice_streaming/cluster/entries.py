@@ -77,6 +77,14 @@ class RoomEntry(Struct, frozen=True):
     listeners: Count = 0
 
 
+class AudienceEntry(Struct, frozen=True):
+    """Who hears a stream, on one node."""
+
+    stream_id: Annotated[str, Meta(min_length=1, max_length=200)]
+    receivers: Count = 0
+    listeners: Count = 0
+
+
 class NodeEntry(Struct, frozen=True):
     """A server of the cluster."""
 
@@ -95,6 +103,8 @@ class NodeEntry(Struct, frozen=True):
     streams: Count = 0
     pulls: Count = 0
     rooms: tuple[RoomEntry, ...] = ()
+    audiences: tuple[AudienceEntry, ...] = ()
+    """Of the streams that are heard there most, whosever they are."""
     unreachable: tuple[Annotated[str, Meta(max_length=253)], ...] = ()
     """Names of the nodes that it cannot reach."""
 

@@ -72,6 +72,7 @@ class Mirror(RegistryObserver, StreamObserver):
     def check(self, claim: Claim) -> None:
         """Raises Refused `name_taken` where another node has the name, and the claim is not good for it."""
         lease = self._lease(claim.name)
+        self._proofs.pop(name_key(claim.name or ""), None)
         if lease is None or not self._is_alive(lease):
             return
         key, proof = lease.entry.key, digest(claim.resume).hex() if claim.resume is not None else ""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import aiohttp
 
 from ..exchange.backoff import Backoff
-from ..exchange.endpoint import Endpoint, EndpointError
+from ..exchange.endpoint import Endpoint, EndpointError, RemoteSession
 from ..process.refusal import Refused
 from ..rtc import Peers, SenderPeer
 from ..streams.registry import Streams
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 1.0
 """How long a node that sends nothing may take to answer an ICE check."""
+BEGIN_LOOK_S = 0.1
 LINGER_S = 10.0
 """How long a voice is still brought after its last consumer: a page that is loaded again comes back."""
 LINGER_RESERVED_S = 600.0
@@ -110,7 +111,9 @@ class Pull:
         endpoint = Endpoint(address, services.secret(), fingerprint=fingerprint)
         peer = self._peer = self._new_peer()
         try:
-            remote = await endpoint.begin(services.http, await peer.offer())
+            remote = await self._begin(endpoint, await peer.offer(), node)
+            if remote is None:
+                return
             services.on_reached(node, None)
             try:
                 await peer.accept(remote.answer)
@@ -124,6 +127,16 @@ class Pull:
         finally:
             self.is_connected, self._peer = False, None
             await peer.close()
+
+    async def _begin(self, endpoint: Endpoint, offer: str, node: NodeEntry) -> RemoteSession | None:
+        """None once it is not needed any more, or another node has it: one that is frozen may take long to answer."""
+        beginning = asyncio.ensure_future(endpoint.begin(self._services.http, offer))
+        try:
+            while not beginning.done() and self._is_needed() and self._is_still(node):
+                await asyncio.wait([beginning], timeout=BEGIN_LOOK_S)
+            return beginning.result() if beginning.done() else None
+        finally:
+            beginning.cancel()
 
     async def _is_there(self, peer: SenderPeer) -> bool:
         """Whether packets come, or the other side answers at least: a node that died says nothing."""

@@ -36,7 +36,7 @@ RETRY_UNUSABLE_S = 5.0
 """Where somebody has to do something before."""
 CLOSE_TIMEOUT_S = 1.0
 PROBLEM = "cluster"
-_TOLD = ("url", "fingerprint", "draining", "rooms", "unreachable")
+_TOLD = ("url", "fingerprint", "draining", "rooms", "audiences", "unreachable")
 """Fields of a node that others are told of at once; its counts they read when somebody asks."""
 
 

@@ -40,6 +40,7 @@ ENVIRONMENT_KEYS = {
 _SECRET_KEYS = (
     ("access", "tokens"),
     ("access", "token_secret"),
+    ("cluster", "url"),
     ("cluster", "password"),
     ("cluster", "secret"),
     ("sources",),

@@ -67,7 +67,7 @@ class Client(Connection):
         self.send(messages.StreamEnded(stream_id, reason))
 
     def on_talking(self, stream: Stream) -> None:
-        self.send(messages.Talking(stream.is_live, stream.id, len(stream.receivers), stream.listeners))
+        self.send(messages.Talking(stream.is_live, stream.id, stream.receiver_count, stream.listener_count))
 
     def on_fed(self, room: Room | None, voices: Sequence[Stream], shared: bool) -> None:
         newest_id, newest_name = (voices[-1].id, voices[-1].name) if voices else (None, None)

@@ -107,10 +107,21 @@ class Feed:
         before, self.voices = self.voices, voices
         for voice in before:
             if voice not in voices:
-                voice.receivers.difference_update(self.followers)
-                voice.last_activity = time.monotonic()
+                self._leave(voice, *self.followers)
         for voice in voices:
-            voice.receivers.update(self.followers)
+            self._join(voice, *self.followers)
+
+    def _join(self, voice: Stream, *follower_ids: str) -> None:
+        """Another server is no receiver: it says itself how many it has."""
+        if self.selection.own:
+            voice.consumers.update(follower_ids)
+        else:
+            voice.receivers.update(follower_ids)
+
+    def _leave(self, voice: Stream, *follower_ids: str) -> None:
+        taken: set[object] | set[str] = voice.consumers if self.selection.own else voice.receivers
+        taken.difference_update(follower_ids)
+        voice.last_activity = time.monotonic()
 
     def settle(self) -> bool:
         """Attaches to what is to be heard now. Whether it is to be called again soon.
@@ -144,15 +155,14 @@ class Feed:
     def add(self, follower: Follower) -> None:
         self.followers[follower.id] = follower
         for voice in self.voices:
-            voice.receivers.add(follower.id)
+            self._join(voice, follower.id)
 
     def remove(self, follower: Follower) -> bool:
         """Whether it was there."""
         if self.followers.pop(follower.id, None) is None:
             return False
         for voice in self.voices:
-            voice.receivers.discard(follower.id)
-            voice.last_activity = time.monotonic()
+            self._leave(voice, follower.id)
         return True
 
     def _take_mix(self, tracks: frozenset[OpusTrack]) -> None:

@@ -76,6 +76,8 @@ class Stream:
     """Connection ids of its WebRTC receivers."""
     listeners: int = 0
     """Players of its MP3 and its Ogg."""
+    elsewhere: tuple[int, int] = (0, 0)
+    """Its receivers and players at other servers of the cluster."""
     consumers: set[object] = field(default_factory=set)
     """Who takes it in another way: meters and the like."""
     last_activity: float = field(default_factory=time.monotonic)
@@ -120,8 +122,8 @@ class Stream:
             stream_id=self.id,
             name=self.name,
             started_at=self.started_at,
-            receivers=len(self.receivers),
-            listeners=self.listeners,
+            receivers=self.receiver_count,
+            listeners=self.listener_count,
             state=self.state.value,
             paused=self.paused,
             via=self.via,
@@ -129,6 +131,16 @@ class Stream:
             recording=self.is_recorded,
             node=self.node,
         )
+
+    @property
+    def receiver_count(self) -> int:
+        """At all servers."""
+        return len(self.receivers) + self.elsewhere[0]
+
+    @property
+    def listener_count(self) -> int:
+        """At all servers."""
+        return self.listeners + self.elsewhere[1]
 
     @property
     def room_keys(self) -> frozenset[str]:

@@ -185,7 +185,8 @@ class WhipEndpoints:
         limits.check_sdp(offer)
         check()
         limits.check_negotiations()
-        connection.counted.enter_context(limits.connection(connection.address))
+        if not connection.grant.is_node:  # It pulls more streams than one address may have sockets.
+            connection.counted.enter_context(limits.connection(connection.address))
         session = None
         try:
             async with limits.negotiation():
