@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -24,7 +25,6 @@ from tests.support.cluster import (
     until_true,
 )
 from tests.support.live_streams import get_json, payloads
-from tests.support.matching import assert_same_speech
 from tests.support.pages import record_stream
 from tests.support.players import record
 from tests.support.rtc_client import voice_receiver
@@ -32,6 +32,7 @@ from tests.support.server import RunningServer
 from tests.support.signalling import signalling
 from tests.support.talking import talking
 from tests.support.voice_pages import says
+from tests.test_e2e_voice import assert_heard
 from tests.test_pages_accessible import assert_accessible
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
@@ -138,18 +139,15 @@ async def test_speech_through_one_node_is_heard_through_all(
     async with talking_page(browser, balanced, "kitchen"):
         for server in site.nodes.values():
             await until_listed(server, "kitchen")
-        addresses = [
-            server.audio_url(f"/stream/kitchen.{kind}") for server in site.nodes.values() for kind in ("mp3", "ogg")
+        players = [
+            partial(record, "ffmpeg", server.audio_url(f"/stream/kitchen.{kind}"), seconds=4)
+            for server in site.nodes.values()
+            for kind in ("mp3", "ogg")
         ]
-        for recording in await asyncio.gather(*(record("ffmpeg", address, seconds=4) for address in addresses)):
-            assert_same_speech(speech, recording)
-        async with AsyncExitStack() as stack:
-            pages = [
-                await stack.enter_async_context(listening_page(browser, server.url(""), "kitchen"))
-                for server in site.nodes.values()
-            ]
-            for recording in await asyncio.gather(*(record_stream(page, "heard()", seconds=4) for page in pages)):
-                assert_same_speech(speech, recording)
+        await asyncio.gather(*(assert_heard(speech, take) for take in players))
+        for server in site.nodes.values():
+            async with listening_page(browser, server.url(""), "kitchen") as page:
+                await assert_heard(speech, partial(record_stream, page, "heard()", seconds=4))
 
 
 async def test_nginx_is_in_front_of_them_as_well(site: Campus, browser: Browser) -> None:
@@ -241,7 +239,7 @@ async def test_when_a_node_dies_its_receivers_and_its_talker_go_on_elsewhere(
             await says(page, "^You hear “kitchen”$")
             await until_more(page)
             assert sum(await page.evaluate("missingMs.splice(0)")) < limit_s * 1000
-            await site.start(victim)
+            await until_listed(await site.start(victim), "kitchen")
 
 
 async def live_at(server: RunningServer, name: str) -> str:
@@ -251,7 +249,7 @@ async def live_at(server: RunningServer, name: str) -> str:
 
 
 async def node_of(site: Campus, whose: str) -> str:
-    """The name of the node that the talker, or the receiver is with; a node that pulls is a receiver too."""
+    """The name of the node that the talker, or the receiver is with: perhaps the same."""
     nodes = (await get_json(site.nodes["three"].url("/api/cluster")))["nodes"]
     (owner,) = [node["name"] for node in nodes if node["streams"]]
     if whose == "talker":

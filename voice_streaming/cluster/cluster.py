@@ -89,7 +89,12 @@ class Cluster(RegistryObserver, RoomObserver):
     def start(self) -> None:
         self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         self.mirror.pull_services = PullServices(
-            self._http, self._streams, self._peers, lambda: self.registry.secrets[0], self._note_reached
+            self._http,
+            self._streams,
+            self._peers,
+            self._tasks,
+            lambda: self.registry.secrets[0],
+            self._note_reached,
         )
         self._tasks.supervise(self._look, "cluster-look")
         self._tasks.supervise(self.registry.run, "cluster-registry")

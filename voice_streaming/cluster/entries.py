@@ -55,7 +55,7 @@ class Lease(Struct, frozen=True):
     epoch: int
     """Grows with each claim; about microseconds of Redis' clock, so that one who forgot gives out no lower ones."""
     node: NodeId
-    resume: str
+    resume: Annotated[str, Meta(pattern=r"^([0-9a-f]{2}){0,32}$")]
     """The SHA-256 of the key with which its sender takes it up again, in hexadecimal digits; empty: none."""
     entry: StreamEntry
 

@@ -20,6 +20,7 @@ from ..sessions.claim import Claim
 from ..sessions.keys import digest
 from ..sessions.publish_session import PublishSession
 from ..sessions.sessions import Sessions
+from ..sessions.subscribe_session import FollowSession
 from ..settings.model import StreamSettings
 from ..streams.names import name_key
 from ..streams.registry import StreamObserver, Streams
@@ -36,6 +37,8 @@ LOST_AFTER_S = 5.0
 owner tells of it anew within two seconds. Media that flow do not end before."""
 FLOWS_S = 2.0
 """A stream whose newest packet is no older than that is there, whatever the registry says."""
+RETRY_S = 1.0
+"""After a failure that nobody thought of."""
 HOLD_S = 5.0
 """How long a name is kept for a client that has asked for it and has not begun."""
 
@@ -151,6 +154,8 @@ class Mirror(RegistryObserver, StreamObserver):
             elif entry.live and self._registry.is_connected and key not in self._claiming:
                 self._claiming.add(key)
                 self._tasks.spawn(self._claim(entry, resume), f"claim-{key}")
+        self._ends = {key: reason for key, reason in self._ends.items() if key in own}
+        self._held_s = {key: held_s for key, held_s in self._held_s.items() if now_s - held_s < HOLD_S}
         for key, lease in list(self._registry.leases.others.items()):
             if lease.entry.live and self._is_alive(lease) and self._streams.find(key) is None:
                 self.on_lease(lease)  # What had its name here before is not there any more.
@@ -161,16 +166,16 @@ class Mirror(RegistryObserver, StreamObserver):
         wanted = {}
         for session in self._sessions.active.values():
             if isinstance(session, PublishSession) and session.name is not None:
-                entry = StreamEntry(session.stream_id, session.stream_id, ended=self._ends.get(session.stream_id, ""))
+                entry = StreamEntry(
+                    session.stream_id, session.stream_id, ended=self._ends.get(name_key(session.stream_id), "")
+                )
                 wanted[entry.key] = (entry, digest(session.resume_key).hex())
         for stream in self._streams.own():
             if stream.permanent:
                 continue  # Each server has its own.
             if stream.is_live:
-                lost = (
-                    stream.sender_id not in self._sessions.active
-                    or self._sessions.active[stream.sender_id].peer is None
-                )
+                sender = self._sessions.active.get(stream.sender_id)
+                lost = sender is None or sender.peer is None
                 wanted[stream.key] = (replace(_entry(stream), lost=lost), stream.resume_digest.hex())
         for key in list(wanted):
             found = self._streams.find(key)
@@ -322,6 +327,9 @@ class Mirror(RegistryObserver, StreamObserver):
     async def _run(self, key: str, pull: Pull) -> None:
         try:
             await pull.run()
+        except Exception:
+            await asyncio.sleep(RETRY_S)  # It is begun anew below.
+            raise
         finally:
             if self.pulls.get(key) is pull:
                 del self.pulls[key]
@@ -330,8 +338,9 @@ class Mirror(RegistryObserver, StreamObserver):
                 self._on_wanted(stream)
 
     def _has_followers(self) -> bool:
-        """Whether somebody here hears whoever talks."""
-        return any(not isinstance(session, PublishSession) for session in self._sessions.active.values())
+        """Whether somebody here hears whoever talks; other nodes do not count."""
+        followers = (session for session in self._sessions.active.values() if isinstance(session, FollowSession))
+        return any(not follower.selection.own for follower in followers)
 
     # Nodes
 

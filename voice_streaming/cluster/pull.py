@@ -14,6 +14,7 @@ import aiohttp
 from ..exchange.backoff import Backoff
 from ..exchange.endpoint import Endpoint, EndpointError, RemoteSession
 from ..process.refusal import Refused
+from ..process.tasks import Tasks
 from ..rtc import Peers, SenderPeer
 from ..streams.registry import Streams
 from ..streams.stream import Stream
@@ -26,6 +27,7 @@ CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 1.0
 """How long a node that sends nothing may take to answer an ICE check."""
 BEGIN_LOOK_S = 0.1
+"""How often it is looked whether an answer is still waited for."""
 LINGER_S = 10.0
 """How long a voice is still brought after its last consumer: a page that is loaded again comes back."""
 LINGER_RESERVED_S = 600.0
@@ -41,6 +43,7 @@ class PullServices:
     http: aiohttp.ClientSession
     streams: Streams
     peers: Peers
+    tasks: Tasks
     secret: Callable[[], str]
     on_reached: Callable[[NodeEntry, str | None], None]
     """Told whether a node was reached: why it was not, or None."""
@@ -109,24 +112,33 @@ class Pull:
         fingerprint = bytes.fromhex(node.fingerprint)
         address = f"{node.url}/whep/{quote(self.stream_id, safe='')}"
         endpoint = Endpoint(address, services.secret(), fingerprint=fingerprint)
-        peer = self._peer = self._new_peer()
+        peer, remote = self._new_peer(), None
+        self._peer = peer
         try:
             remote = await self._begin(endpoint, await peer.offer(), node)
             if remote is None:
                 return
             services.on_reached(node, None)
-            try:
-                await peer.accept(remote.answer)
-                peer.connect_within(CONNECT_TIMEOUT_S)
-                while self._is_needed() and self._is_still(node):
-                    await self._wait(LOOK_S)
-                    if self._is_lost or not await self._is_there(peer):
-                        raise EndpointError("The connection is lost", has_answered=True)
-            finally:
-                await endpoint.end(services.http, remote)
+            await peer.accept(remote.answer)
+            peer.connect_within(CONNECT_TIMEOUT_S)
+            while self._is_needed() and self._is_still(node):
+                await self._wait(LOOK_S)
+                if self._is_lost or not await self._is_there(peer):
+                    raise EndpointError("The connection is lost", has_answered=True)
         finally:
             self.is_connected, self._peer = False, None
-            await peer.close()
+            ending = self._end(peer, endpoint, remote)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                await ending
+            else:
+                # A node that is gone may take a second not to answer, and the next one has the stream.
+                services.tasks.spawn(ending, f"end-pull-{self.stream_id}")
+
+    async def _end(self, peer: SenderPeer, endpoint: Endpoint, remote: RemoteSession | None) -> None:
+        await peer.close()
+        if remote is not None:
+            await endpoint.end(self._services.http, remote)
 
     async def _begin(self, endpoint: Endpoint, offer: str, node: NodeEntry) -> RemoteSession | None:
         """None once it is not needed any more, or another node has it: one that is frozen may take long to answer."""
@@ -187,10 +199,11 @@ class Pull:
         return now_s - self._used_s < (LINGER_RESERVED_S if self._stream is None else LINGER_S)
 
     async def _wait(self, seconds: float) -> None:
-        self._changed.clear()
+        """Or until something has changed, since the last time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
+        self._changed.clear()
 
 
 def _no_op() -> None:
