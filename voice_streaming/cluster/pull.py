@@ -122,9 +122,9 @@ class Pull:
             await peer.accept(remote.answer)
             peer.connect_within(CONNECT_TIMEOUT_S)
             while self._is_needed() and self._is_still(node):
-                await self._wait(LOOK_S)
                 if self._is_lost or not await self._is_there(peer):
                     raise EndpointError("The connection is lost", has_answered=True)
+                await self._wait(LOOK_S)
         finally:
             self.is_connected, self._peer = False, None
             ending = self._end(peer, endpoint, remote)
@@ -155,7 +155,16 @@ class Pull:
         stream = self._stream
         packets = 0 if stream is None else stream.track.packets
         has_come, self._packets = packets != self._packets, packets
-        return has_come or not self.is_connected or await peer.answers(ANSWER_TIMEOUT_S)
+        if has_come or not self.is_connected:
+            return True
+        asking = asyncio.ensure_future(peer.answers(ANSWER_TIMEOUT_S))
+        news = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait([asking, news], return_when=asyncio.FIRST_COMPLETED)
+            return not asking.done() or asking.result()
+        finally:
+            asking.cancel()
+            news.cancel()
 
     def _new_peer(self) -> SenderPeer:
         stream = self._stream
