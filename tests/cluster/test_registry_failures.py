@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +18,7 @@ from tests.support.ports import free_port
 from tests.support.process import child_process
 from tests.support.redis_proxy import redis_proxy
 from tests.support.redis_server import RedisServer, redis_folder, redis_server
+from tests.support.server import REPOSITORY
 from voice_streaming.cluster.registry import PROBLEM
 from voice_streaming.network.certificates import make_authority, make_server_identity
 from voice_streaming.process.refusal import Refused
@@ -137,3 +139,21 @@ async def test_redis_over_tls_is_checked_against_the_authority(tmp_path: Path) -
         await until(lambda: "certificate" in stranger.failures.problems.get(PROBLEM, "").lower())
         assert member.registry.is_connected
         await asyncio.gather(member.close(), stranger.close())
+
+
+async def test_the_documented_rights_of_a_user_of_redis_are_enough(cluster: Cluster) -> None:
+    found = re.search(r"```acl\n(.*?)```", (REPOSITORY / "docs" / "cluster.md").read_text(), re.DOTALL)
+    assert found is not None
+    async with cluster.redis.client() as client:
+        await client.execute_command(*found[1].split())
+    one = await cluster.member(user="voice", password="password")
+    other = await cluster.member(user="voice", password="password")
+    await one.registry.claim(voice("kitchen"), "")
+    await until(lambda: knows(other, "kitchen"))
+    await one.registry.set_quiet("office", 60)
+    await until(lambda: ("quiet", ("office", 60.0)) in other.told.events)
+    one.registry.release("kitchen")
+    await until(lambda: not knows(other, "kitchen"))
+    assert len(await one.registry.read_nodes()) == 2
+    without = await cluster.member(connected=False, user="voice", password="password", prefix="other")
+    await until(lambda: "ACL" in without.failures.problems.get(PROBLEM, ""))
