@@ -59,7 +59,10 @@ async (frequencies) => {
     return looks.map((levels) => levels.sort((one, other) => one - other)[Math.floor(levels.length / 2)]);
 }
 """
-HEARD_DB, UNHEARD_DB = -55, -70
+HEARD_DB = -55
+FAR_BELOW_DB = 15
+"""A voice that is in a mix is about as loud there as the others. What a busy machine does to their tones, as it cuts
+and stretches them, lies some 20 dB below them at every frequency."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -96,7 +99,8 @@ async def assert_hears(page: ScriptedPage, expected: set[str], what: str) -> Non
     deadline_s = time.monotonic() + 15
     while True:
         levels = dict(zip(TONES, await page.evaluate(LEVELS, list(TONES.values())), strict=True))
-        if all(levels[name] > HEARD_DB if name in expected else levels[name] < UNHEARD_DB for name in TONES):
+        weakest = min(levels[name] for name in expected)
+        if weakest > HEARD_DB and all(levels[name] < weakest - FAR_BELOW_DB for name in TONES if name not in expected):
             return
         assert time.monotonic() < deadline_s, (what, levels)
 
