@@ -12,7 +12,7 @@ set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/python-environment.sh"
 
 debian_packages="chromium firefox-esr vlc-bin vlc-plugin-base mpv ffmpeg espeak-ng pulseaudio pulseaudio-utils icecast2 iproute2 curl shellcheck libnss3-tools nginx-light haproxy redis-server openssl apparmor systemd debootstrap gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0 golang-go golang-github-pion-webrtc.v3-dev simple-whip-client gcc libc6-dev"
-homebrew_packages="ffmpeg mpv espeak-ng shellcheck"
+homebrew_packages="ffmpeg mpv espeak-ng shellcheck redis"
 
 # Runs a command as root, without ever asking for a password; fails if that is not possible.
 as_root() {

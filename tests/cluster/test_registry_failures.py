@@ -145,7 +145,7 @@ async def test_the_documented_rights_of_a_user_of_redis_are_enough(cluster: Clus
     found = re.search(r"```acl\n(.*?)```", (REPOSITORY / "docs" / "cluster.md").read_text(), re.DOTALL)
     assert found is not None
     async with cluster.redis.client() as client:
-        await client.execute_command(*found[1].split())
+        await client.execute_command(*found[1].split())  # type: ignore[no-untyped-call]
     one = await cluster.member(user="voice", password="password")
     other = await cluster.member(user="voice", password="password")
     await one.registry.claim(voice("kitchen"), "")
