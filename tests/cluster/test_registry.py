@@ -174,7 +174,16 @@ async def test_entries_that_are_none_are_passed_over(cluster: Cluster) -> None:
             await client.set("{voice}:" + key, text, ex=60)
             kind, _, name = key.partition(":")
             await client.zadd("{voice}:" + kind + "s", {name: time.time() * 2000})
-        for message in ("", "x", "1", "9999\n", "9999\nlease", "9999\nlease\nkitchen\n1\n2"):
+        for message in (
+            "",
+            "x",
+            "1",
+            "\u00b2\nlease\nx",
+            "9" * 5000 + "\nlease\nx",
+            "9999\n",
+            "9999\nlease",
+            "9999\nlease\nkitchen\n1\n2",
+        ):
             await client.publish("{voice}:changes", message)
     other = await cluster.member()
     await other.registry.claim(voice("garden"), "")

@@ -19,7 +19,8 @@ from tests.support.process import child_process
 from tests.support.redis_proxy import redis_proxy
 from tests.support.redis_server import RedisServer, redis_folder, redis_server
 from tests.support.server import REPOSITORY
-from voice_streaming.cluster.registry import PROBLEM
+from voice_streaming.cluster.registry import PROBLEM, RENEWAL_S
+from voice_streaming.cluster.scripts import LEASE_MS
 from voice_streaming.network.certificates import make_authority, make_server_identity
 from voice_streaming.process.refusal import Refused
 
@@ -43,9 +44,10 @@ async def test_a_redis_that_answers_after_200_ms_will_do(cluster: Cluster) -> No
         for name in ("kitchen", "attic"):
             with pytest.raises(Refused):
                 await (slow if name == "attic" else fast).registry.claim(voice(name), "")
-        # For longer than a lease.
-        await until(lambda: slow.registry.latency_s > 0.15)
-        await asyncio.sleep(7)
+        # For longer than a lease: so many renewals.
+        scripts_run = slow.registry.operations
+        await until(lambda: slow.registry.operations > scripts_run + LEASE_MS / 1000 / RENEWAL_S)
+        assert slow.registry.latency_s > 0.15
         assert knows(fast, "kitchen")
         assert slow.registry.is_connected
         assert slow.node.id in fast.registry.nodes

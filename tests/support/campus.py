@@ -6,7 +6,6 @@ any other network.
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import random
@@ -23,6 +22,7 @@ from tests.support.availability import require_linux, require_program, unavailab
 from tests.support.cluster import node_config, until_known
 from tests.support.ports import free_port
 from tests.support.process import ChildProcess, child_process
+from tests.support.proxies import nginx_folders, until_it_listens
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import REPOSITORY, RunningServer, ServerFailed, running_server
 
@@ -196,14 +196,12 @@ async def _proxy(kind: str, port: int, made: Campus, command: list[str | Path]) 
     with tempfile.TemporaryDirectory(prefix=f"{kind}-") as folder:
         path = _written(text if kind == "haproxy" else _whole_nginx(text, folder), Path(folder))
         async with child_process([*command, path]) as process:
-            await _until_it_listens(process, port)
+            await until_it_listens(process, port)
             yield process
 
 
 def _whole_nginx(text: str, folder: str) -> str:
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    paths = " ".join(f"{name}_temp_path {folder}/{name};" for name in kinds)
-    return f"pid {folder}/pid; events {{}} http {{ access_log off; {paths}\n{text}\n}}\n"
+    return f"pid {folder}/pid; events {{}} http {{ access_log off; {nginx_folders(Path(folder))}\n{text}\n}}\n"
 
 
 def _written(text: str, folder: Path) -> Path:
@@ -218,16 +216,3 @@ def documented(kind: str) -> str:
     found = re.search(rf"```{kind}\n(.*?)```", _DOCUMENT.read_text(), re.DOTALL)
     assert found is not None
     return found[1]
-
-
-async def _until_it_listens(process: ChildProcess, port: int) -> None:
-    async with asyncio.timeout(15):
-        while True:
-            assert process.exit_code is None, process.log_text()
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-                continue
-            writer.close()
-            return

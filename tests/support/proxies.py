@@ -61,15 +61,19 @@ async def nginx(upstream: int, configuration: str = NGINX_CASE) -> AsyncIterator
         directives = f"daemon off; error_log stderr; pid {folder}/nginx.pid;"
         command: list[str | Path] = [program, "-p", folder, "-e", "stderr", "-c", path, "-g", directives]
         async with child_process(command) as process:
-            await _wait_for_port(process, port)
+            await until_it_listens(process, port)
             yield port
 
 
+def nginx_folders(folder: Path) -> str:
+    """Directives with which nginx keeps what it keeps there: else a user who is not root could not start it."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "\n    ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+
+
 def _write_nginx_configuration(folder: Path, configuration: str, port: int, upstream: int) -> Path:
-    # Else a user who is not root could not start it.
-    paths = [f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
     text = configuration.replace("127.0.0.1:18800", f"127.0.0.1:{port}").replace(":8080", f":{upstream}")
-    text = text.replace("http {", "http {\n    access_log off;\n    " + "\n    ".join(paths))
+    text = text.replace("http {", "http {\n    access_log off;\n    " + nginx_folders(folder))
     path = folder / "nginx.conf"
     path.write_text(text)
     folder.chmod(0o755)  # Its workers are another user's.
@@ -84,11 +88,12 @@ async def haproxy(upstream: int) -> AsyncIterator[int]:
         path = Path(folder) / "haproxy.cfg"
         path.write_text(_HAPROXY.format(port=port, upstream=upstream, prefix=PREFIX))
         async with child_process([program, "-db", "-f", path]) as process:
-            await _wait_for_port(process, port)
+            await until_it_listens(process, port)
             yield port
 
 
-async def _wait_for_port(process: ChildProcess, port: int) -> None:
+async def until_it_listens(process: ChildProcess, port: int) -> None:
+    """On 127.0.0.1; AssertionError if the program ends before, TimeoutError if it takes too long."""
     async with asyncio.timeout(15):
         while True:
             assert process.exit_code is None, process.log_text()

@@ -218,6 +218,7 @@ class Cluster(RegistryObserver, RoomObserver):
         self._count_audiences()
         for room_key in list(self._quiet):
             self._quieten(room_key)
+        self._probed_s = {node: at_s for node, at_s in self._probed_s.items() if node in self.registry.nodes}
         for node_id in [node_id for node_id in self._unreachable if node_id not in self.registry.nodes]:
             self._note_gone(node_id)
 

@@ -126,10 +126,15 @@ def decode(text: str, kind: type[EntryT]) -> EntryT:
         raise BadEntry(str(error)) from None
 
 
+def is_number(text: str) -> bool:
+    """Whether it is a number as scripts write them: digits, and no more of them than a float has."""
+    return text.isascii() and text.isdigit() and len(text) < 17
+
+
 def read_lease(value: str) -> Lease:
     """Raises BadEntry."""
     parts = value.split("\n", 3)
-    if len(parts) != 4 or not (parts[0].isascii() and parts[0].isdigit() and len(parts[0]) < 17):
+    if len(parts) != 4 or not is_number(parts[0]):
         raise BadEntry("it is no lease")
     epoch, node, resume, text = parts
     try:

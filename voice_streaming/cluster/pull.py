@@ -20,6 +20,7 @@ from ..streams.registry import Streams
 from ..streams.stream import Stream
 from ..streams.track import OpusTrack
 from .entries import NodeEntry
+from .forwarding import tls_of
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ class Pull:
                 self._backoff.reset()
             except (EndpointError, Refused) as error:
                 logger.info("%s cannot be had from %s: %s", ascii(self.stream_id), node.name, error)
-                self._services.on_reached(node, None if getattr(error, "has_answered", True) else str(error))
+                is_away = isinstance(error, EndpointError) and not error.has_answered
+                self._services.on_reached(node, str(error) if is_away else None)
                 self._pause()
                 if self._node is node:
                     await self._wait(self._backoff.next_s())
@@ -109,9 +111,8 @@ class Pull:
     async def _bring(self, node: NodeEntry) -> None:
         """Returns when it is not needed, or another node has it. Raises EndpointError and Refused."""
         services = self._services
-        fingerprint = bytes.fromhex(node.fingerprint)
         address = f"{node.url}/whep/{quote(self.stream_id, safe='')}"
-        endpoint = Endpoint(address, services.secret(), fingerprint=fingerprint)
+        endpoint = Endpoint(address, services.secret(), tls=tls_of(node))
         peer, remote = self._new_peer(), None
         self._peer = peer
         try:

@@ -13,13 +13,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from redis import asyncio as redis
-
 from ..process.failures import Failures
 from ..process.refusal import Refused
 from ..settings.model import ClusterSettings
 from . import scripts
-from .entries import BadEntry, Lease, NodeEntry, StreamEntry, decode, encode, read_lease
+from .entries import BadEntry, Lease, NodeEntry, StreamEntry, decode, encode, is_number, read_lease
 from .leases import Changes, Leases
 from .redis_link import FAILURES, Unusable, check_version, connect, explained
 
@@ -72,10 +70,8 @@ class RegistryObserver:
 class Registry:
     """`leases` and `nodes` are what is known; `nodes` does not have this one."""
 
-    def __init__(
-        self, settings: ClusterSettings, node: NodeEntry, failures: Failures, client: redis.Redis | None = None
-    ) -> None:
-        """Raises ConfigError for a `ca_file` that cannot be read. `client`: instead of one by the settings."""
+    def __init__(self, settings: ClusterSettings, node: NodeEntry, failures: Failures) -> None:
+        """Raises ConfigError for a `ca_file` that cannot be read."""
         self.node = node
         self.leases = Leases(node.id)
         self.nodes: dict[str, NodeEntry] = {}
@@ -88,7 +84,7 @@ class Registry:
         self._has_own_secret = bool(settings.secret)
         self._failures = failures
         self._observers: list[RegistryObserver] = []
-        self._client = connect(settings) if client is None else client
+        self._client = connect(settings)
         self._prefix = f"{{{settings.prefix}}}"
         self._scripts = {
             text: self._client.register_script(text)
@@ -264,7 +260,7 @@ class Registry:
                 self._heard_s = time.monotonic()
                 continue
             number, _, rest = message["data"].partition("\n")
-            if not number.isdigit():
+            if not is_number(number):
                 continue
             before, self._told = self._told, int(number)
             if self._told <= before or self._told > self._sequence + 1:
@@ -289,7 +285,7 @@ class Registry:
                 self._notify(lambda observer: observer.on_nodes())
         elif kind == "node_gone":
             self._drop_dead(set(self.nodes) - {text})
-        elif kind == "quiet" and value.isdigit():
+        elif kind == "quiet" and is_number(value):
             self._note_quiet(key, int(value) / 1000)
 
     async def _read(self) -> None:

@@ -47,17 +47,15 @@ class RemoteSession:
 class Endpoint:
     """Begins and ends sessions. Only the origin of its URL is ever asked, so that only that gets the token."""
 
-    def __init__(self, url: str, token: str = "", ca_file: str = "", fingerprint: bytes = b"") -> None:
-        """`fingerprint`: the SHA-256 of the only certificate to take, whoever vouches for it; empty: what authorities
-        vouch for.
+    def __init__(self, url: str, token: str = "", ca_file: str = "", tls: aiohttp.Fingerprint | bool = True) -> None:
+        """`tls`: the only certificate to take, whoever vouches for it; True: what authorities vouch for, those of
+        `ca_file` instead of the system's where that is given.
 
         Raises ConfigError when `ca_file` cannot be read.
         """
         self._url = URL(url)
         self._headers = {hdrs.AUTHORIZATION: f"Bearer {token}"} if token else {}
-        self._tls: ssl.SSLContext | aiohttp.Fingerprint | bool = (
-            aiohttp.Fingerprint(fingerprint) if fingerprint else True
-        )
+        self._tls: ssl.SSLContext | aiohttp.Fingerprint | bool = tls
         if ca_file:
             try:
                 self._tls = ssl.create_default_context(cafile=ca_file)
