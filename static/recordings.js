@@ -17,8 +17,8 @@ const player = byId("player");
 const search = byId("search");
 /** By id. @type {Map<string, {recording: Recording, card: HTMLElement}>} */
 const shown = new Map();
-/** Not shown while it may be undone. @type {string | null} */
-let deleting = null;
+/** Not shown, whatever a list says that was asked for before; it may still be undone. @type {Set<string>} */
+const deleted = new Set();
 /** @type {string | null} */
 let cursor = null;
 /** What is in the player. @type {string | null} */
@@ -59,7 +59,7 @@ function draw() {
 	/** @type {Map<string, HTMLElement>} */
 	const days = new Map();
 	for (const [id, { recording, card }] of shown) {
-		if (id === deleting) continue;
+		if (deleted.has(id)) continue;
 		const day = dayOf(recording.started_at);
 		const section = days.get(day) ?? copyOf("day");
 		days.set(day, section);
@@ -155,31 +155,39 @@ function showPosition() {
 for (const type of ["play", "pause", "ended", "timeupdate", "seeked"]) player.addEventListener(type, showPosition);
 
 const deletion = new DeleteLater(async (id) => {
-	await attempt(api.remove(id));
-	shown.delete(id);
-	if (deleting === id) deleting = null;
-	byId("undo").hidden = deleting === null;
-	draw();
+	byId("undo").hidden = true;
+	if ((await attempt(api.remove(id))) === undefined) keep(id);
 }, UNDO_MS);
+
+/** @param {string} id of one that is deleted, by whomever, or is about to be */
+function hide(id) {
+	if (chosen === id) stopShowing();
+	deleted.add(id);
+	draw();
+}
+
+/** @param {string} id of one that is not deleted after all */
+function keep(id) {
+	deleted.delete(id);
+	draw();
+}
 
 /** @param {string} id */
 function remove(id) {
 	const found = shown.get(id);
 	if (!found) return;
-	if (chosen === id) stopShowing();
 	deletion.add(id);
-	deleting = id;
-	draw();
+	hide(id);
 	byId("undo").hidden = false;
 	write(byId("undo-text"), fill(words.deleted, { name: found.recording.talker }));
 	byId("undo-button").focus();
 }
 byId("undo-button").onclick = () => {
 	const id = deletion.undo();
-	deleting = null;
 	byId("undo").hidden = true;
-	draw();
-	if (id) part(shown.get(id)?.card ?? document.body, ".delete")?.focus();
+	if (!id) return;
+	keep(id);
+	part(shown.get(id)?.card ?? document.body, ".delete")?.focus();
 };
 addEventListener("pagehide", () => deletion.flush());
 
@@ -226,12 +234,14 @@ socket.on("streams", () => {
 	drawn = facts;
 	drawStreams();
 });
-socket.on("event", () => {
+socket.on("event", ({ kind, recording }) => {
+	if (kind === "recording_deleted") return hide(recording);
 	socket.send({ type: "get_available_streams" });
 	load();
 });
 socket.on("state", () => {
 	if (socket.state !== "open") return;
-	socket.send({ type: "subscribe_events", kinds: ["recording_started", "recording_ended", "recording_failed"] });
+	const kinds = ["recording_started", "recording_ended", "recording_failed", "recording_deleted"];
+	socket.send({ type: "subscribe_events", kinds });
 	load();
 });

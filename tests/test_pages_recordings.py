@@ -73,8 +73,11 @@ async def test_speech_is_recorded_found_played_and_deleted(guests: Visitors, spe
     await expect(page.get_by_role("button", name="Delete: kitchen")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("button", name="Undo")).to_be_focused()
+    other = await guests.page("/recordings")
+    await expect(other.get_by_role("button", name="Play: kitchen")).to_be_visible()
     await page.goto(guests.server.url("/recordings"))
-    await expect(page.locator("#state")).to_have_text("There are no recordings yet")
+    for one in (page, other):
+        await expect(one.locator("#state")).to_have_text("There are no recordings yet")
 
 
 async def test_everybody_sees_that_a_voice_is_recorded(guests: Visitors) -> None:

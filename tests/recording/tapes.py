@@ -53,6 +53,9 @@ class News(RecordingObserver):
         self.kinds.append("failed")
         self.reasons.append(reason)
 
+    def on_recording_deleted(self, recording: Recording) -> None:
+        self.kinds.append("deleted")
+
 
 class Studio:
     """A registry of streams and a recorder, without a server."""

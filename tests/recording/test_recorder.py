@@ -13,6 +13,7 @@ from tests.recording.tapes import Studio, payloads, seconds
 from tests.support import virtual_time
 from tests.support.voices import tone_payloads
 from voice_streaming.process.refusal import Refused
+from voice_streaming.recording.disk import DiskTooSlow
 from voice_streaming.recording.folder import UnfinishedFile
 from voice_streaming.recording.live import ONSET_S
 from voice_streaming.recording.model import State
@@ -267,7 +268,8 @@ def test_a_disk_without_room_stops_recordings_until_there_is_some(
         await voice.talk(60)
         assert studio.recorder.active() == []
         assert "min_free_bytes" in studio.failures.problems[PROBLEM]
-        assert studio.news.kinds == ["started", "failed"]
+        # What was saved of it goes as well, as the oldest there is.
+        assert studio.news.kinds == ["started", "failed", "deleted"]
         assert stream.is_live
         free["bytes"] = 10**9
         await voice.talk(60)
@@ -320,8 +322,41 @@ def test_a_recording_is_removed_when_it_is_over_and_not_before(tmp_path: Path) -
         await studio.end(stream)
         await studio.recorder.remove(recording.id)
         assert not studio.files()
+        assert studio.news.kinds == ["started", "ended", "deleted"]
         with pytest.raises(Refused, match="no such"):
             await studio.recorder.remove(recording.id)
+        await studio.recorder.close()
+
+    play(scene())
+
+
+def test_what_the_disk_does_not_remove_is_listed_as_before(tmp_path: Path) -> None:
+    async def scene() -> None:
+        studio = Studio(tmp_path)
+        stream, _ = await studio.heard(1)
+        await studio.end(stream)
+        (recording,) = studio.recorder.library.recordings.values()
+        studio.disk.is_stuck = True
+        with pytest.raises(DiskTooSlow):
+            await studio.recorder.remove(recording.id)
+        assert studio.recorder.find(recording.id) == recording
+        assert studio.news.kinds == ["started", "ended"]
+        studio.disk.is_stuck = False
+        await studio.recorder.close()
+
+    play(scene())
+
+
+def test_what_goes_for_its_size_is_told_as_well(tmp_path: Path) -> None:
+    async def scene() -> None:
+        studio = Studio(tmp_path, max_total_bytes=1)
+        stream, _ = await studio.heard(1)
+        await studio.end(stream)
+        cleaning = asyncio.create_task(studio.recorder.run())
+        await studio.settled()
+        assert studio.news.kinds == ["started", "ended", "deleted"]
+        assert not studio.recorder.library.recordings
+        cleaning.cancel()
         await studio.recorder.close()
 
     play(scene())

@@ -114,6 +114,8 @@ async def test_a_recording_from_its_begin_to_its_removal(payloads: list[bytes], 
         assert peaks["seconds"] == pytest.approx(found["seconds"], abs=0.05)
         assert max(peaks["peaks"]) > 10
         assert (await api.ask("DELETE", one))[0] == 204
+        event = await watcher.expect("event")
+        assert (event["kind"], event["stream_id"], event["recording"]) == ("recording_deleted", "Küche", begun["id"])
         assert await api.listed() == []
         assert (await api.ask("GET", one))[0] == 404
         async with http.get(server.url("/metrics"), headers={"Accept": "application/json"}) as answer:
@@ -177,7 +179,19 @@ async def test_a_token_needs_the_scope_and_covers_its_streams_alone(payloads: li
             assert await attic.ask(method, path) == await attic.ask(method, never)
         async with talking(f"{server.ws_url}?token={LISTENER}", "kitchen", payloads):
             assert (await attic.ask("POST", json={"stream": "kitchen"}))[0] == 404
-        assert (await attic.ask("DELETE", f"/{found['attic']}"))[0] == 204
+        async with (
+            signalling(f"{server.ws_url}?token={ATTIC}") as of_attic,
+            signalling(f"{server.ws_url}?token={RECORDINGS}") as of_all,
+        ):
+            for watcher in (of_attic, of_all):
+                await watcher.send("subscribe_events", kinds=["recording_started", "recording_deleted"])
+            async with talking(f"{server.ws_url}?token={LISTENER}", "kitchen", payloads):
+                assert (await of_all.expect("event"))["kind"] == "recording_started"
+            assert (await everything.ask("DELETE", kitchen))[0] == 204
+            assert (await attic.ask("DELETE", f"/{found['attic']}"))[0] == 204
+            for watcher, names in ((of_attic, ["attic"]), (of_all, ["kitchen", "attic"])):
+                for name in names:
+                    assert (await watcher.expect("event"))["recording"] == found[name]
 
 
 async def test_users_of_home_assistant_may_where_the_setting_says_so() -> None:

@@ -43,13 +43,17 @@ class Library:
         except (OSError, NotARecording):
             return  # Nothing of it was saved.
 
-    async def remove(self, recording_id: str) -> None:
-        """Raises Refused `no_recording`, OSError."""
-        recording = self.recordings.get(recording_id)
+    async def remove(self, recording_id: str) -> Recording:
+        """It is not listed any more from now on, unless the disk fails. Raises Refused `no_recording`, OSError."""
+        recording = self.recordings.pop(recording_id, None)
         if recording is None:
             raise Refused("no_recording", "There is no such recording")
-        await self._disk.run(lambda: files.remove(self.folder, recording.file))
-        self.recordings.pop(recording_id, None)
+        try:
+            await self._disk.run(lambda: files.remove(self.folder, recording.file))
+        except OSError:
+            self.add(recording)
+            raise
+        return recording
 
     @contextmanager
     def playing(self, recording: Recording) -> Iterator[Path]:
@@ -62,15 +66,20 @@ class Library:
             if not self._played[recording.file]:
                 del self._played[recording.file]
 
-    async def remove_excess(self) -> bool:
-        """Removes what is too old or too much; whether as much of the disk is free as is to be. Raises OSError."""
+    async def remove_excess(self) -> tuple[list[Recording], bool]:
+        """Removes what is too old or too much.
+
+        Returns that, and whether as much of the disk is free as is to be. Raises OSError.
+        """
         kept = frozenset(self._played)
         removed, is_free = await self._disk.run(
             lambda: files.remove_excess(self.folder, self._settings, kept, time.time())
         )
-        gone = set(removed)
-        self.recordings = {id_: found for id_, found in self.recordings.items() if found.file not in gone}
-        return is_free
+        names = frozenset(removed)
+        gone = [recording for recording in self.recordings.values() if recording.file in names]
+        for recording in gone:
+            del self.recordings[recording.id]
+        return gone, is_free
 
     def figures(self) -> Figures:
         return {

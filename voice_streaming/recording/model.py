@@ -10,6 +10,9 @@ from enum import Enum
 import msgspec
 from msgspec import Struct
 
+from ..streams.grants import Grant
+from ..streams.names import name_key
+
 ENDING = ".opus"
 UNFINISHED_ENDING = ".opus.part"
 MOST_FILE_NAME_BYTES = 200
@@ -41,6 +44,12 @@ class Recording(Struct, frozen=True):
     """Names of the rooms that the voice was for; none: everyone."""
     file: str = ""
     """The name of the finished file."""
+
+    def may_be_heard_with(self, grant: Grant) -> bool:
+        """As `Stream.may_be_heard_with`."""
+        if self.rooms:
+            return any(grant.covers_room(name_key(room)) for room in self.rooms)
+        return grant.covers(self.stream)
 
 
 def recording_id(file_name: str) -> str:

@@ -52,6 +52,8 @@ class RecordingObserver:
 
     def on_recording_failed(self, stream: Stream, reason: str) -> None: ...
 
+    def on_recording_deleted(self, recording: Recording) -> None: ...
+
 
 class Recorder(StreamObserver):
     """All recordings. Whatever the disk does, voices go on: a thread of its own writes."""
@@ -153,7 +155,7 @@ class Recorder(StreamObserver):
         """Removes a finished one. Raises Refused, OSError."""
         if any(live.id == recording_id for live in self._writing):
             raise Refused("being_recorded", "This is being recorded: stop that first")
-        await self.library.remove(recording_id)
+        self._tell_deleted(await self.library.remove(recording_id))
 
     def figures(self) -> Figures:
         """By the names they have in `/metrics`."""
@@ -325,12 +327,14 @@ class Recorder(StreamObserver):
 
     async def _clean(self) -> None:
         try:
-            is_free = await self.library.remove_excess()
+            removed, is_free = await self.library.remove_excess()
         except FileNotFoundError:
             return  # Nothing has been recorded yet, or whoever writes finds out.
         except OSError as error:
             self._hold(_cause(error))
             return
+        for recording in removed:
+            self._tell_deleted(recording)
         self._is_full = not is_free
         if self._is_full:
             self._stop_for_lack_of_room()
@@ -346,6 +350,9 @@ class Recorder(StreamObserver):
         if PROBLEM not in self._failures.problems:
             logger.warning("Recording fails, and is tried again: %s", reason)
         self._failures.hold(PROBLEM, reason)
+
+    def _tell_deleted(self, recording: Recording) -> None:
+        self._tell(lambda observer: observer.on_recording_deleted(recording))
 
     def _tell(self, call: Callable[[RecordingObserver], None]) -> None:
         for observer in self._observers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..recording.model import Recording
 from ..recording.recorder import RecordingObserver
@@ -34,13 +34,16 @@ class Announcer(StreamObserver, RecordingObserver):
         self._send(stream, messages.StreamEnded(stream.id, reason), "ended", reason=reason)
 
     def on_recording_started(self, stream: Stream, recording: Recording) -> None:
-        self._send_event(stream, "recording_started", recording=recording.id)
+        self._send_recording("recording_started", recording, stream)
 
     def on_recording_ended(self, stream: Stream, recording: Recording) -> None:
-        self._send_event(stream, "recording_ended", recording=recording.id)
+        self._send_recording("recording_ended", recording, stream)
 
     def on_recording_failed(self, stream: Stream, reason: str) -> None:
         self._send_event(stream, "recording_failed", reason=reason)
+
+    def on_recording_deleted(self, recording: Recording) -> None:
+        self._send_recording("recording_deleted", recording)
 
     def _send(self, stream: Stream, message: messages.StreamMessage, kind: messages.EventKind, **facts: str) -> None:
         text = message.text
@@ -50,9 +53,20 @@ class Announcer(StreamObserver, RecordingObserver):
         self._send_event(stream, kind, **facts)
 
     def _send_event(self, stream: Stream, kind: messages.EventKind, **facts: str) -> None:
-        event = messages.Event(kind, stream.id, round(time.time(), 3), **facts).text
+        self._publish(kind, stream.id, lambda client: client.may_know_of_event(stream), **facts)
+
+    def _send_recording(self, kind: messages.EventKind, recording: Recording, stream: Stream | None = None) -> None:
+        def may_know(client: Client) -> bool:
+            return client.may_know_of_recording(recording) or (stream is not None and client.may_know_of_event(stream))
+
+        self._publish(kind, recording.stream, may_know, recording=recording.id)
+
+    def _publish(
+        self, kind: messages.EventKind, stream_id: str, may_know: Callable[[Client], bool], **facts: str
+    ) -> None:
+        event = messages.Event(kind, stream_id, round(time.time(), 3), **facts).text
         for client in self._clients.values():
-            if kind in client.event_kinds and client.may_know_of_event(stream):
+            if kind in client.event_kinds and may_know(client):
                 client.ws.send(event)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+from ..recording.model import Recording
 from ..rtc import LEFT
 from ..sessions.connection import Connection
 from ..sessions.states import Role
@@ -44,6 +45,13 @@ class Client(Connection):
         """The same for events, which tell those who watch rooms of voices for rooms as well."""
         is_told = self.watches_rooms and Scope.RECEIVE in self.grant.scopes and stream.may_be_heard_with(self.grant)
         return is_told or self.may_know(stream)
+
+    def may_know_of_recording(self, recording: Recording) -> bool:
+        """Whether it is told of a recording, whose stream may be gone: by a token for recordings, or as of a stream."""
+        scopes = self.grant.scopes
+        is_receiver = Scope.RECEIVE in scopes and (self.watches_rooms or not recording.rooms)
+        is_told = is_receiver or bool(scopes & {Scope.RECORDINGS, Scope.ADMIN})
+        return is_told and recording.may_be_heard_with(self.grant)
 
     @property
     def is_idle(self) -> bool:

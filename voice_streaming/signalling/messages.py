@@ -124,7 +124,16 @@ class UnsubscribeVisualization(ClientMessage, frozen=True, tag="unsubscribe_visu
     stream_id: StreamId | None = None
 
 
-EventKind = Literal["live", "paused", "resumed", "ended", "recording_started", "recording_ended", "recording_failed"]
+EventKind = Literal[
+    "live",
+    "paused",
+    "resumed",
+    "ended",
+    "recording_started",
+    "recording_ended",
+    "recording_failed",
+    "recording_deleted",
+]
 EVENT_KINDS: frozenset[str] = frozenset(get_args(EventKind))
 
 

@@ -9,6 +9,7 @@ from ..streams.rooms import EVERYONE_KEY, bare_name
 from . import messages
 
 _MEDIA = frozenset({Scope.SEND, Scope.RECEIVE})
+_NEWS = _MEDIA | {Scope.RECORDINGS, Scope.ADMIN}
 _SEND = frozenset({Scope.SEND})
 _RECEIVE = frozenset({Scope.RECEIVE})
 _MESSAGE_SCOPES: dict[type, frozenset[Scope]] = {
@@ -22,8 +23,8 @@ _MESSAGE_SCOPES: dict[type, frozenset[Scope]] = {
     messages.StopStream: _MEDIA,
     messages.SubscribeVisualization: _RECEIVE,
     messages.UnsubscribeVisualization: _MEDIA,
-    messages.SubscribeEvents: _MEDIA,
-    messages.UnsubscribeEvents: _MEDIA,
+    messages.SubscribeEvents: _NEWS,
+    messages.UnsubscribeEvents: _NEWS,
     messages.SubscribeRooms: _MEDIA,
     messages.UnsubscribeRooms: _MEDIA,
     messages.SetDoNotDisturb: _RECEIVE,

@@ -24,7 +24,6 @@ from ..recording.ogg_file import NotARecording
 from ..recording.recorder import Recorder
 from ..settings.model import AudioSettings
 from ..streams.grants import EVERYTHING, Grant, Scope
-from ..streams.names import name_key
 from ..streams.registry import Streams
 from .problems import problem, problem_of
 from .recordings_query import page_of, query_of
@@ -105,7 +104,9 @@ class RecordingsApi:
         grant = self._grant(request)
         query = query_of(request.query)
         library = self._recorder.library.recordings.values()
-        visible = [recording for recording in [*self._recorder.active(), *library] if _covers(grant, recording)]
+        visible = [
+            recording for recording in [*self._recorder.active(), *library] if recording.may_be_heard_with(grant)
+        ]
         recordings, cursor = page_of(visible, query)
         return _json({"recordings": recordings, "cursor": cursor})
 
@@ -176,7 +177,7 @@ class RecordingsApi:
         """That of the request's path, if the request may know of it. Raises Refused."""
         grant = self._grant(request)
         recording = self._recorder.find(request.match_info["id"])
-        if recording is None or not _covers(grant, recording):
+        if recording is None or not recording.may_be_heard_with(grant):
             raise Refused("no_recording", "There is no such recording")
         return recording
 
@@ -198,13 +199,6 @@ class _PlayedFile(web.FileResponse):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         with self._library.playing(self._recording):
             return await super().prepare(request)
-
-
-def _covers(grant: Grant, recording: Recording) -> bool:
-    """As `Stream.may_be_heard_with`."""
-    if recording.rooms:
-        return any(grant.covers_room(name_key(room)) for room in recording.rooms)
-    return grant.covers(recording.stream)
 
 
 async def _body(request: web.Request) -> StartRequest:
