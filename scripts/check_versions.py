@@ -31,7 +31,7 @@ SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 PYTEST = (
     *("-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-m", "not e2e and not alone and not any_python"),
-    *("--numprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"),
+    *("--numprocesses", "6", "--dist", "loadfile", "--no-loadscope-reorder"),
 )
 DEBIAN_PACKAGES = ("espeak-ng", "iproute2", "openssl", "procps")
 """What the unit tests start besides Python."""

@@ -135,6 +135,9 @@ cd "$repository"
 "$environment/bin/lint-imports" --no-logo --no-cache
 bash scripts/check-pages.sh
 
+# Each process that runs tests would compile all of them by itself.
+unset PYTHONDONTWRITEBYTECODE
+
 # pytest, whose verdict goes to `verdict`: the first failure, or 5 if no run found a test that was asked for.
 verdict=5
 run_tests() {
@@ -161,14 +164,14 @@ done
 set -- ${others[@]+"${others[@]}"}
 
 # Several files side by side: those that drive browsers and players, as many as there are cores; the others, which mostly
-# wait, four, and what they cover is measured; and then, by themselves, those whose result other work would spoil.
+# wait, six, and what they cover is measured; and then, by themselves, those whose result other work would spoil.
 coverage=(--no-cov)
 if [ "$versions" = all ]; then
     coverage=(--cov --cov-report=)
 fi
 side_by_side=(--dist loadfile --no-loadscope-reorder)
 run_tests "$@" --no-cov -m "${marks}e2e and not alone" --numprocesses auto --maxprocesses 4 "${side_by_side[@]}"
-run_tests "$@" "${coverage[@]}" -m "${marks}not e2e and not alone" --numprocesses 4 "${side_by_side[@]}"
+run_tests "$@" "${coverage[@]}" -m "${marks}not e2e and not alone" --numprocesses 6 "${side_by_side[@]}"
 run_tests "$@" --no-cov -m "${marks}alone"
 if [ "$versions" = all ]; then
     if ! "$environment/bin/coverage" report --fail-under=95 && [ "$verdict" = 0 ]; then

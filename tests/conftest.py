@@ -11,6 +11,7 @@ import pytest_asyncio
 from hypothesis import settings
 from playwright.async_api import Browser
 
+from tests.support import forked_daemon
 from tests.support.audio import Samples, encode_opus, write_wav
 from tests.support.browsers import BROWSERS, BrowserPage, browser_page
 from tests.support.chromium import chromium
@@ -19,16 +20,20 @@ from tests.support.server import RunningServer, running_server
 from tests.support.speech import synthesise
 from tests.support.voice_pages import INSECURE_NAME, Visitors, everyone_left, visitors
 
-E2E_WEIGHT = 30
-"""A test that drives real programs takes about so many times as long as another."""
+WEIGHTS = {"e2e": 30, "slow": 15}
+"""A test with such a mark takes about so many times as long as another."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long begin first: processes that run files side by side then end at about the same time."""
     weights: Counter[Path] = Counter()
     for item in items:
-        weights[item.path] += E2E_WEIGHT if item.get_closest_marker("e2e") else 1
+        weights[item.path] += max([1, *(WEIGHTS.get(mark.name, 1) for mark in item.iter_markers())])
     items.sort(key=lambda item: -weights[item.path])
+
+
+def pytest_sessionfinish() -> None:
+    forked_daemon.stop()
 
 
 # A busy machine makes no difference to what is tested, and the same examples are tried in every run: new ones by

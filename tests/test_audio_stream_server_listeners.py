@@ -15,6 +15,8 @@ from tests.support.radio import mp3_frames
 from tests.support.raw_http import raw_request, read_head
 from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
 
+pytestmark = pytest.mark.slow
+
 
 async def test_after_the_end_a_retry_is_not_found_at_once(radio: Radio) -> None:
     stream = radio.speak()

@@ -29,7 +29,7 @@ from voice_streaming.process import failures, tasks
 from voice_streaming.settings.model import AudioSettings, ServerSettings, Settings
 from webrtc_server_relay import VoiceStreamingServer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 UNLIMITED_MESSAGES = {"messages_per_s": 10_000, "message_burst": 100_000}
 IMPATIENT = {

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from statistics import median
 
 import aiohttp
 import pytest
@@ -68,27 +69,28 @@ async def test_a_trusted_proxy_needs_no_origin_and_skips_no_check(kind: str, tru
 
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
 async def test_the_mp3_is_not_held_back(kind: str, trusting: RunningServer) -> None:
-    """What comes through the proxy is never more than half a second of sound behind what comes without it."""
-    received = {"directly": 0, "by the proxy": 0}
-    behind_bytes = 0
+    """What comes through the proxy comes in parts as small as what comes without it."""
+    parts: dict[str, list[int]] = {"directly": [], "by the proxy": []}
 
     async def listen(way: str, url: str) -> None:
-        nonlocal behind_bytes
         async with aiohttp.ClientSession() as http, http.get(url) as answer:
             assert answer.status == 200
             begun_s = time.monotonic()
             while time.monotonic() - begun_s < 4:
-                received[way] += len(await answer.content.readany())
+                part = await answer.content.readany()
+                # Not the first second, in which what was before comes at once.
                 if time.monotonic() - begun_s > 1:
-                    behind_bytes = max(behind_bytes, received["directly"] - received["by the proxy"])
+                    parts[way].append(len(part))
 
     async with proxy(kind, trusting) as port:
         path = "/stream/demo.mp3"
         await asyncio.gather(
             listen("directly", trusting.url(path)), listen("by the proxy", f"http://127.0.0.1:{port}{path}")
         )
-    assert received["directly"] > 3 * BYTES_PER_S
-    assert behind_bytes < BYTES_PER_S / 2
+    for sizes in parts.values():
+        assert sum(sizes) > 2 * BYTES_PER_S
+    # nginx, told to ignore that the server forbids it, waits until 4096 bytes are there, which is 1.4 times as much.
+    assert median(parts["by the proxy"]) <= 1.2 * median(parts["directly"])
 
 
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])

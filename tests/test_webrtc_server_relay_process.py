@@ -58,7 +58,7 @@ async def test_health_and_metrics_say_what_goes_on() -> None:
 
 
 async def test_a_sigterm_tells_everyone_and_ends_in_time() -> None:
-    async with running_server() as server, contextlib.AsyncExitStack() as stack:
+    async with running_server(may_fork=False) as server, contextlib.AsyncExitStack() as stack:
         sender = await stack.enter_async_context(voice_sender(server.ws_url, name="kitchen"))
         await go_live(server, sender)
         receivers = [await stack.enter_async_context(voice_receiver(server.ws_url)) for _ in range(5)]
@@ -74,7 +74,7 @@ async def test_a_sigterm_tells_everyone_and_ends_in_time() -> None:
 async def test_the_server_answers_soon_after_its_start() -> None:
     took_s = []
     for _ in range(3):  # The best of three, as the machine may be busy with something else, such as its disk.
-        async with running_server() as server:
+        async with running_server(may_fork=False) as server:
             took_s.append(server.startup_s)
         if took_s[-1] < 2:
             return

@@ -28,7 +28,7 @@ from tests.support.server import REPOSITORY, RunningServer
 from tests.support.signalling import SignallingError, signalling
 from tests.support.talking import talking
 
-pytestmark = [pytest.mark.any_python, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.slow, pytest.mark.any_python, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_a_talker_whose_node_died_goes_on_elsewhere(

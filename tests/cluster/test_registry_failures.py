@@ -24,7 +24,7 @@ from voice_streaming.cluster.scripts import LEASE_MS
 from voice_streaming.network.certificates import make_authority, make_server_identity
 from voice_streaming.process.refusal import Refused
 
-pytestmark = [pytest.mark.any_python]
+pytestmark = [pytest.mark.slow, pytest.mark.any_python]
 
 
 def knows(member: Member, name: str) -> bool:

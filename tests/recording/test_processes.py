@@ -27,6 +27,8 @@ from voice_streaming.settings.model import RecordingSettings
 from voice_streaming.streams.registry import Streams
 from voice_streaming.streams.relay import VoiceRelay
 
+pytestmark = pytest.mark.slow
+
 
 def found(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern))

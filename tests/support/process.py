@@ -9,6 +9,24 @@ import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Protocol
+
+
+class Process(Protocol):
+    """What is needed of a process that was started."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+
+    def send_signal(self, signal: int) -> None: ...
+
+    async def wait(self) -> int: ...
 
 
 class ChildProcess:
@@ -17,7 +35,7 @@ class ChildProcess:
     `log` holds the lines of its standard output and error so far, without line ends.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+    def __init__(self, process: Process, name: str) -> None:
         self.log: list[str] = []
         self._process = process
         self._name = name
@@ -75,7 +93,7 @@ class ChildProcess:
                 self._line_arrived.notify_all()
 
 
-_ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 """Where there is util-linux: a test that is killed itself leaves no daemon and no browser behind (prctl(2))."""
 
 
@@ -92,7 +110,7 @@ async def child_process(
     Only root can name another `user`.
     """
     process = await asyncio.create_subprocess_exec(
-        *_ENDS_WITH_US,
+        *ENDS_WITH_US,
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -103,7 +121,14 @@ async def child_process(
         start_new_session=True,
         limit=2**20,
     )
-    child = ChildProcess(process, Path(command[0]).name)
+    async with ended_afterwards(process, Path(command[0]).name) as child:
+        yield child
+
+
+@asynccontextmanager
+async def ended_afterwards(process: Process, name: str) -> AsyncIterator[ChildProcess]:
+    """The process while the block runs; afterwards it is gone, with all that it started."""
+    child = ChildProcess(process, name)
     try:
         yield child
     finally:

@@ -10,13 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from tests.support.forked_daemon import CAN_FORK, forked_daemon
 from tests.support.ports import free_port
 from tests.support.process import ChildProcess, child_process
 
@@ -102,6 +103,7 @@ async def running_server(
     host: str = "127.0.0.1",
     probe: str = "",
     namespace: str = "",
+    may_fork: bool = True,
 ) -> AsyncIterator[RunningServer]:
     """Run the daemon on free loopback ports, in an empty directory of its own, while the block runs.
 
@@ -110,7 +112,7 @@ async def running_server(
     When the block raises, the daemon's log is added to the exception. `ports`, the signalling and the audio port, are
     those of a daemon that was there before and is gone; `host` is another address of
     this machine's to listen and to gather candidates on, and `probe` where it answers, if not there. It runs in the
-    network `namespace` if one is named.
+    network `namespace` if one is named. With `may_fork` false it is started from its file in any case.
     """
     port, audio_port = ports or (free_port(), free_port())
     base = {
@@ -127,10 +129,12 @@ async def running_server(
         inherited = {key: value for key, value in os.environ.items() if key not in _SETTING_VARIABLES}
         where = ["ip", "netns", "exec", namespace] if namespace else []
         begun_s = time.monotonic()
-        async with child_process(
-            [*where, sys.executable, program, "--config", config_file, *arguments],
-            environment={**inherited, "PYTHONUNBUFFERED": "1", "XDG_DATA_HOME": name, **(environment or {})},
-            directory=directory,
+        async with _process(
+            where,
+            [program, "--config", config_file, *arguments],
+            {**inherited, "PYTHONUNBUFFERED": "1", "XDG_DATA_HOME": name, **(environment or {})},
+            directory,
+            may_fork=may_fork and not (where or environment) and program == DAEMON,
         ) as process:
             await _wait_until_healthy(process, f"http://{probe or host}:{port}/health", start_timeout_s)
             if program == DAEMON and "--demo" in arguments:
@@ -144,6 +148,19 @@ async def running_server(
                 error.add_note(process.log_text())
                 raise
             await server.stop(expected_exit_code=expected_exit_code)
+
+
+def _process(
+    where: Sequence[str],
+    command: Sequence[str | Path],
+    environment: Mapping[str, str],
+    directory: Path,
+    *,
+    may_fork: bool,
+) -> AbstractAsyncContextManager[ChildProcess]:
+    if may_fork and CAN_FORK:
+        return forked_daemon(command, environment, directory)
+    return child_process([*where, sys.executable, *command], environment=environment, directory=directory)
 
 
 def _kept_waiting_s(pid: int) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -53,6 +55,20 @@ async def test_server_runs_with_its_settings_and_is_gone_afterwards(
         assert server.startup_s > 0
         assert pid == server.process.pid
     assert server.process.exit_code == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("may_fork", [True, False])
+async def test_a_daemon_is_a_process_of_its_own(may_fork: bool) -> None:
+    async with running_server(may_fork=may_fork, expected_exit_code=-signal.SIGKILL) as server:
+        pid = server.process.pid
+        assert os.getsid(pid) == pid != os.getsid(0)
+        if sys.platform == "linux":
+            assert Path(os.readlink(f"/proc/{pid}/cwd")) == server.directory
+        assert await server.process.wait_for_log("Talk:")
+        os.kill(pid, signal.SIGKILL)
+        assert await server.process.wait(timeout_s=5) == -signal.SIGKILL
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
