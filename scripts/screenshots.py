@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import re
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,11 @@ from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from tests.support.audio import decode_audio, write_wav
 from tests.support.chromium import chromium
+from tests.support.cluster import nodes, until_listed
+from tests.support.live_streams import payloads
+from tests.support.rtc_client import voice_receiver
 from tests.support.server import REPOSITORY, RunningServer, running_server
+from tests.support.talking import talking
 from voice_streaming.web.languages import LANGUAGES
 
 WIDTHS = (320, 768, 1440)
@@ -94,9 +99,9 @@ async def talk(page: Page, name: str) -> None:
     await state(page, "live")
 
 
-async def listen(page: Page) -> None:
+async def listen(page: Page, becomes: str = "playing") -> None:
     await page.click("#listen")
-    await state(page, "playing")
+    await state(page, becomes)
 
 
 async def pictures_of_silence(gallery: Gallery) -> None:
@@ -179,6 +184,53 @@ async def pictures_of_refusals(gallery: Gallery, strict: Browser) -> None:
         await gallery.take(page, "sender-insecure")
 
 
+async def pictures_of_rooms(gallery: Gallery) -> None:
+    """Who speaks to rooms, and who stands in one, some of them not to be disturbed."""
+    url = gallery.server.ws_url
+    async with voice_receiver(url, room="Kitchen"), voice_receiver(url, room="Kids") as asleep:
+        await asleep.signalling.send("set_do_not_disturb", room="Kids", until=time.time() + 3_600)
+        async with (
+            gallery.page("/sender?rooms=Kitchen,Kids") as sender,
+            gallery.page("/receiver?room=Kids") as receiver,
+        ):
+            await listen(receiver, "waiting")
+            await gallery.take(receiver, "receiver-room")
+            await talk(sender, "Garage")
+            await gallery.take(sender, "sender-rooms")
+
+
+async def pictures_of_recordings(gallery: Gallery) -> None:
+    """A list with one that is going on, one that is finished, and one that may still come back."""
+    async with gallery.page("/sender") as sender, gallery.page("/recordings") as page:
+        await page.locator("#state", has_text=re.compile(".")).wait_for()
+        await gallery.take(page, "recordings-none")
+        await talk(sender, "kitchen")
+        record = page.locator("#streams .record")
+        for count in (1, 2):
+            await record.click()
+            await page.locator("#days .badge:visible").wait_for()
+            await page.wait_for_timeout(CONNECTING_MS)
+            await record.click()
+            await expect(page.locator("#days .play:visible")).to_have_count(count)
+        await record.click()
+        await page.locator("#days .badge:visible").wait_for()
+        await gallery.take(sender, "sender-recorded")
+        await gallery.take(page, "recordings")
+        await page.locator("#days .delete:visible").first.click()
+        await page.locator("#undo").wait_for()
+        await gallery.take(page, "recordings-undo")
+
+
+async def pictures_of_a_cluster(gallery: Gallery, nodes: Sequence[RunningServer]) -> None:
+    """A voice at one node, and whoever hears it at another."""
+    first, second, _ = nodes
+    async with talking(first.ws_url, "kitchen", payloads(50)):
+        await until_listed(second, "kitchen")
+        async with voice_receiver(second.ws_url, "kitchen"), gallery.page("/cluster") as page:
+            await expect(page.locator("#nodes > li")).to_have_count(len(nodes))
+            await gallery.take(page, "cluster")
+
+
 async def take_all(folder: Path, widths: Sequence[int], language: str) -> None:
     async with AsyncExitStack() as stack:
         microphone = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "voice.wav"
@@ -192,6 +244,14 @@ async def take_all(folder: Path, widths: Sequence[int], language: str) -> None:
         gallery = Gallery(folder, widths, language, server, browser)
         await pictures_of_refusals(gallery, strict)
         await pictures_of_voices(gallery)
+        recording = {"mode": "manual", "open": True, "min_free_bytes": 0}
+        server = await stack.enter_async_context(running_server({"recording": recording}))
+        await pictures_of_recordings(Gallery(folder, widths, language, server, browser))
+        rooms = {"rooms": ["Kitchen", "Kids", "Office"], "streams": {"exclusive_rooms": ["Office"]}}
+        server = await stack.enter_async_context(running_server(rooms))
+        await pictures_of_rooms(Gallery(folder, widths, language, server, browser))
+        _, several = await stack.enter_async_context(nodes("one", "two", "three"))
+        await pictures_of_a_cluster(Gallery(folder, widths, language, several[1], browser), several)
 
 
 def main() -> None:

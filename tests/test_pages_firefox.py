@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.support.audio import Samples
 from tests.support.firefox import Firefox, FirefoxPage, firefox
+from tests.support.matching import assert_same_speech
+from tests.support.pages import record_element
 from tests.support.ports import free_port
 from tests.support.server import RunningServer, running_server
 from tests.support.voice_pages import (
@@ -23,6 +26,12 @@ from tests.support.voice_pages import (
     says,
     talk,
 )
+
+UNTIL_SHOWN = """
+async (selector) => {
+    while (!document.querySelector(selector)) await new Promise(resolve => setTimeout(resolve, 50));
+}
+"""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
@@ -131,6 +140,18 @@ async def test_talking_and_listening_go_on_after_a_restart(browser: Firefox) -> 
         await sender.close()
         await receiver.close()
         await everyone_left(server)
+
+
+async def test_a_recording_is_played(browser: Firefox, speech: Samples) -> None:
+    settings = {"recording": {"mode": "always", "open": True, "min_free_bytes": 0}}
+    async with running_server(settings) as server, opened(browser, server, "/sender", "/recordings") as (sender, page):
+        await talk(sender, "kitchen")
+        await asyncio.sleep(4)
+        await press(sender, "#talk")
+        await page.evaluate(UNTIL_SHOWN, ".play:not([hidden])")
+        await press(page, ".play")
+        sound = await record_element(page, "#player", seconds=2.5)
+        assert_same_speech(speech, sound, at_least_s=2)
 
 
 async def test_sound_waits_for_a_tap_where_the_browser_wants_one(browser: Firefox, pages_daemon: RunningServer) -> None:
