@@ -24,7 +24,10 @@ from tests.support.redis_server import RedisServer
 from tests.support.rtc_client import VoiceReceiver, voice_receiver, voice_sender
 from tests.support.server import RunningServer
 from tests.support.signalling import Signalling, signalling
+from tests.support.stage import PACKET_S, PAYLOADS
 from tests.support.talking import talking
+from tests.support.whip_client import whip_client
+from tests.support.whip_peers import playing, publishing, receivers_become
 
 pytestmark = [pytest.mark.any_python, pytest.mark.asyncio(loop_scope="module")]
 
@@ -151,6 +154,33 @@ async def test_a_node_is_asked_for_its_own_voices_alone_and_by_its_secret(
             headers = {"Content-Type": "application/sdp", "Authorization": f"Bearer {token}"}
             async with http.post(server.url("/whep/hall"), data=offer, headers=headers) as response:
                 assert response.status == status
+
+
+async def test_a_voice_that_comes_by_whip_is_played_by_whep_elsewhere(one: RunningServer, two: RunningServer) -> None:
+    """And each session is ended at the node that it is not with."""
+    async with (
+        whip_client(one.url("/")) as at_one,
+        whip_client(two.url("/")) as at_two,
+        publishing(at_one, "/whip/hall") as (sender, published),
+    ):
+
+        async def say() -> None:
+            for payload in itertools.cycle(PAYLOADS):
+                sender.say(payload)
+                await asyncio.sleep(PACKET_S)
+
+        saying = asyncio.ensure_future(say())
+        (details,) = await until_listed(two, "hall")
+        assert (details["node"], details["via"]) == ("one", "whip")
+        async with playing(at_two, "/whep/hall") as (player, played):
+            await player.packets.wait_for(50)
+            assert set(player.packets.payloads()) <= set(PAYLOADS)
+            assert (await at_one.ask("DELETE", played.location)).status == 200
+            await receivers_become(two, 0)
+        saying.cancel()
+        assert (await at_two.ask("DELETE", published.location)).status == 200
+        await until_listed(two)
+    await until_listed(one)
 
 
 async def test_who_hears_a_voice_is_counted_at_all_nodes(one: RunningServer, two: RunningServer) -> None:

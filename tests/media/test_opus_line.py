@@ -241,16 +241,16 @@ def test_broken_packets_are_counted_and_left_out() -> None:
     assert (line.counters.broken_packets, line.out) == (1, [])
 
 
-def test_a_day_of_dtx_and_speech_is_a_day_long() -> None:
+def test_six_hours_of_dtx_and_speech_are_six_hours_long() -> None:
     """Speech of 5 s and a pause of 55 s, by a clock that is off by 200 ppm."""
     line = Line()
     clock = 1.0002
-    for minute in range(24 * 60):
+    for minute in range(6 * 60):
         for packet in packets(250, first=minute * 250):
             spoken = (minute * 60 * 48_000 + (packet.sequence - minute * 250 + 1) * 960) * clock
             timestamp = minute * 60 * 48_000 + (packet.sequence - minute * 250) * 960
             line.core.push(packet._replace(timestamp=timestamp), spoken)
         line.core.advance((minute * 60 + 59) * 48_000 * clock)
-    line.core.finish(24 * 3600 * 48_000 * clock)
-    assert abs(line.core.position - 24 * 3600 * 48_000 * clock) < 100 * MS
-    assert len(line.voice) == 24 * 60 * 250
+    line.core.finish(6 * 3600 * 48_000 * clock)
+    assert abs(line.core.position - 6 * 3600 * 48_000 * clock) < 25 * MS
+    assert len(line.voice) == 6 * 60 * 250

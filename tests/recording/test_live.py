@@ -123,6 +123,8 @@ def test_a_sender_whose_clock_is_wrong_is_put_right_in_pauses(ppm: int) -> None:
     assert length_s(record(came, BEGUN_S + 1800)) == pytest.approx(1800, abs=0.1)
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover  # Four million packets of silence, which others cover.
 def test_a_day_is_a_day_long() -> None:
     """24 hours by the clock: a word a minute, and a sender that comes back each hour with other numbers."""
     live = recording()
@@ -136,8 +138,8 @@ def test_a_day_is_a_day_long() -> None:
         sequence += 50
         taken = live.take(begin_s + 59)
         size += len(taken)
-        # Pages of sound alone; the first two are headers.
-        ticks = read_pages(taken)[-1].position
+        if minute % 60 == 59:
+            ticks = read_pages(taken)[-1].position
     size += len(live.finish(BEGUN_S + 86_400))
     assert live.end_s == pytest.approx(BEGUN_S + 86_400, abs=0.1)
     assert ticks > 86_300 * 48_000
