@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def pytest_sessionfinish() -> None:
 settings.register_profile("relay", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("relay")
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Coverage is not measured: of millions of steps that others cover, it would take ten times as long."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
 
 
 @pytest.fixture(scope="session")

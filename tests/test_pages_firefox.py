@@ -146,11 +146,11 @@ async def test_a_recording_is_played(browser: Firefox, speech: Samples) -> None:
     settings = {"recording": {"mode": "always", "open": True, "min_free_bytes": 0}}
     async with running_server(settings) as server, opened(browser, server, "/sender", "/recordings") as (sender, page):
         await talk(sender, "kitchen")
-        await asyncio.sleep(4)
+        await asyncio.sleep(7)
         await press(sender, "#talk")
         await page.evaluate(UNTIL_SHOWN, ".play:not([hidden])")
         await press(page, ".play")
-        sound = await record_element(page, "#player", seconds=2.5)
+        sound = await record_element(page, "#player", seconds=4)
         assert_same_speech(speech, sound, at_least_s=2)
 
 

@@ -77,10 +77,10 @@ async def test_of_two_claims_at_the_same_instant_one_wins(cluster: Cluster) -> N
             return False
 
     wins = {True: 0, False: 0}
-    for first in range(0, 1000, 50):
-        names = [f"name {number}" for number in range(first, first + 50)]
+    for first in range(0, 1000, 10):
+        names = [f"name {number}" for number in range(first, first + 10)]
         results = await asyncio.gather(*(claim(member, name) for name in names for member in (one, other)))
-        assert [sum(pair) for pair in zip(results[::2], results[1::2], strict=True)] == [1] * 50
+        assert [sum(pair) for pair in zip(results[::2], results[1::2], strict=True)] == [1] * 10
         for won in results[::2]:
             wins[won] += 1
         for member in (one, other):

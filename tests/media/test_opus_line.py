@@ -241,6 +241,7 @@ def test_broken_packets_are_counted_and_left_out() -> None:
     assert (line.counters.broken_packets, line.out) == (1, [])
 
 
+@pytest.mark.usefixtures("untraced")
 def test_six_hours_of_dtx_and_speech_are_six_hours_long() -> None:
     """Speech of 5 s and a pause of 55 s, by a clock that is off by 200 ppm."""
     line = Line()

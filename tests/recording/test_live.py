@@ -124,7 +124,7 @@ def test_a_sender_whose_clock_is_wrong_is_put_right_in_pauses(ppm: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover  # Four million packets of silence, which others cover.
+@pytest.mark.usefixtures("untraced")
 def test_a_day_is_a_day_long() -> None:
     """24 hours by the clock: a word a minute, and a sender that comes back each hour with other numbers."""
     live = recording()
