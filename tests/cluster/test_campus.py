@@ -81,6 +81,14 @@ async def site() -> AsyncIterator[Campus]:
         yield made
 
 
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def emptied(site: Campus) -> AsyncIterator[None]:
+    """Afterwards every node knows that nobody talks: a page that was closed is gone a moment later."""
+    yield
+    for server in site.nodes.values():
+        await until_listed(server)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def balanced(site: Campus) -> AsyncIterator[str]:
     """The address of HAProxy, which is in front of all nodes."""
