@@ -235,7 +235,12 @@ socket.on("streams", () => {
 	drawStreams();
 });
 socket.on("event", ({ kind, recording }) => {
-	if (kind === "recording_deleted") return hide(recording);
+	if (kind === "recording_deleted") {
+		hide(recording);
+		// Whoever undoes a deletion of their own that waits does not bring it back.
+		shown.delete(recording);
+		return;
+	}
 	socket.send({ type: "get_available_streams" });
 	load();
 });

@@ -27,6 +27,15 @@ from tests.support.voice_pages import (
     talk,
 )
 
+UNTIL_RECORDED = """
+async (seconds) => {
+    const isSoLong = async () => {
+        const {recordings} = await (await fetch("api/recordings")).json();
+        return recordings.some((one) => one.seconds >= seconds);
+    };
+    while (!await isSoLong()) await new Promise(resolve => setTimeout(resolve, 100));
+}
+"""
 UNTIL_SHOWN = """
 async (selector) => {
     while (!document.querySelector(selector)) await new Promise(resolve => setTimeout(resolve, 50));
@@ -146,7 +155,7 @@ async def test_a_recording_is_played(browser: Firefox, speech: Samples) -> None:
     settings = {"recording": {"mode": "always", "open": True, "min_free_bytes": 0}}
     async with running_server(settings) as server, opened(browser, server, "/sender", "/recordings") as (sender, page):
         await talk(sender, "kitchen")
-        await asyncio.sleep(7)
+        await page.evaluate(UNTIL_RECORDED, 7)
         await press(sender, "#talk")
         await page.evaluate(UNTIL_SHOWN, ".play:not([hidden])")
         await press(page, ".play")

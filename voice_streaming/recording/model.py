@@ -47,9 +47,7 @@ class Recording(Struct, frozen=True):
 
     def may_be_heard_with(self, grant: Grant) -> bool:
         """As `Stream.may_be_heard_with`."""
-        if self.rooms:
-            return any(grant.covers_room(name_key(room)) for room in self.rooms)
-        return grant.covers(self.stream)
+        return grant.covers_voice(self.stream, frozenset(map(name_key, self.rooms)))
 
 
 def recording_id(file_name: str) -> str:

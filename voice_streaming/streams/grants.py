@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .names import name_key
@@ -42,6 +43,10 @@ class Grant:
         if self.streams is None:
             return True
         return stream_id is not None and name_key(stream_id) in self._keys
+
+    def covers_voice(self, stream_id: str, room_keys: Collection[str]) -> bool:
+        """Whether it is for this voice: of a voice for rooms, for one of those."""
+        return any(map(self.covers_room, room_keys)) if room_keys else self.covers(stream_id)
 
     def covers_room(self, room_key: str) -> bool:
         """Whether the room, by its `name_key`, is one of the grant's."""

@@ -148,9 +148,7 @@ class Stream:
 
     def may_be_heard_with(self, grant: Grant) -> bool:
         """Whether the grant is for this voice: of a voice for rooms, for one of those."""
-        if self.rooms:
-            return any(grant.covers_room(key) for key in self.room_keys)
-        return grant.covers(self.id)
+        return grant.covers_voice(self.id, self.room_keys)
 
     @property
     def is_live(self) -> bool:
