@@ -1,8 +1,8 @@
 """Daemons that need not import everything anew: forks of a process that has done so, on Linux.
 
 Each is a process of its own with the environment, folder, arguments and log of one that was started from its file, and
-is there after 0.03 s of a processor instead of 0.5. `python -m tests.support.forked_daemon FD` is the process that forks them, one
-for each process that runs tests; it is told what to start over the socket FD.
+is there after 0.03 s of a processor instead of 0.5. `python -m tests.support.forked_daemon FD` is the process that
+forks them, one for each process that runs tests; it is told what to start over the socket FD.
 """
 
 from __future__ import annotations
