@@ -79,8 +79,7 @@ socket.on("audio_data", ({ stream_id, level }) => {
 socket.on("state", async () => {
 	draw();
 	if (socket.state !== "open") return;
-	const status = await fetch(socket.address("stream/status"));
-	audioPort = status.ok ? (await status.json()).audio_port : 0;
+	({ audio_port: audioPort = 0 } = await socket.ask("stream/status"));
 	show("latest", mp3Address("latest"));
 });
 socket.on("health", ({ cluster = null }) => (byId("cluster").hidden = !cluster));

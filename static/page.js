@@ -42,8 +42,7 @@ function reloadWhenOutdated(socket, may) {
 	let outdated = false;
 	socket.on("state", async () => {
 		if (socket.state !== "open") return;
-		const reply = await fetch(socket.address("health")).catch(() => null);
-		const health = reply?.ok ? await reply.json() : {};
+		const health = await socket.ask("health");
 		const { version = first, recording } = health;
 		byId("recordings").hidden = (recording?.mode ?? "off") === "off";
 		socket.tell("health", health);

@@ -232,8 +232,7 @@ function showCode(id, address) {
 
 /** Its page is for devices that do not trust this server yet: over plain HTTP, wherever this page came from. */
 async function showCertificate() {
-	const reply = await fetch(socket.address("health")).catch(() => null);
-	const { certificate_port } = reply ? await reply.json() : {};
+	const { certificate_port } = await socket.ask("health");
 	byId("trust").hidden = !certificate_port;
 	if (!certificate_port) return;
 	const page = `http://${location.hostname}:${certificate_port}/certificate`;

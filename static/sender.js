@@ -276,7 +276,7 @@ addEventListener("pagehide", () => ear.close());
 
 async function explainPlainHttp() {
 	byId("secure").hidden = false;
-	const { tls_port, certificate_port } = await (await fetch(socket.address("health"))).json();
+	const { tls_port, certificate_port } = await socket.ask("health");
 	if (tls_port) byId("secure-link").href = `https://${location.hostname}:${tls_port}/sender`;
 	byId("secure-help").hidden = !certificate_port;
 }

@@ -107,6 +107,16 @@ export class VoiceSocket extends Machine {
 		return url.href;
 	}
 
+	/** What the server says there, in JSON; nothing where it does not answer, as it may go at any time.
+	 *  @param {string} path @returns {Promise<Record<string, any>>} */
+	async ask(path) {
+		try {
+			return await (await fetch(this.address(path))).json();
+		} catch {
+			return {};
+		}
+	}
+
 	open() {
 		if (this.state === "closed" || this.state === "locked") this.#connect();
 	}

@@ -166,7 +166,7 @@ async def test_players_play_playlists_and_answers_with_a_length(server: RunningS
     """ffmpeg and curl know no such playlists."""
     payloads = encode_opus(other_speech)
     playlist = server.audio_url("/stream/playlist.m3u?burst=0.2")
-    with_length = server.audio_url("/stream/playlist.mp3?length=5")
+    with_length = server.audio_url("/stream/playlist.mp3?length=5&burst=0.2")
     async with voice_sender(server.ws_url, name="playlist") as sender:
         speaking = asyncio.create_task(sender.send(payloads))
         await asyncio.sleep(0.5)

@@ -277,3 +277,12 @@ test("when its server stops soon it connects anew at once, and keeps the socket 
 	mock.timers.tick(2_000);
 	assert.deepEqual([first.closed, first.closeCode, last().closed], [true, 4000, false]);
 });
+
+test("what a server that is away, or that is no such server, says to a question is nothing", async () => {
+	globalThis.fetch = async () => new Response('{"version": "1"}', { status: 503 });
+	assert.deepEqual(await socket.ask("health"), { version: "1" });
+	globalThis.fetch = async () => new Response("no JSON");
+	assert.deepEqual(await socket.ask("health"), {});
+	globalThis.fetch = () => Promise.reject(new TypeError("Failed to fetch"));
+	assert.deepEqual(await socket.ask("health"), {});
+});
