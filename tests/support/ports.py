@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import random
 import socket
 from collections import deque
@@ -11,29 +11,19 @@ from collections import deque
 # client's connection can take a port between the moment it is found free and the moment it is used.
 _FIRST_PORT = 20_000
 _LAST_PORT = 32_000
-_SHARE = 1_500
-"""Ports of each of eight processes that run tests side by side."""
+_SHARE = 500
 _random = random.SystemRandom()
-_given: deque[int] = deque(maxlen=500)
+_given: deque[int] = deque(maxlen=_SHARE // 2)
 """The latest, which nobody may use yet."""
 
 
-def _ports() -> range:
-    """Of this process: two that found the same port free would take each other's server for their own."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    if not worker.isdecimal():
-        return range(_FIRST_PORT, _LAST_PORT)
-    first = _FIRST_PORT + int(worker) % 8 * _SHARE
-    return range(first, first + _SHARE)
-
-
 def free_port() -> int:
-    """Return a TCP port that nobody on 127.0.0.1 uses now.
+    """Return a TCP port that nobody on 127.0.0.1 uses now, nor another process that runs tests at the same time.
 
-    Ports are drawn at random, so that test runs in parallel do not get the same ones.
+    Two that found the same port free would take each other's server for their own.
     """
-    for _ in range(100):
-        port = _random.choice(_ports())
+    _, share = _held_share()
+    for port in _random.sample(share, len(share)):
         if port in _given:
             continue
         with socket.socket() as probe:
@@ -45,4 +35,21 @@ def free_port() -> int:
                 continue
         _given.append(port)
         return port
-    raise RuntimeError(f"no free port found on 127.0.0.1 between {_FIRST_PORT} and {_LAST_PORT}")
+    raise RuntimeError(f"no free port found on 127.0.0.1 between {share.start} and {share.stop}")
+
+
+@functools.cache
+def _held_share() -> tuple[socket.socket, range]:
+    """The ports that this process alone gives, for as long as it runs: it holds the one before them.
+
+    Processes of all checkouts on this machine, and of other root file systems, agree by that.
+    """
+    for first in range(_FIRST_PORT, _LAST_PORT, _SHARE):
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", first))
+        except OSError:
+            holder.close()
+            continue
+        return holder, range(first + 1, first + _SHARE)
+    raise RuntimeError(f"{(_LAST_PORT - _FIRST_PORT) // _SHARE} processes run tests already")
