@@ -131,9 +131,14 @@ ensure_ffmpeg_environment
 cd "$repository"
 "$environment_python" -m ruff check .
 "$environment_python" -m ruff format --check .
-"$environment_python" -m mypy
+# Types beside the pages: each of the two keeps one core busy.
+"$environment_python" -m mypy &
+types=$!
+pages=0
+bash scripts/check-pages.sh || pages=$?
+wait "$types"
+[ "$pages" = 0 ] || exit "$pages"
 "$environment/bin/lint-imports" --no-logo --no-cache
-bash scripts/check-pages.sh
 
 # Each process that runs tests would compile all of them by itself.
 unset PYTHONDONTWRITEBYTECODE
@@ -170,7 +175,9 @@ if [ "$versions" = all ]; then
     coverage=(--cov --cov-report=)
 fi
 side_by_side=(--dist loadfile --no-loadscope-reorder)
-run_tests "$@" --no-cov -m "${marks}e2e and not alone" --numprocesses auto --maxprocesses 4 "${side_by_side[@]}"
+# To look for tests that are both e2e and not takes ten seconds.
+[ "$marks" = "(not e2e) and " ] ||
+    run_tests "$@" --no-cov -m "${marks}e2e and not alone" --numprocesses auto --maxprocesses 4 "${side_by_side[@]}"
 run_tests "$@" "${coverage[@]}" -m "${marks}not e2e and not alone" --numprocesses 6 "${side_by_side[@]}"
 run_tests "$@" --no-cov -m "${marks}alone"
 if [ "$versions" = all ]; then
