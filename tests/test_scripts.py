@@ -50,6 +50,7 @@ def run(
     )
 
 
+@pytest.mark.slow
 def test_first_start_installs_and_hands_arguments_and_exit_code_through(copy: Path) -> None:
     ended = run(copy, "--host", "a b")
     assert ended.stdout == "server --host a b\n"
@@ -63,6 +64,7 @@ def test_second_start_says_and_installs_nothing(copy: Path) -> None:
     assert (ended.stdout, ended.stderr) == ("server again\n", "")
 
 
+@pytest.mark.slow
 def test_changed_requirements_are_installed_and_a_failure_is_repaired_at_the_next_start(copy: Path) -> None:
     (copy / "requirements.txt").write_text("./no-such-package\n")
     failed = run(copy)

@@ -82,6 +82,7 @@ def test_one_version_that_fails_fails_all(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 @pytest.mark.any_python
+@pytest.mark.slow
 def test_an_environment_is_made_once_for_the_same_requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requirements = tmp_path / check_versions.REQUIREMENTS[-1]
     (tmp_path / check_versions.REQUIREMENTS[0]).touch()

@@ -59,6 +59,7 @@ def pulling(port: int, **further: Any) -> dict[str, Any]:
     return {"sources": {"barn": {"whep": f"http://127.0.0.1:{port}/whep/kitchen", **further}}}
 
 
+@pytest.mark.slow
 async def test_a_receiver_at_the_second_server_hears_the_first() -> None:
     async with (
         running_server(GUARDED) as first,

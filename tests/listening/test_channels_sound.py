@@ -130,6 +130,7 @@ def test_a_pause_is_silent_and_keeps_the_delay(packets: list[OpusPacket], refere
     assert heard.counters.encoded_audio_s < heard.elapsed_s - 2, "long silence needs no encoder"
 
 
+@pytest.mark.slow
 def test_a_senders_wrong_clock_is_made_up_for(packets: list[OpusPacket], reference: Samples) -> None:
     clock = 1 + 500e-6
     heard = hear(packets_of([packet.payload for packet in packets] * 9), clock=clock)

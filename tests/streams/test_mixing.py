@@ -124,6 +124,7 @@ async def test_a_voice_is_mixed_soon_after_it_came() -> None:
 
 
 @in_virtual_time
+@pytest.mark.slow
 async def test_clocks_that_are_300_ppm_apart_stay_whole() -> None:
     """An hour takes two minutes: `python benchmarks/mixing.py --hours 1`."""
     one = mixes()

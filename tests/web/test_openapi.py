@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.support.server import running_server
 from tests.support.talking import talking
@@ -29,6 +30,7 @@ def test_references_lead_somewhere() -> None:
     assert names <= set(document["components"]["schemas"])
 
 
+@pytest.mark.slow
 async def test_schemathesis_finds_no_answer_that_is_not_described(tmp_path: Path, payloads: list[bytes]) -> None:
     config = {"recording": {"mode": "manual", "open": True, "folder": str(tmp_path), "min_free_bytes": 0}}
     async with running_server(config) as server, talking(server.ws_url, "kitchen", payloads):

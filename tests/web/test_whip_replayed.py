@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection
 
 from tests.support.rtc_client import gather_on_loopback, record_packets, voice_receiver
@@ -72,6 +73,7 @@ async def say(client: Client, payloads: list[bytes]) -> None:
         await asyncio.sleep(0.005)
 
 
+@pytest.mark.slow
 async def test_obs_publishes() -> None:
     """obs-studio `plugins/obs-webrtc/whip-output.cpp` of 2026-08; libdatachannel is its media.
 
@@ -152,6 +154,7 @@ class MediaMtx:
         await self.client.peer.close()
 
 
+@pytest.mark.slow
 async def test_mediamtx_publishes() -> None:
     """Its sections are `sendrecv`, as pion's `AddTrack` makes them."""
     async with guarded_server() as (server, web), signalling(f"{server.ws_url}?token={TOKEN}") as watcher:
