@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from tests.support.audio import decode_audio, decode_opus, write_wav
+from tests.support.audio import Samples, decode_audio, decode_opus, write_wav
 from tests.support.chromium import chromium
 from tests.support.firefox import firefox
 from tests.support.pages import ScriptedPage
@@ -105,6 +105,17 @@ async def assert_hears(page: ScriptedPage, expected: set[str], what: str) -> Non
         assert time.monotonic() < deadline_s, (what, levels)
 
 
+async def assert_all_in(take: Callable[[], Awaitable[Samples]], what: str) -> None:
+    """Each talker's tone; recorded anew while a busy machine holds one of them up."""
+    deadline_s = time.monotonic() + 15
+    while True:
+        samples = await take()
+        levels = {name: level_of(samples, frequency_hz) for name, frequency_hz in TONES.items()}
+        if min(levels.values()) > 0.01:
+            return
+        assert time.monotonic() < deadline_s, (what, levels)
+
+
 async def test_three_browsers_in_a_room_hear_each_other_and_nobody_himself(
     pages_daemon: RunningServer, tones: dict[str, Path]
 ) -> None:
@@ -137,13 +148,16 @@ async def test_three_browsers_in_a_room_hear_each_other_and_nobody_himself(
         await assert_hears(listener, set(TONES), "the listener")
         for name, page in pages.items():
             await assert_hears(page, set(TONES) - {name}, name)
-        heard = {
-            "MP3": decode_audio(await radio.content.readexactly(48_000))[48_000:],
-            "WHEP": decode_opus(player.packets.payloads()[-150:]),
-        }
-        for what, samples in heard.items():
-            for name, frequency_hz in TONES.items():
-                assert level_of(samples, frequency_hz) > 0.01, (what, name)
+
+        async def radio_now() -> Samples:
+            return decode_audio(await radio.content.readexactly(48_000))[48_000:]
+
+        async def whep_now() -> Samples:
+            await player.packets.wait_for(len(player.packets.payloads()) + 50)
+            return decode_opus(player.packets.payloads()[-150:])
+
+        await assert_all_in(radio_now, "MP3")
+        await assert_all_in(whep_now, "WHEP")
         # They are for a room alone: the pages that know of none have nobody.
         async with http.get(server.url("/stream/status")) as answer:
             assert (await answer.json())["active_streams"] == []

@@ -25,6 +25,7 @@ from tests.support.cluster import (
     until_true,
 )
 from tests.support.live_streams import get_json, payloads
+from tests.support.matching import assert_heard
 from tests.support.pages import record_stream
 from tests.support.players import record
 from tests.support.rtc_client import voice_receiver
@@ -32,7 +33,6 @@ from tests.support.server import RunningServer
 from tests.support.signalling import signalling
 from tests.support.talking import talking
 from tests.support.voice_pages import says
-from tests.test_e2e_voice import assert_heard
 from tests.test_pages_accessible import assert_accessible
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,9 @@ _STEP_S = 0.5
 # Silence before and after the speech is no fault of the recording: blocks that are this much quieter than its loudest.
 _BLOCK_S = 0.01
 _QUIET_DB = 50
+# What is heard from a browser or a player is some 20 dB louder, silence and a muted microphone much lower.
+_LOUD_DBFS = -45
+_ATTEMPTS = 4
 
 _Band = NDArray[np.float64]
 
@@ -89,6 +93,23 @@ def assert_same_speech(
     assert found.duration_s >= at_least_s, f"too little sound: {facts}"
     assert found.score >= score, f"not the same speech: {facts}"
     return found
+
+
+async def assert_heard(speech: Samples, take: Callable[[], Awaitable[Samples]], *, at_least_s: float = 3) -> None:
+    """What `take` records is the speech.
+
+    It is recorded anew when it is choppy: on a busy machine browsers lose time at both ends. That makes no other sound
+    pass for the speech: see SAME_SPEECH.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        recording = await take()
+        try:
+            assert level_dbfs(recording) > _LOUD_DBFS
+            assert_same_speech(speech, recording, at_least_s=at_least_s)
+            break
+        except AssertionError:
+            if attempt == _ATTEMPTS:
+                raise
 
 
 class _Finder:
