@@ -44,18 +44,32 @@ async function attempt(work) {
 	}
 }
 
-/** The list anew, or what follows it. @param {boolean} [older] */
-async function load(older = false) {
+/** The list anew, or what follows it. A card whose recording did not change stays, and who uses it does not notice.
+ *  @param {number} [wanted] at least so many, if there are as many @param {string | null} [after] a cursor */
+async function load(wanted = 0, after = null) {
 	const number = ++asked;
-	const page = await attempt(api.list(search.value, older ? cursor : null));
-	if (!page || number !== asked) return;
-	if (!older) shown.clear();
-	for (const recording of page.recordings) shown.set(recording.id, { recording, card: cardOf(recording) });
-	cursor = page.cursor;
+	/** @type {Recording[]} */
+	const found = [];
+	let next = after;
+	do {
+		const page = await attempt(api.list(search.value, next));
+		if (!page || number !== asked) return;
+		found.push(...page.recordings);
+		next = page.cursor;
+	} while (next && found.length < wanted);
+	const before = new Map(shown);
+	if (!after) shown.clear();
+	for (const recording of found) {
+		const known = before.get(recording.id);
+		const isSame = JSON.stringify(known?.recording) === JSON.stringify(recording);
+		shown.set(recording.id, known && isSame ? known : { recording, card: cardOf(recording) });
+	}
+	cursor = next;
 	draw();
 }
 
 function draw() {
+	const focused = /** @type {HTMLElement | null} */ (document.activeElement);
 	/** @type {Map<string, HTMLElement>} */
 	const days = new Map();
 	for (const [id, { recording, card }] of shown) {
@@ -67,6 +81,7 @@ function draw() {
 		part(section, "ul").append(card);
 	}
 	byId("days").replaceChildren(...days.values());
+	if (focused !== document.activeElement && focused?.isConnected) focused.focus();
 	byId("older").hidden = !cursor;
 	const empty = search.value ? words.noneFound : words.noRecordings;
 	show("state", days.size ? "" : empty);
@@ -194,9 +209,9 @@ addEventListener("pagehide", () => deletion.flush());
 let timer = 0;
 search.oninput = () => {
 	clearTimeout(timer);
-	timer = setTimeout(load, SEARCH_AFTER_MS);
+	timer = setTimeout(() => load(), SEARCH_AFTER_MS);
 };
-byId("older").onclick = () => load(true);
+byId("older").onclick = () => load(0, cursor);
 
 function drawStreams() {
 	const items = socket.streams.map((stream) => {
@@ -242,11 +257,11 @@ socket.on("event", ({ kind, recording }) => {
 		return;
 	}
 	socket.send({ type: "get_available_streams" });
-	load();
+	load(shown.size);
 });
 socket.on("state", () => {
 	if (socket.state !== "open") return;
 	const kinds = ["recording_started", "recording_ended", "recording_failed", "recording_deleted"];
 	socket.send({ type: "subscribe_events", kinds });
-	load();
+	load(shown.size);
 });

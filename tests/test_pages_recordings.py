@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
@@ -12,6 +13,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.support.audio import Samples, decode_audio
 from tests.support.matching import assert_same_speech
+from tests.support.rtc_client import voice_sender
 from tests.support.server import RunningServer, running_server
 from tests.support.voice_pages import Visitors, listen, press, talk, visitors
 
@@ -80,7 +82,7 @@ async def test_speech_is_recorded_found_played_and_deleted(guests: Visitors, spe
         await expect(one.locator("#state")).to_have_text("There are no recordings yet")
 
 
-async def test_everybody_sees_that_a_voice_is_recorded(guests: Visitors) -> None:
+async def test_everybody_sees_that_a_voice_is_recorded(guests: Visitors, payloads: list[bytes]) -> None:
     sender = await guests.page("/sender")
     await talk(sender, "attic")
     listener = await guests.page("/receiver")
@@ -93,7 +95,25 @@ async def test_everybody_sees_that_a_voice_is_recorded(guests: Visitors) -> None
         await expect(one.locator("#recorded")).to_be_visible(timeout=10_000)
     await expect(overview.locator("li .recorded")).to_have_text("● This voice is being recorded", timeout=10_000)
     await press(sender, "#talk")
-    await expect(page.get_by_role("button", name="Play: attic")).to_be_visible()
+    # What begins, ends and is deleted meanwhile takes nothing out of anybody's hands.
+    position = page.locator("#days li", has_text="attic").locator(".seek")
+    await position.fill("0.5")
+    await position.focus()
+    garden = page.locator("#days li", has_text="garden")
+    async with aiohttp.ClientSession() as http:
+        async with voice_sender(guests.server.ws_url, name="garden") as other:
+            await other.send(payloads[:10])
+            await other.signalling.expect("stream_available", stream_id="garden")
+            async with http.post(guests.server.url("/api/recordings"), json={"stream": "garden"}) as answer:
+                recording = (await answer.json())["id"]
+            await expect(garden.locator(".badge")).to_be_visible()
+            await other.send(payloads[:10])
+        await expect(garden.locator(".play")).to_be_visible()
+        async with http.delete(guests.server.url(f"/api/recordings/{recording}")) as answer:
+            assert answer.status == 204
+    await expect(garden).to_have_count(0)
+    await expect(position).to_be_focused()
+    await expect(position).to_have_value("0.5")
     await page.get_by_role("button", name="Delete: attic").click()
 
 
