@@ -85,21 +85,27 @@ async ({loud, threshold}) => {
     const played = async () => {
         for (const peer of peers.filter(({connectionState}) => connectionState === "connected"))
             for (const report of (await peer.getStats()).values())
-                if (report.type === "inbound-rtp") return [report.totalAudioEnergy, report.totalSamplesDuration];
-        return [0, 0];
+                if (report.type === "inbound-rtp")
+                    return [report.totalAudioEnergy, report.totalSamplesDuration, report.packetsReceived];
+        return [0, 0, 0];
     };
     let windows = 0;
     for (const begun = performance.now(); ; ) {
-        const [energy, duration] = await played();
+        const [energy, duration, packets] = await played();
         await new Promise(resolve => setTimeout(resolve, 300));
-        const [energyNow, durationNow] = await played();
-        const level = 10 * Math.log10((energyNow - energy) / (durationNow - duration));
+        const [energyNow, durationNow, packetsNow] = await played();
+        const seconds = durationNow - duration;
+        const level = 10 * Math.log10((energyNow - energy) / seconds);
         const {paused, muted, volume} = player;
-        const sounds = durationNow > duration && level > threshold;
+        const sounds = seconds > 0 && level > threshold;
         windows = !paused && !muted && volume && sounds === loud ? windows + 1 : 0;
         if (windows === (loud ? 1 : 2)) return level;
-        const facts = JSON.stringify({loud, level, paused, muted, volume});
-        if (performance.now() - begun > 20000) throw new Error(`what is heard: ${facts}`);
+        if (performance.now() - begun < 20000) continue;
+        const states = peers.map(({connectionState}) => connectionState);
+        const said = document.querySelector("#state")?.textContent;
+        const received = packetsNow - packets;
+        const facts = {loud, level: String(level), seconds, received, states, said, paused, muted, volume};
+        throw new Error(`what is heard: ${JSON.stringify(facts)}`);
     }
 }
 """
