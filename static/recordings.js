@@ -69,22 +69,40 @@ async function load(wanted = 0, after = null) {
 }
 
 function draw() {
-	const focused = /** @type {HTMLElement | null} */ (document.activeElement);
-	/** @type {Map<string, HTMLElement>} */
+	/** @type {Map<string, HTMLElement[]>} */
 	const days = new Map();
 	for (const [id, { recording, card }] of shown) {
 		if (deleted.has(id)) continue;
 		const day = dayOf(recording.started_at);
-		const section = days.get(day) ?? copyOf("day");
-		days.set(day, section);
-		part(section, "h2").textContent = day;
-		part(section, "ul").append(card);
+		days.set(day, [...(days.get(day) ?? []), card]);
 	}
-	byId("days").replaceChildren(...days.values());
-	if (focused !== document.activeElement && focused?.isConnected) focused.focus();
+	const sections = [...days].map(([day, cards]) => {
+		const section = sectionOf(day);
+		arrange(part(section, "ul"), cards);
+		return section;
+	});
+	arrange(byId("days"), sections);
 	byId("older").hidden = !cursor;
 	const empty = search.value ? words.noneFound : words.noRecordings;
 	show("state", days.size ? "" : empty);
+}
+
+/** The one that is shown, or a new one. @param {string} day @returns {HTMLElement} */
+function sectionOf(day) {
+	const isOfDay = (/** @type {Element} */ section) => part(section, "h2").textContent === day;
+	const section = [...byId("days").children].find(isOfDay) ?? copyOf("day");
+	part(section, "h2").textContent = day;
+	return section;
+}
+
+/** Gives it these children. Those that are in place are not touched: a press of one, or its focus, would be lost.
+ *  @param {HTMLElement} parent @param {HTMLElement[]} children */
+function arrange(parent, children) {
+	for (const child of [...parent.children]) if (!children.includes(/** @type {HTMLElement} */ (child))) child.remove();
+	children.forEach((child, index) => {
+		const there = parent.children[index] ?? null;
+		if (there !== child) parent.insertBefore(child, there);
+	});
 }
 
 /** @param {Recording} recording @returns {HTMLElement} */

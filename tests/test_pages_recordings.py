@@ -41,6 +41,8 @@ async def recorded(guests: Visitors, name: str, seconds: float = 3) -> Page:
     await expect(page.get_by_role("button", name=f"Play: {name}", exact=True)).to_be_visible()
     await expect(sender.locator("#recorded")).to_be_hidden()
     await press(sender, "#talk")
+    # What is below moves up, also under the mouse.
+    await expect(page.locator("#live")).to_be_hidden()
     return page
 
 
