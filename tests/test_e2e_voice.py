@@ -37,16 +37,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.
 
 RECORDED_S = 5.0
 
-# The pages keep their <audio> to themselves.
-REMEMBER_WHAT_PLAYS = """
-() => {
-    const play = HTMLMediaElement.prototype.play;
-    HTMLMediaElement.prototype.play = function () {
-        window.player = this;
-        return play.call(this);
-    };
-}
-"""
 UNTIL_IT_PLAYS = """
 async () => {
     for (let begun = performance.now(), from = player.currentTime; ; ) {
@@ -99,7 +89,7 @@ async def talk(page: BrowserPage, server: RunningServer, name: str) -> None:
 
 async def listen(page: BrowserPage, server: RunningServer, name: str) -> None:
     await page.goto(server.url(f"/receiver?stream={name}"))
-    await page.evaluate(REMEMBER_WHAT_PLAYS)
+    await page.evaluate(WATCH)
     await page.click("#listen")
     await says(page, f"^You hear “{name}”$")
 

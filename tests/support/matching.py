@@ -19,6 +19,8 @@ from tests.support.audio import SAMPLE_RATE_HZ, Samples, level_dbfs
 #   another text by the same voice 0.22, by another voice 0.17, the same speech backwards 0.23, noise at most 0.10,
 #   a sine 0.12, silence 0.
 SAME_SPEECH = 0.5
+LOUD_DBFS = -45
+"""Speech from a browser or a player is some 20 dB louder, silence and a muted microphone far below."""
 
 # The band that carries speech through every codec and every browser's processing.
 _LOWEST_HZ = 200
@@ -32,8 +34,6 @@ _STEP_S = 0.5
 # Silence before and after the speech is no fault of the recording: blocks that are this much quieter than its loudest.
 _BLOCK_S = 0.01
 _QUIET_DB = 50
-# What is heard from a browser or a player is some 20 dB louder, silence and a muted microphone much lower.
-_LOUD_DBFS = -45
 _ATTEMPTS = 4
 
 _Band = NDArray[np.float64]
@@ -104,7 +104,7 @@ async def assert_heard(speech: Samples, take: Callable[[], Awaitable[Samples]], 
     for attempt in range(1, _ATTEMPTS + 1):
         recording = await take()
         try:
-            assert level_dbfs(recording) > _LOUD_DBFS
+            assert level_dbfs(recording) > LOUD_DBFS
             assert_same_speech(speech, recording, at_least_s=at_least_s)
             break
         except AssertionError:

@@ -16,14 +16,13 @@ from playwright.async_api import Error as PlaywrightError
 
 from tests.support.audio import level_dbfs
 from tests.support.machine_addresses import addresses_that_stay
+from tests.support.matching import LOUD_DBFS
 from tests.support.pages import ScriptedPage, record_element
 from tests.support.server import RunningServer
 
 INSECURE_NAME = "voice.lan"
 """A name that the browser of the page tests takes for this machine, and for one that it must not trust with the
 microphone over plain HTTP."""
-LOUD_DBFS = -45
-"""The speech on a receiver is some 20 dB louder, the silence of a muted microphone far below."""
 
 # What the page opens. The modules look these names up when they need them, so this works on a loaded page, too.
 WATCH = """
