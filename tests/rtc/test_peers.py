@@ -99,7 +99,7 @@ async def test_a_change_of_nomination_redirects() -> None:
             elsewhere.bind(("127.0.0.1", 0))
             elsewhere.setblocking(False)
             host, port = elsewhere.getsockname()
-            remote = Candidate("1", 1, "udp", 1, host, port, "host")
+            remote = Candidate("1", 1, "udp", 2**31 - 1, host, port, "host")
             remote._network_host = host
             pair = CandidatePair(peer._ice.connection._nominated[1].protocol, remote)
             pair.nominated, pair.state = True, CandidatePair.State.SUCCEEDED

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from aioice import Candidate
-from aioice.ice import CandidatePair, server_reflexive_candidate
+from aioice.ice import CandidatePair, candidate_pair_priority, server_reflexive_candidate
 from aioice.ice import Connection as IceConnection
 from aiortc import RTCIceCandidate
 from aiortc.rtcicetransport import candidate_to_aioice
@@ -112,9 +112,23 @@ class IceSession:
         before = self.pair
         IceConnection.check_complete(self.connection, pair)
         nominated = self.pair
-        if nominated is not None and nominated is not before:
+        if before is not None and nominated is pair and self._is_no_better(pair, before):
+            self.connection._nominated[pair.component] = before
+        elif nominated is not None and nominated is not before:
             cast(PeerPort, nominated.protocol).claim(nominated.remote_addr)
             self._on_nominated(self)
+
+    def _is_no_better(self, pair: CandidatePair, before: CandidatePair) -> bool:
+        """Each of our checks nominates, and of what is nominated so the best counts (RFC 5245 section 8.1.1.2), not the
+        last to answer: that is the slowest way, or one that goes away soon. A client that nominates means the newest.
+        """
+        if not self.connection.ice_controlling:
+            return False
+        new, old = (
+            candidate_pair_priority(one.local_candidate, one.remote_candidate, ice_controlling=True)
+            for one in (pair, before)
+        )
+        return new <= old
 
     def _advertised_candidates(self) -> list[Candidate]:
         """Where clients are told to send to: our sockets, or what is forwarded to them."""
