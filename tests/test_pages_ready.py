@@ -9,7 +9,16 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.support.ports import free_port
 from tests.support.server import running_server
-from tests.support.voice_pages import Visitors, hears_sound, press, says, stop_time, talk, visitors
+from tests.support.voice_pages import (
+    Visitors,
+    hears_sound,
+    press,
+    press_key,
+    says,
+    stop_time,
+    talk,
+    visitors,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -96,11 +105,11 @@ async def test_twenty_quick_presses_leave_it_ready_and_able_to_talk(guests: Visi
     await page.fill("#hold-on", "0")
     await page.focus("#talk")
     for _ in range(20):
-        await page.keyboard.press("Space")
-        await page.keyboard.press("Space")
+        await press_key(page, "Space")
+        await press_key(page, "Space")
     await says(page, "^Ready")
     await sends_nothing(page)
-    await page.keyboard.press("Space")
+    await press_key(page, "Space")
     await says(page, "^Live as “kitchen”$")
     await says(receiver, "^You hear “kitchen”$")
     await hears_sound(receiver)
@@ -157,7 +166,7 @@ async def test_another_name_is_taken_while_it_is_ready(guests: Visitors) -> None
     page = await guests.page("/sender")
     await get_ready(page, "kitchen")
     await page.fill("#name", "attic")
-    await page.click("#talk")
+    await press(page, "#talk")
     await says(page, "^Live as “attic”$")
     assert await states(page) == (["live"], ["closed", "connected"])
 
@@ -250,7 +259,7 @@ async def test_a_key_of_ones_choice_talks_except_in_fields(guests: Visitors) -> 
     await expect(page.locator("#key")).to_have_text("KeyT")
     await says(page, "^Ready")
     await page.uncheck("#echoCancellation")
-    await page.keyboard.press("t")
+    await press_key(page, "t")
     await says(page, "^Live as")
     await page.keyboard.down("t")
     await page.keyboard.down("t")

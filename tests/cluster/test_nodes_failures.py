@@ -50,7 +50,7 @@ async def test_a_talker_whose_node_died_goes_on_elsewhere(
                 await until_only(receiver.packets.payloads, other)
                 assert time.monotonic() - killed_s < 5
                 saying.cancel()
-            assert not [m for m in receiver.signalling.history if m["type"] == "stream_ended"]
+                assert not [m for m in receiver.signalling.history if m["type"] == "stream_ended"]
 
 
 async def test_the_streams_of_a_node_that_died_end(

@@ -101,8 +101,8 @@ async def test_a_reloaded_page_takes_its_stream_up_with_its_key_which_is_good_on
                 assert await refusal(late, resume=first.resume_key) == "name_taken"
             async with voice_sender(server.ws_url, name="kitchen", resume=second.resume_key) as third:
                 await hear(receiver, third)
-        assert len({packet.ssrc for packet in receiver.packets}) == 1
-        assert [message for message in receiver.signalling.history if message["type"] == "stream_paused"] == []
+                assert len({packet.ssrc for packet in receiver.packets}) == 1
+                assert [message for message in receiver.signalling.history if message["type"] == "stream_paused"] == []
 
 
 async def test_a_key_is_spent_by_the_claim_before_there_is_media(server: RunningServer) -> None:

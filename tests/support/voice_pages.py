@@ -148,6 +148,18 @@ async def press(page: ScriptedPage, selector: str) -> None:
     await page.evaluate("selector => document.querySelector(selector).click()", selector)
 
 
+async def press_key(page: Page, key: str) -> None:
+    """Press a key, and release it at once: on a busy machine that takes longer than a short press, which means to talk
+    while it lasts. So the page is told that the release came with the press."""
+    await page.evaluate(
+        """() => addEventListener("keydown", (down) =>
+            addEventListener("keyup", (up) =>
+                Object.defineProperty(up, "timeStamp", {value: down.timeStamp}), {capture: true, once: true}),
+            {capture: true, once: true})"""
+    )
+    await page.keyboard.press(key)
+
+
 async def press_once_ready(page: Page | Frame, selector: str) -> None:
     """`press` for a page that may still be loading: its buttons are disabled until its script has come."""
     await expect(page.locator(selector)).to_be_enabled(timeout=20_000)
