@@ -94,17 +94,23 @@ def seconds_of(audio: bytes) -> float:
 async def test_a_listener_learns_how_far_behind_live_it_is(radio: Radio) -> None:
     radio.speak()
     for path in ("/stream/latest.mp3?listener=x", "/stream/kitchen.mp3?burst=3&listener=x"):
+        asked_s = time.monotonic()
         async with raw_request(radio.port, path) as answer:
             burst_s = 3.0 if "burst" in path else 0.5
-            assert await position(radio, 0) == pytest.approx(burst_s, abs=0.1)
-            joined_s = time.monotonic()
-            audio = await answer.during(1.5)
+            at_first = await position(radio, 0)
+            # Joined and answered meanwhile: on a busy machine, that is some time.
+            joining_s = time.monotonic() - asked_s
+            assert burst_s - 0.1 < at_first < burst_s + 0.1 + joining_s
             begun_s = time.monotonic()
-            behind_s = await position(radio, 1)
-            assert behind_s == pytest.approx(burst_s + begun_s - joined_s - 1, abs=0.2)
-            assert await position(radio, 1) - behind_s == pytest.approx(time.monotonic() - begun_s, abs=0.05)
+            audio = await answer.during(1.5)
+            passed_s = time.monotonic() - begun_s
+            later = await position(radio, 1)
+            answering_s = time.monotonic() - begun_s - passed_s
+            assert at_first - 1 + passed_s - 0.1 < later < at_first - 1 + passed_s + 0.1 + joining_s + answering_s
             # What came last is live, but for the chunk that is due next.
-            assert -0.05 < await position(radio, seconds_of(audio)) < 0.4
+            async with asyncio.timeout(5):
+                while not -0.05 < await position(radio, seconds_of(audio)) < 0.4:
+                    audio += await answer.during(0.1)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ def test_references_lead_somewhere() -> None:
 
 
 @pytest.mark.slow
-async def test_schemathesis_finds_no_answer_that_is_not_described(tmp_path: Path, payloads: list[bytes]) -> None:
+@pytest.mark.parametrize("phase", ["coverage", "fuzzing", "stateful"])
+async def test_schemathesis_finds_no_answer_that_is_not_described(
+    tmp_path: Path, payloads: list[bytes], phase: str
+) -> None:
     config = {"recording": {"mode": "manual", "open": True, "folder": str(tmp_path), "min_free_bytes": 0}}
     async with running_server(config) as server, talking(server.ws_url, "kitchen", payloads):
         async with (
@@ -41,7 +44,7 @@ async def test_schemathesis_finds_no_answer_that_is_not_described(tmp_path: Path
             assert answer.status == 201
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", server.url("/api/openapi.json")),
-            *("--max-examples", "10", "--seed", "1", "--generation-deterministic", "--no-color"),
+            *("--phases", phase, "--max-examples", "10", "--seed", "1", "--generation-deterministic", "--no-color"),
             *("--exclude-checks", "positive_data_acceptance,unsupported_method", "--workers", "1"),
         ]
         run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, cwd=tmp_path)
