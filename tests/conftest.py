@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         weights[item.path] += max([1, *(WEIGHTS.get(mark.name, 1) for mark in item.iter_markers())])
     items.sort(key=lambda item: -weights[item.path])
+
+
+SET_TIMER = pytest.StashKey[Callable[[], object]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> None:
+    """Keeps how to start the test's timer."""
+    item.stash.setdefault(SET_TIMER, lambda: item.ihook.pytest_timeout_set_timer(item=item, settings=settings))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """A test that ran out of time has as long again to end: its timer went off, and nothing else would end a wait."""
+    set_timer = item.stash.get(SET_TIMER, None)
+    if set_timer is not None and signal.getitimer(signal.ITIMER_REAL)[0] == 0:
+        set_timer()
 
 
 def pytest_sessionfinish() -> None:

@@ -45,6 +45,19 @@ RECEIVING = """() => {
 }"""
 
 
+# How many packets each stream had and lost, once that makes as many as were sent; what it is after ten seconds if not.
+ACCOUNTED = """async (sent) => {
+    let counts = [];
+    for (let tries = 0; tries < 500; tries++) {
+        counts = [...(await window.pc.getStats()).values()].filter((one) => one.type === "inbound-rtp")
+            .map((one) => [one.packetsReceived, one.packetsLost]);
+        if (counts.some(([received, lost]) => received + lost >= sent)) break;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return counts;
+}"""
+
+
 @asynccontextmanager
 async def page_on_stage(browser: BrowserName, kind: str) -> AsyncIterator[tuple[Stage, BrowserPage, NegotiatedPeer]]:
     async with on_stage() as stage, browser_page(browser) as page:
@@ -138,9 +151,7 @@ async def test_a_receiver_restarts(browser: BrowserName) -> None:
         for _ in range(30):
             stage.publish(b"\xf8\xff\xfe")
             await asyncio.sleep(0.02)
-        received = """async () => [...(await window.pc.getStats()).values()]
-            .filter((one) => one.type === "inbound-rtp").map((one) => [one.packetsReceived, one.packetsLost])"""
-        assert await page.evaluate(received) == [[31, 0]]
+        assert await page.evaluate(ACCOUNTED, 31) == [[31, 0]]
 
 
 @pytest.mark.parametrize("browser", BROWSERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,7 @@ def test_references_lead_somewhere() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["coverage", "fuzzing", "stateful"])
-async def test_schemathesis_finds_no_answer_that_is_not_described(
-    tmp_path: Path, payloads: list[bytes], phase: str
-) -> None:
+async def test_schemathesis_finds_no_answer_that_is_not_described(tmp_path: Path, payloads: list[bytes]) -> None:
     config = {"recording": {"mode": "manual", "open": True, "folder": str(tmp_path), "min_free_bytes": 0}}
     async with running_server(config) as server, talking(server.ws_url, "kitchen", payloads):
         async with (
@@ -44,8 +42,12 @@ async def test_schemathesis_finds_no_answer_that_is_not_described(
             assert answer.status == 201
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", server.url("/api/openapi.json")),
-            *("--phases", phase, "--max-examples", "10", "--seed", "1", "--generation-deterministic", "--no-color"),
+            *("--max-examples", "10", "--seed", "1", "--generation-deterministic", "--no-color"),
             *("--exclude-checks", "positive_data_acceptance,unsupported_method", "--workers", "1"),
         ]
-        run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, cwd=tmp_path)
+        # It runs nothing of ours: to measure what of ours it covers would make it three times as slow.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        run = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, cwd=tmp_path, env=environment
+        )
         assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
