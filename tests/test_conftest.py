@@ -30,7 +30,7 @@ def test_a_test_that_cannot_be_ended_fails_and_the_next_ones_run(tmp_path: Path)
     file.write_text(NEVER_ENDS)
     options = ["-p", "tests.conftest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-o", "asyncio_mode=auto"]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "--quiet", "--timeout", "1", *options, str(file)],
+        [sys.executable, "-m", "pytest", "--quiet", "--timeout", "2", *options, str(file)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

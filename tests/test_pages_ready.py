@@ -9,16 +9,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.support.ports import free_port
 from tests.support.server import running_server
-from tests.support.voice_pages import (
-    Visitors,
-    hears_sound,
-    press,
-    press_key,
-    says,
-    stop_time,
-    talk,
-    visitors,
-)
+from tests.support.voice_pages import Visitors, hears_sound, press, press_key, says, stop_time, talk, visitors
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
